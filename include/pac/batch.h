@@ -1,0 +1,52 @@
+/*
+ * A packed batch: B sequences laid end to end, nothing padded. Offsets say where each begins.
+ */
+#ifndef PAC_BATCH_H
+#define PAC_BATCH_H
+
+#include "pac/mem.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PAC_IGNORE = -100 }; /* a label that does not count, as in PyTorch */
+
+typedef struct pac_batch {
+    int64_t B;             /* sequences */
+    const int64_t *sample; /* [B] row of the data set */
+    const int64_t *soff;   /* [B + 1] first source row of each sequence; soff[B] = S rows */
+    const int32_t *sids;   /* [S] source token ids */
+    const int64_t *toff;   /* [B + 1] first target row of each sequence; toff[B] = T rows */
+    const int32_t *tids;   /* [T] decoder input ids (labels shifted right; the source shifted right for a classification head) */
+    const int32_t *labels; /* [T] token labels, or PAC_IGNORE */
+    const int32_t *cls;    /* [B] class label, or NULL */
+    const float *value;    /* [B] regression target, or NULL */
+} pac_batch;
+
+/*
+ * The tokenised data set: the same ragged layout over all rows. Decoder inputs are derived (pac_batch_gather), not stored.
+ */
+typedef struct pac_dataset {
+    int64_t rows;
+    int64_t *soff, *toff; /* [rows + 1] */
+    int32_t *sids;        /* source ids, end-of-sequence included where the task has one */
+    int32_t *labels;      /* target ids, end-of-sequence included (empty rows for a classification head) */
+    int32_t *cls;         /* [rows] or NULL */
+    float *value;         /* [rows] or NULL */
+    uint64_t identity;    /* hash of all of the above and of what made it (tokenizer, truncation) */
+} pac_dataset;
+
+typedef struct pac_batch_opts {
+    int32_t start_id;     /* decoder start token */
+    bool shift_source;    /* decoder input = source shifted right (classification head) instead of labels shifted right */
+} pac_batch_opts;
+
+/**
+ * Gather rows sample[0..n) of `data` in that order into a batch whose arrays live in `arena` until it is reset. Not collective.
+ */
+pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t n, const pac_batch_opts *opts, pac_arena *arena,
+                         pac_batch *out);
+
+void pac_dataset_free(pac_dataset *data);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * The activation cache: a store of sequences, (sample, part) -> rows.
+ *
+ * A part is one matrix of backbone activations: b_i of the encoder or decoder, or the decoder's final output. During the hybrid
+ * epoch each rank appends the parts of its layers for the samples of its share to its own HDF5 file; redistribution then makes every
+ * rank (or node) hold all parts of the samples it trains on; the cached epochs read them per micro-batch, ahead of need.
+ */
+#ifndef PAC_CACHE_H
+#define PAC_CACHE_H
+
+#include "pac/parallel.h"
+#include "pac/tensor.h"
+
+/* What is stored, the same on all ranks. Parts are numbered 0..parts-1: enc b_0..b_E that are read, dec b_0.., final. */
+typedef struct pac_cache_layout {
+    int64_t parts;
+    int64_t D;                    /* width of every part's rows */
+    pac_dtype dtype;
+    int64_t samples;
+    const int64_t *len[2];        /* [samples] rows of a sample in encoder and decoder parts; borrowed */
+    uint8_t stack[2 * 512 + 4];   /* [parts] 0 encoder, 1 decoder */
+} pac_cache_layout;
+
+/* What makes a cache valid for a run: a mismatch in any field is a stale cache. */
+typedef struct pac_cache_id {
+    uint64_t model, data, layout; /* content hashes: weights, token ids (tokenizer and truncation are in them), parts and type */
+} pac_cache_id;
+
+typedef enum pac_redistribute { PAC_REDIST_ALLGATHER, PAC_REDIST_SHARD } pac_redistribute;
+
+typedef struct pac_cache pac_cache;
+
+/** Bytes on disk of all parts of all samples. */
+int64_t pac_cache_bytes(const pac_cache_layout *l);
+
+/**
+ * Check before epoch 1 that every node's directory has room (hybrid files, and what redistribution adds). Errors: PAC_ENOSPACE with
+ * the bytes and the ways out (shard, another type, none), PAC_EIO (not writable). Collective.
+ */
+pac_err pac_cache_check_space(const char *dir, const pac_cache_layout *l, const pac_layout *plan, pac_redistribute how);
+
+/** Create this rank's file dir/rank-NNNN.h5 (older ones of this directory are removed). Collective. */
+pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_cache_id *id, pac_cache **out);
+
+/**
+ * Append one part of consecutive samples: rows [sum of len, D] f32, converted to the cache's type. Not collective.
+ */
+pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
+
+/** Flush and close the file for writing. Collective. */
+pac_err pac_cache_finish(pac_cache *c);
+
+typedef struct pac_cache_moved { double seconds; int64_t bytes_sent, bytes_stored; } pac_cache_moved;
+
+/**
+ * Make every sample complete where it will be read. allgather: every node holds all samples (files of ranks on the same node are
+ * shared, not copied; blocks of other nodes arrive through MPI_Allgatherv). shard: owner[sample] (a rank) receives its parts.
+ * Memory is bounded by `block_bytes` per rank. Collective.
+ */
+pac_err pac_cache_redistribute(pac_cache *c, pac_redistribute how, const int32_t *owner, size_t block_bytes,
+                               pac_cache_moved *moved);
+
+/**
+ * Open a finished, redistributed cache of an earlier run. Errors: PAC_EDATA when stale (says which of model, data, layout differs) or
+ * damaged, PAC_EIO. *found false: there is none. Collective.
+ */
+pac_err pac_cache_open(const char *dir, const pac_cache_layout *l, const pac_cache_id *id, bool *found, pac_cache **out);
+
+/** Owner rank of a sample under shard; -1: every rank can read it. */
+int64_t pac_cache_owner(const pac_cache *c, int64_t sample);
+
+/* ---- reading: a thread reads ahead ---- */
+
+/**
+ * Ask for all parts of samples[0..n) in this order; at most 2 requests outstanding. Returns at once. Not collective.
+ */
+pac_err pac_cache_prefetch(pac_cache *c, const int64_t *sample, int64_t n);
+/** Wait for the oldest request: part[i] points to [rows, D] f32, valid until the next pac_cache_take(). Checksums are verified. */
+pac_err pac_cache_take(pac_cache *c, const float **part);
+
+/** Close; keep false: remove the files. Collective. */
+pac_err pac_cache_close(pac_cache **c, bool keep);
+
+/** For `pac cache info`: one JSON object (caller frees with pac_mem_free). For `verify`: checksums of everything. Not collective. */
+pac_err pac_cache_info(const char *dir, char **json);
+pac_err pac_cache_verify(const char *dir, int64_t *samples, int64_t *bytes);
+
+#endif

@@ -1,0 +1,140 @@
+/*
+ * The op table: every operation of a model on packed batches, one struct of function pointers per backend.
+ *
+ * `ref` is plain C with double accumulation, the definition of right; `cpu` uses OpenBLAS and vectorised row kernels; `cuda` is the
+ * same table on a GPU. Kernels cannot fail: their callers (src/model, src/tune) have validated the sizes.
+ *
+ * Conventions. Size letters: B sequences, N rows (sum of sequence lengths), T target rows, S source rows, D model width, H heads,
+ * K head width, F feed-forward width, V vocabulary. Matrices are row-major and dense unless a leading dimension is given.
+ * Arguments: outputs, inputs, sizes, scalars. Gradients of parameters ACCUMULATE (+=); gradients of activations are OVERWRITTEN
+ * unless the comment says otherwise. Rows may be zero in number.
+ */
+#ifndef PAC_OPS_H
+#define PAC_OPS_H
+
+#include "pac/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* relu(x) = max(x, 0); gelu: exact, with erf; gelu_new: tanh approximation; silu = x * sigmoid(x); tanh. */
+typedef enum pac_act { PAC_ACT_RELU, PAC_ACT_GELU, PAC_ACT_GELU_NEW, PAC_ACT_SILU, PAC_ACT_TANH, PAC_NACTS } pac_act;
+
+/*
+ * Attention over a packed batch: sequence b has query rows toff[b]..toff[b+1) and key/value rows soff[b]..soff[b+1).
+ *   score[h,t,s] = scale * <q[t,h,:], k[s,h,:]> + bias(s - (qpos + t))[h]      (t, s counted from 0 inside the sequence)
+ *   o[t,h,:] = sum_s softmax_s(score)[s] * v[s,h,:]; causal: s <= qpos + t only.
+ * bias_table [buckets, H] holds T5's relative position bias (NULL: none), looked up by pac_rel_bucket().
+ */
+typedef struct pac_attn {
+    int64_t B, H, K;
+    const int64_t *toff, *soff; /* [B + 1] each */
+    float scale;                /* T5: 1; BART, BERT: K^-0.5 */
+    bool causal;
+    int64_t qpos; /* position of a sequence's first query row (0, or the prefix length when decoding with a cache) */
+    const float *bias_table;
+    int64_t buckets, max_distance;
+    bool bidirectional;
+} pac_attn;
+
+/**
+ * T5's bucket of a relative position r = key position - query position. Source: Raffel et al. 2020; Hugging Face
+ * T5Attention._relative_position_bucket (float32 logarithm, truncated).
+ */
+int64_t pac_rel_bucket(int64_t r, bool bidirectional, int64_t buckets, int64_t max_distance);
+
+typedef struct pac_adamw {
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step; /* counted from 1, for the bias correction */
+} pac_adamw;
+
+typedef struct pac_backend {
+    const char *name; /* "ref", "cpu", "cuda" */
+
+    /* C[m,n] = alpha * op(A) op(B) + beta * C; op(A) is [m,k], transposed when ta. beta == 0 does not read C. */
+    void (*gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
+                 int64_t n, int64_t k, float alpha, float beta);
+
+    /* y[n,:] += b */
+    void (*bias_fwd)(float *y, const float *b, int64_t N, int64_t D);
+    /* db += sum_n dy[n,:] */
+    void (*bias_bwd)(float *db, const float *dy, int64_t N, int64_t D);
+
+    /* y[n,:] = x[n,:] * rrms[n] * w, rrms[n] = 1/sqrt(mean_d x^2 + eps). y may alias x; rrms [N] may be NULL. */
+    void (*rmsnorm_fwd)(float *y, float *rrms, const float *x, const float *w, int64_t N, int64_t D, float eps);
+    /* dx overwritten (may alias dy), dw += (NULL: frozen) */
+    void (*rmsnorm_bwd)(float *dx, float *dw, const float *dy, const float *x, const float *w, const float *rrms, int64_t N,
+                        int64_t D);
+
+    /* y = (x - mean) * rstd * w + b; y may alias x; mean, rstd [N] may be NULL together. */
+    void (*layernorm_fwd)(float *y, float *mean, float *rstd, const float *x, const float *w, const float *b, int64_t N,
+                          int64_t D, float eps);
+    /* dx overwritten (may alias dy); dw, db += (both NULL: frozen) */
+    void (*layernorm_bwd)(float *dx, float *dw, float *db, const float *dy, const float *x, const float *w, const float *mean,
+                          const float *rstd, int64_t N, int64_t D);
+
+    /* y = act(x); y may alias x. */
+    void (*act_fwd)(float *y, const float *x, int64_t n, pac_act act);
+    /* dx = dy * act'(x); dx may alias dy. */
+    void (*act_bwd)(float *dx, const float *dy, const float *x, int64_t n, pac_act act);
+    /* y = act(a) * b (gated feed-forward); y may alias a or b. */
+    void (*glu_fwd)(float *y, const float *a, const float *b, int64_t n, pac_act act);
+    /* da = dy * b * act'(a), db = dy * act(a); da or db may alias dy (not both). */
+    void (*glu_bwd)(float *da, float *db, const float *dy, const float *a, const float *b, int64_t n, pac_act act);
+
+    /*
+     * q, o: [T, H*K] with row stride ldq, ldo; k, v: [S, H*K] with row stride ldk, ldv. lse [T, H] receives
+     * log(sum_s exp(score)) for the backward pass (NULL: not wanted).
+     */
+    void (*attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk, const float *v,
+                     int64_t ldv, const pac_attn *p);
+    /*
+     * dq, dk, dv overwritten (strides as q, k, v); dbias_table [buckets, H] += (NULL: frozen or none). The probabilities are
+     * recomputed from lse; dscore = p * (dp - sum_s p*dp), so that a single key gives exactly zero.
+     */
+    void (*attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
+                     int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p);
+
+    /* y[n,:] = table[ids[n],:]; ids are valid. */
+    void (*embed_fwd)(float *y, const float *table, const int32_t *ids, int64_t N, int64_t D);
+    /* dtable[ids[n],:] += dy[n,:], in the order of n */
+    void (*embed_bwd)(float *dtable, const float *dy, const int32_t *ids, int64_t N, int64_t D);
+
+    /* y = a + b; y may alias either. */
+    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    /* y += alpha * x */
+    void (*axpy)(float *y, const float *x, int64_t n, float alpha);
+
+    /*
+     * Learned gate: g_j = sigmoid(alpha[j] / temperature), y[n,d] = g a[n,d] + (1 - g) b[n,d]. A = number of gates: 1 (one for
+     * all channels) or D (one per channel). y may alias a or b.
+     */
+    void (*gate_fwd)(float *y, const float *a, const float *b, const float *alpha, int64_t N, int64_t D, int64_t A,
+                     float temperature);
+    /* da = g dy, db = (1-g) dy (each may be NULL; da may alias dy), dalpha[j] += sum dy*(a-b) * g(1-g)/temperature */
+    void (*gate_bwd)(float *da, float *db, float *dalpha, const float *dy, const float *a, const float *b, const float *alpha,
+                     int64_t N, int64_t D, int64_t A, float temperature);
+
+    /*
+     * Cross-entropy with soft-max over V, in place: logits becomes scale * d(loss)/d(logits) when `grad`, else it is unchanged.
+     * loss[n] = -log softmax(logits[n])[label[n]] (0 where label < 0, and gradient 0).
+     */
+    void (*xent)(float *loss, float *logits, const int32_t *labels, int64_t N, int64_t V, float scale, bool grad);
+    /* best[n] = smallest index of the row maximum */
+    void (*argmax)(int32_t *best, const float *x, int64_t N, int64_t V);
+
+    /* w -= lr * (g + weight_decay * w) */
+    void (*sgd)(float *w, const float *g, int64_t n, float lr, float weight_decay);
+    /* Loshchilov & Hutter 2019, as torch.optim.AdamW: w -= lr*wd*w; m, v updated; w -= lr * mhat / (sqrt(vhat) + eps) */
+    void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const pac_adamw *p);
+    /* sum of squares in double, in a fixed order */
+    double (*sumsq)(const float *x, int64_t n);
+} pac_backend;
+
+/** The backend called `name` ("ref", "cpu", "auto"). Errors: PAC_ECONFIG (unknown), PAC_ENOTBUILT ("cuda" until it exists). */
+pac_err pac_backend_find(const char *name, const pac_backend **out);
+
+/** Backends of this build, NULL after the last: what the op tests iterate over. */
+const pac_backend *const *pac_backend_all(void);
+
+#endif

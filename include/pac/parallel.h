@@ -1,0 +1,115 @@
+/*
+ * The only place with MPI: world, groups as communicators, agreement on errors, links between stages, sums of gradients.
+ *
+ * No wait lasts for ever: every receive and every send completion has a deadline and names peer, phase and step when it passes.
+ */
+#ifndef PAC_PARALLEL_H
+#define PAC_PARALLEL_H
+
+#include "pac/plan.h"
+#include "pac/schedule.h"
+
+typedef struct pac_comm pac_comm; /* a communicator */
+
+/* ---- world ---- */
+
+/** Initialise MPI (thread level SERIALIZED). Collective. */
+pac_err pac_world_init(int *argc, char ***argv);
+/** Finalise; with a failure on this rank only, pac_world_abort() instead. Collective. */
+void pac_world_done(void);
+/** End all ranks with an exit status after the message was printed. */
+void pac_world_abort(int status) __attribute__((noreturn));
+int64_t pac_world_rank(void);
+int64_t pac_world_size(void);
+pac_comm *pac_world(void);                 /* borrowed */
+const char *pac_world_host(void);
+int64_t pac_node_rank(void);               /* rank within this node */
+int64_t pac_node_size(void);
+int64_t pac_node_of(int64_t rank);         /* number of the node that a rank runs on */
+int64_t pac_node_count(void);
+pac_comm *pac_node(void);                  /* ranks of this node, borrowed */
+/* PAC_NODE_SIZE=k in the environment pretends that each k ranks are a node of their own: tests of redistribution on one host. */
+
+/** Seconds after which a wait fails (default 600; PAC_TIMEOUT in the environment). */
+void pac_set_timeout(double seconds);
+/** What the program is doing, for messages: phase ("hybrid epoch 1") and step. Not collective. */
+void pac_set_phase(const char *phase, int64_t step);
+
+/* ---- communicators ---- */
+int64_t pac_comm_rank(const pac_comm *c);
+int64_t pac_comm_size(const pac_comm *c);
+/** Ranks of `parent` with equal colour (>= 0; -1: none, *out NULL), ordered by key. Collective on parent. */
+pac_err pac_comm_split(pac_comm *parent, int64_t colour, int64_t key, pac_comm **out);
+void pac_comm_free(pac_comm **c); /* Collective. */
+
+/* ---- agreement ---- */
+/**
+ * Agree on an error: each rank passes its local result; every rank returns the code of the lowest failing rank, and its message
+ * ("rank 2 (host): ...") becomes every rank's message. PAC_OK if all are. Collective.
+ */
+pac_err pac_agree(pac_comm *c, pac_err local);
+/** Check that an argument that must be the same on all ranks is: one all-reduce of {x, -x}. Errors: PAC_EINTERNAL naming `what`. Collective. */
+pac_err pac_agree_same(pac_comm *c, uint64_t x, const char *what);
+
+/* ---- collectives (64-bit counts, split into blocks of at most INT_MAX elements) ---- */
+pac_err pac_bcast(pac_comm *c, void *data, size_t bytes, int64_t root);
+pac_err pac_barrier(pac_comm *c);
+pac_err pac_sum_f32(pac_comm *c, float *x, int64_t n);   /* in place */
+pac_err pac_sum_f64(pac_comm *c, double *x, int64_t n);
+pac_err pac_max_f64(pac_comm *c, double *x, int64_t n);
+pac_err pac_sum_i64(pac_comm *c, int64_t *x, int64_t n);
+/** Every rank's `bytes` bytes, concatenated in rank order in out (NULL on ranks other than root, for gather); counts differ. */
+pac_err pac_allgatherv(pac_comm *c, const void *mine, size_t bytes, void *out, const size_t *counts);
+/** Text of every rank, concatenated at rank 0 into *out (tag OTHER; NULL elsewhere). Collective. */
+pac_err pac_gather_text(pac_comm *c, const char *mine, char **out);
+/** Exchange: counts[r] bytes of `send` to each rank r, in rank order; receive likewise. Blocks bounded by the caller. Collective. */
+pac_err pac_alltoallv(pac_comm *c, const void *send, const size_t *send_counts, void *recv, const size_t *recv_counts);
+
+/* ---- the layout of a plan ---- */
+typedef struct pac_layout {
+    const pac_plan *plan;      /* borrowed */
+    int64_t stage, member;     /* this rank's stage and place in its group */
+    int64_t P, M;
+    pac_comm *group;           /* ranks of this stage */
+} pac_layout;
+
+/** Communicators of a plan. Errors: PAC_ECONFIG (plan for another number of ranks). Collective. */
+pac_err pac_layout_new(const pac_plan *plan, pac_layout *out);
+void pac_layout_free(pac_layout *l);
+
+/* ---- links: rows of a micro-batch from one stage's ranks to the next's ----
+ *
+ * Within a micro-batch of n samples each rank of a stage owns a contiguous range by shares. The ranges of two neighbouring stages
+ * are intersected, and each piece is one message. What crosses is a list of matrices (slots), whose rows follow the source or
+ * the target offsets of the whole micro-batch.
+ */
+enum { PAC_MAX_SLOTS = 8 };
+
+typedef struct pac_slot {
+    int64_t width;         /* floats per row */
+    const int64_t *off;    /* [n + 1] row offsets of the WHOLE micro-batch's samples for this slot */
+} pac_slot;
+
+typedef struct pac_link pac_link; /* one direction of traffic to or from a neighbouring stage */
+
+/** Link between this rank's stage and `peer_stage` (stage +- 1). Not collective; both sides create theirs. */
+pac_err pac_link_new(const pac_layout *l, int64_t peer_stage, pac_link **out);
+void pac_link_free(pac_link **k);
+
+/**
+ * Start sending this rank's rows (its own range of the micro-batch of n samples): data[i] is slot i's rows of that range, which
+ * must stay untouched until pac_link_flush(). tag separates micro-batches and directions. Not collective.
+ */
+pac_err pac_link_send(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, const float *const *data, int64_t tag);
+/** Receive this rank's rows; data[i] has room for the rows of its range. Waits with the deadline. */
+pac_err pac_link_recv(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag);
+/** Wait until all sends that carry this tag (or -1: all) are done. */
+pac_err pac_link_flush(pac_link *k, int64_t tag);
+
+/* ---- links between all pairs, measured ---- */
+/** One-way bandwidth (bytes/s) and latency (s) of every ordered pair, [size * size]; pairs one after the other. Collective. */
+pac_err pac_measure_links(pac_comm *c, double *bandwidth, double *latency);
+/** Version of the MPI library and the transport in use, for --version and info. */
+void pac_mpi_version(char *buf, size_t bytes);
+
+#endif
