@@ -1,9 +1,9 @@
 """
 Writes tests/golden/fixtures: two tiny T5 models and what PyTorch computes with them (README.md describes every file).
 
-Reference values are computed in float64 from float32 parameters and stored as float32. The script checks itself: the side network's
-block against Hugging Face's, padded against single sequences, the written models read back, published parameter counts, and how far
-float32 training strays from float64 (so that the C tests' tolerances mean something).
+Reference values are computed in float64 from float32 parameters and stored as float32. The script checks itself: the
+side network's block against Hugging Face's, padded against single sequences, the written models read back, published
+parameter counts, and how far float32 training strays from float64 (so that the C tests' tolerances mean something).
 """
 import json
 import pathlib
@@ -73,7 +73,7 @@ def make_model(name):
 
 
 def save_model(model, name):
-    """v1.0 as one file with the config that transformers 5 writes; v1.1 in shards with the config of published v1.1 checkpoints."""
+    """v1.0 as one file with the config that transformers 5 writes; v1.1 in shards with the published form of config."""
     path = OUT / name
     tied = model.config.scale_decoder_outputs
     model.save_pretrained(path, max_shard_size="10MB" if tied else "80KB")
@@ -327,7 +327,8 @@ def check_backbone(model, data):
     """Rows, head and loss against Hugging Face's own forward; the classification head against T5ForSequenceClassification."""
     batch = data["lm"]
     rows = st.backbone_rows(model, batch)
-    got = model(input_ids=batch["ids"], attention_mask=batch["mask"].long(), decoder_input_ids=batch["tids"], labels=batch["labels"])
+    got = model(input_ids=batch["ids"], attention_mask=batch["mask"].long(), decoder_input_ids=batch["tids"],
+                labels=batch["labels"])
     logits = st.lm_logits(model, rows["final"])
     assert (logits - got.logits)[batch["tmask"]].abs().max() < 1e-10
     assert abs(st.lm_loss(logits, batch["labels"]) - got.loss) < 1e-10

@@ -1,9 +1,10 @@
 """
 T5 with parallel adapters, stated in PyTorch: the reference that the C code is held against.
 
-The backbone is Hugging Face's T5ForConditionalGeneration, frozen and without gradients. The side network is written out here, a class
-a part, with the parameter names that the C code and the saved adapters use. Batches are padded and masked; the rows that the masks
-keep are the rows of our packed batches, in the same order. Written to be read: no cache, no speed.
+The backbone is Hugging Face's T5ForConditionalGeneration, frozen and without gradients. The side network is written out
+here, a class a part, with the parameter names that the C code and the saved adapters use. Batches are padded and
+masked; the rows that the masks keep are the rows of our packed batches, in the same order. Written to be read: no
+cache, no speed.
 """
 import dataclasses
 import torch
@@ -104,7 +105,7 @@ class SideLayer(nn.Module):
 
 
 class SideStack(nn.Module):
-    """The ladder beside one stack: a_0 = first(b_0), a_i = f_i(b_i, a_{i-1}), a final norm. Its blocks are named by their index."""
+    """The ladder beside one stack: a_0 = first(b_0), a_i = f_i(b_i, a_{i-1}), a final norm. Blocks are named by their index."""
 
     def __init__(self, config, o, depth, decoder):
         super().__init__()
@@ -216,7 +217,7 @@ def lengths_mask(sequences):
 
 
 def make_batch(sources, labels=None, start=0, filler=0):
-    """Padded batch. Decoder inputs are the labels shifted right; without labels (classification head) the source shifted right."""
+    """Padded batch. Decoder inputs are the labels shifted right; without labels (classification head) the source's."""
     targets = sources if labels is None else labels
     shifted = [[start] + [filler if t == IGNORE else t for t in s[:-1]] for s in targets]
     return {"ids": pad(sources, filler), "mask": lengths_mask(sources), "tids": pad(shifted, filler),
