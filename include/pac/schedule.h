@@ -22,7 +22,7 @@ typedef enum pac_op_kind {
 typedef struct pac_op {
     pac_op_kind kind;
     int64_t m;    /* micro-batch, -1 for REDUCE and STEP */
-    int64_t slot; /* activation slot, 0..in_flight-1: a forward takes one, its backward frees it; -1 for REDUCE and STEP */
+    int64_t slot; /* activation slot, 0..in_flight-1: taken by the first operation of a micro-batch, free after its last; -1 as m */
 } pac_op;
 
 typedef struct pac_oplist {
@@ -37,7 +37,7 @@ const char *pac_op_name(pac_op_kind k);
  * min(M, P - p) in flight. Narayanan et al. 2019 (PipeDream-flush). M >= 1, M < P included. The caller frees the list.
  */
 pac_err pac_schedule_1f1b(int64_t p, int64_t P, int64_t M, pac_oplist *out);
-/** GPipe: all forwards, then all backwards. */
+/** GPipe: all forwards, then all backwards, both in order; M slots. Huang et al. 2019. */
 pac_err pac_schedule_gpipe(int64_t p, int64_t P, int64_t M, pac_oplist *out);
 /** Forwards only, in order, one slot: evaluation. */
 pac_err pac_schedule_forward(int64_t p, int64_t P, int64_t M, pac_oplist *out);
@@ -58,7 +58,7 @@ typedef struct pac_range { int64_t lo, hi; } pac_range; /* [lo, hi) */
 
 /** Piece i of n samples in `parts` nearly equal contiguous pieces (the first n % parts pieces are one larger). */
 pac_range pac_split_even(int64_t n, int64_t parts, int64_t i);
-/** Piece r of n samples for `ranks` shares (each >= 0, sum > 0): boundaries round(n * cumulative share), ties to even rank order. */
+/** Piece r of n samples for `ranks` shares (each >= 0, sum > 0): boundaries round(n * cumulative share), ties to even. */
 pac_range pac_split_shares(int64_t n, const double *shares, int64_t ranks, int64_t r);
 pac_range pac_range_intersect(pac_range a, pac_range b);
 
