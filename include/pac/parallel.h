@@ -2,6 +2,7 @@
  * The only place with MPI: world, groups as communicators, agreement on errors, links between stages, sums of gradients.
  *
  * No wait lasts for ever: every receive and every send completion has a deadline and names peer, phase and step when it passes.
+ * Only one thread calls these functions.
  */
 #ifndef PAC_PARALLEL_H
 #define PAC_PARALLEL_H
@@ -13,16 +14,25 @@ typedef struct pac_comm pac_comm; /* a communicator */
 
 /* ---- world ---- */
 
-/** Initialise MPI (thread level SERIALIZED). Collective. */
+/*
+ * Before pac_world_init() there is a world of one rank without MPI, on which every collective below is a no-op: commands and unit
+ * tests that need no MPI run the same code.
+ */
+
+/** Initialise MPI (thread level SERIALIZED). Collective. Errors: PAC_EUSAGE (PAC_NODE_SIZE, PAC_TIMEOUT), PAC_ENOMEM, PAC_EPEER. */
 pac_err pac_world_init(int *argc, char ***argv);
-/** Finalise; with a failure on this rank only, pac_world_abort() instead. Collective. */
+/**
+ * Finalise; with a failure on this rank only, pac_world_abort() instead. Ends all ranks with 75 if one does not come.
+ * Not running: a no-op. Collective.
+ */
 void pac_world_done(void);
-/** End all ranks with an exit status after the message was printed. */
+/** End all ranks with an exit status after the message was printed; flushes stdio. The only way on after PAC_EPEER. */
 void pac_world_abort(int status) __attribute__((noreturn));
 int64_t pac_world_rank(void);
 int64_t pac_world_size(void);
 pac_comm *pac_world(void);                 /* borrowed */
 const char *pac_world_host(void);
+const char *pac_world_host_of(int64_t rank);
 int64_t pac_node_rank(void);               /* rank within this node */
 int64_t pac_node_size(void);
 int64_t pac_node_of(int64_t rank);         /* number of the node that a rank runs on */
@@ -58,11 +68,14 @@ pac_err pac_sum_f32(pac_comm *c, float *x, int64_t n);   /* in place */
 pac_err pac_sum_f64(pac_comm *c, double *x, int64_t n);
 pac_err pac_max_f64(pac_comm *c, double *x, int64_t n);
 pac_err pac_sum_i64(pac_comm *c, int64_t *x, int64_t n);
-/** Every rank's `bytes` bytes, concatenated in rank order in out (NULL on ranks other than root, for gather); counts differ. */
+/**
+ * Every rank's `bytes` bytes, concatenated in rank order in out on every rank. counts[r], known to all, are the bytes of rank r
+ * (counts[rank] == bytes). `mine` may already lie at its place in out. Collective.
+ */
 pac_err pac_allgatherv(pac_comm *c, const void *mine, size_t bytes, void *out, const size_t *counts);
 /** Text of every rank, concatenated at rank 0 into *out (tag OTHER; NULL elsewhere). Collective. */
 pac_err pac_gather_text(pac_comm *c, const char *mine, char **out);
-/** Exchange: counts[r] bytes of `send` to each rank r, in rank order; receive likewise. Blocks bounded by the caller. Collective. */
+/** Exchange: send_counts[r] bytes of `send` to each rank r, in rank order; receive likewise. Collective. */
 pac_err pac_alltoallv(pac_comm *c, const void *send, const size_t *send_counts, void *recv, const size_t *recv_counts);
 
 /* ---- the layout of a plan ---- */

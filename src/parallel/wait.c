@@ -1,0 +1,119 @@
+/*
+ * The one place that waits for messages.
+ *
+ * A wait polls: a few tests at once, then it yields the core, then it sleeps for a small part of the time waited so far, so
+ * that four ranks on two cores do not steal time from those that compute. A wait that passes its deadline names this rank, the
+ * peer, the phase and the step. Nothing can be relied on afterwards: the caller reports and calls pac_world_abort().
+ */
+#include "internal.h"
+
+#include "pac/clock.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TESTS_PER_TURN = 8, SPINNING_TURNS = 32 };
+static const double yield_for = 1e-3, shortest_sleep = 2e-5, longest_sleep = 2.5e-4; /* seconds */
+
+static struct {
+    double timeout;
+    char phase[128];
+    int64_t step;
+    bool failed;
+} state = {.timeout = 600, .step = -1};
+
+pac_err pac_wait_init(void)
+{
+    const char *text = getenv("PAC_TIMEOUT");
+    if (text == NULL)
+        return PAC_OK;
+    char *end;
+    double seconds = strtod(text, &end);
+    PAC_CHECK(end != text && *end == '\0' && seconds > 0, PAC_EUSAGE, "PAC_TIMEOUT=%s: seconds above 0 expected", text);
+    state.timeout = seconds;
+    return PAC_OK;
+}
+
+void pac_set_timeout(double seconds)
+{
+    state.timeout = seconds;
+}
+
+void pac_set_phase(const char *phase, int64_t step)
+{
+    snprintf(state.phase, sizeof state.phase, "%s", phase);
+    state.step = step;
+}
+
+bool pac_wait_failed(void)
+{
+    return state.failed;
+}
+
+/* ", in hybrid epoch 1, step 12" */
+static void describe_phase(char *buf, size_t bytes)
+{
+    buf[0] = '\0';
+    if (state.phase[0] != '\0' && state.step >= 0)
+        snprintf(buf, bytes, ", in %s, step %lld", state.phase, (long long)state.step);
+    else if (state.phase[0] != '\0')
+        snprintf(buf, bytes, ", in %s", state.phase);
+}
+
+/* "rank 3 (nano3)" or "all of ranks 0 2 3" */
+static void describe_peer(const pac_awaited *a, char *buf, size_t bytes)
+{
+    if (a->peer >= 0) {
+        snprintf(buf, bytes, "rank %d (%s)", a->peer, pac_world_host_of(a->peer));
+        return;
+    }
+    size_t used = (size_t)snprintf(buf, bytes, "all of ranks");
+    for (int i = 0; i < a->comm->size && used + 16 < bytes; i++)
+        used += (size_t)snprintf(buf + used, bytes - used, " %d", a->comm->world[i]);
+}
+
+static pac_err deadline_passed(const pac_awaited *a, double waited)
+{
+    char phase[192], peer[256], number[32] = "";
+    describe_phase(phase, sizeof phase);
+    describe_peer(a, peer, sizeof peer);
+    if (a->number >= 0)
+        snprintf(number, sizeof number, " %lld", (long long)a->number);
+    state.failed = true;
+    return pac_fail(PAC_EPEER,
+                    "rank %lld (%s) waited %.1f s for %s: %s%s (%zu bytes)%s; a peer is stuck, lost or slower than PAC_TIMEOUT",
+                    (long long)pac_world_rank(), pac_world_host(), waited, peer, a->what, number, a->bytes, phase);
+}
+
+static void give_core_away(double waited)
+{
+    if (waited < yield_for) {
+        sched_yield();
+        return;
+    }
+    double pause = waited / 20;
+    pac_sleep(pause < shortest_sleep ? shortest_sleep : pause > longest_sleep ? longest_sleep : pause);
+}
+
+pac_err pac_wait(MPI_Request *request, const pac_awaited *awaited, MPI_Status *status)
+{
+    double start = 0;
+    for (int64_t turn = 0;; turn++) {
+        for (int test = 0; test < TESTS_PER_TURN; test++) {
+            int done;
+            PAC_MPI(MPI_Test(request, &done, status));
+            if (done)
+                return PAC_OK;
+        }
+        if (turn < SPINNING_TURNS)
+            continue;
+        if (turn == SPINNING_TURNS)
+            start = pac_now();
+        double waited = pac_now() - start;
+        if (waited > state.timeout)
+            return deadline_passed(awaited, waited);
+        give_core_away(waited);
+    }
+}
