@@ -89,6 +89,11 @@ typedef struct pac_layout {
 /** Communicators of a plan. Errors: PAC_ECONFIG (plan for another number of ranks). Collective. */
 pac_err pac_layout_new(const pac_plan *plan, pac_layout *out);
 void pac_layout_free(pac_layout *l);
+/**
+ * Ranks of stages first_stage..last_stage, both included (*out NULL elsewhere), in world order: sums of parameters that several
+ * stages hold. Collective on the world. Errors: PAC_EINVAL, PAC_ENOMEM.
+ */
+pac_err pac_layout_span(const pac_layout *l, int64_t first_stage, int64_t last_stage, pac_comm **out);
 
 /* ---- links: rows of a micro-batch from one stage's ranks to the next's ----
  *
@@ -103,20 +108,21 @@ typedef struct pac_slot {
     const int64_t *off;    /* [n + 1] row offsets of the WHOLE micro-batch's samples for this slot */
 } pac_slot;
 
-typedef struct pac_link pac_link; /* one direction of traffic to or from a neighbouring stage */
+typedef struct pac_link pac_link; /* traffic with another stage, both directions */
 
-/** Link between this rank's stage and `peer_stage` (stage +- 1). Not collective; both sides create theirs. */
+/** Link between this rank's stage and another (usually +- 1; plan and layout outlive it). Not collective; both sides create theirs. */
 pac_err pac_link_new(const pac_layout *l, int64_t peer_stage, pac_link **out);
+/** Waits for what is still being sent. */
 void pac_link_free(pac_link **k);
 
 /**
  * Start sending this rank's rows (its own range of the micro-batch of n samples): data[i] is slot i's rows of that range, which
- * must stay untouched until pac_link_flush(). tag separates micro-batches and directions. Not collective.
+ * must stay untouched until pac_link_flush(). tag >= 0 separates micro-batches; messages of one tag keep their order. Not collective.
  */
 pac_err pac_link_send(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, const float *const *data, int64_t tag);
 /** Receive this rank's rows; data[i] has room for the rows of its range. Waits with the deadline. */
 pac_err pac_link_recv(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag);
-/** Wait until all sends that carry this tag (or -1: all) are done. */
+/** Wait until all sends that carry this tag (or -1: all) are done; without it the list of sends grows. */
 pac_err pac_link_flush(pac_link *k, int64_t tag);
 
 /* ---- links between all pairs, measured ---- */
