@@ -2,7 +2,8 @@
  * The op table: every operation of a model on packed batches, one struct of function pointers per backend.
  *
  * `ref` is plain C with double accumulation, the definition of right; `cpu` uses OpenBLAS and vectorised row kernels; `cuda` is the
- * same table on a GPU. Kernels cannot fail: their callers (src/model, src/tune) have validated the sizes.
+ * same table on a GPU. Kernels cannot fail: their callers (src/model, src/tune) have validated the sizes. Attention keeps scratch
+ * per thread (tag WORK); where it cannot be had, outputs become NaN and the caller's loss check stops the run.
  *
  * Conventions. Size letters: B sequences, N rows (sum of sequence lengths), T target rows, S source rows, D model width, H heads,
  * K head width, F feed-forward width, V vocabulary. Matrices are row-major and dense unless a leading dimension is given.
@@ -49,7 +50,7 @@ typedef struct pac_adamw {
 } pac_adamw;
 
 typedef struct pac_backend {
-    const char *name; /* "ref", "cpu", "cuda" */
+    const char *name; /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "cuda" */
 
     /* C[m,n] = alpha * op(A) op(B) + beta * C; op(A) is [m,k], transposed when ta. beta == 0 does not read C. */
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
@@ -131,10 +132,16 @@ typedef struct pac_backend {
     double (*sumsq)(const float *x, int64_t n);
 } pac_backend;
 
-/** The backend called `name` ("ref", "cpu", "auto"). Errors: PAC_ECONFIG (unknown), PAC_ENOTBUILT ("cuda" until it exists). */
+/**
+ * The backend called `name`: "ref", "cpu" or "auto" (the fastest that this processor runs), or the full name of a variant.
+ * Errors: PAC_ECONFIG (unknown), PAC_ENOTBUILT ("cuda" until it exists).
+ */
 pac_err pac_backend_find(const char *name, const pac_backend **out);
 
-/** Backends of this build, NULL after the last: what the op tests iterate over. */
+/** Backends that run here, ref first, NULL after the last: what the op tests iterate over. */
 const pac_backend *const *pac_backend_all(void);
+
+/** Give back the scratch memory that kernels keep for the calling thread. They get it again when they need it. */
+void pac_backend_release(void);
 
 #endif

@@ -1,0 +1,116 @@
+/*
+ * The registry of backends, scratch memory of kernels, and T5's bucket of a relative position.
+ *
+ * The cpu kernels exist once per instruction set; "cpu" and "auto" choose the widest that this processor runs. The narrower
+ * ones stay reachable by name, for tests and for runs that must not depend on the processor.
+ */
+#include "kernels.h"
+
+#include "pac/mem.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+
+extern const pac_backend pac_ref_backend, pac_base_backend;
+#ifdef __x86_64__
+extern const pac_backend pac_avx2_backend, pac_avx512_backend;
+#endif
+
+enum { MAX_BACKENDS = 4 };
+
+static const pac_backend *available[MAX_BACKENDS + 1]; /* ref, then the fastest first */
+static pthread_once_t detected = PTHREAD_ONCE_INIT;
+
+static void detect(void)
+{
+    const pac_backend **next = available;
+    *next++ = &pac_ref_backend;
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        *next++ = &pac_avx512_backend;
+    if (avx2)
+        *next++ = &pac_avx2_backend;
+#endif
+    *next = &pac_base_backend;
+}
+
+const pac_backend *const *pac_backend_all(void)
+{
+    pthread_once(&detected, detect);
+    return available;
+}
+
+pac_err pac_backend_find(const char *name, const pac_backend **out)
+{
+    const pac_backend *const *all = pac_backend_all();
+    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) {
+        *out = all[1];
+        return PAC_OK;
+    }
+    for (; *all != NULL; all++)
+        if (strcmp(name, (*all)->name) == 0) {
+            *out = *all;
+            return PAC_OK;
+        }
+    PAC_CHECK(strcmp(name, "cuda") != 0, PAC_ENOTBUILT, "backend cuda is not built yet; use auto, cpu or ref");
+    return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu or ref", name);
+}
+
+/* ---- scratch ---- */
+
+static _Thread_local struct {
+    void *block;
+    size_t bytes;
+} scratch;
+
+void *pac_scratch(size_t bytes)
+{
+    if (scratch.block == NULL || bytes > scratch.bytes) {
+        pac_backend_release();
+        if (pac_mem_alloc(PAC_MEM_WORK, bytes, &scratch.block) != PAC_OK)
+            return NULL;
+        scratch.bytes = bytes;
+    }
+    return scratch.block;
+}
+
+void pac_backend_release(void)
+{
+    pac_mem_free(scratch.block);
+    scratch.block = NULL;
+    scratch.bytes = 0;
+}
+
+void pac_fill_nan(float *y, int64_t ld, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            y[i * ld + j] = NAN;
+}
+
+/* ---- relative positions ---- */
+
+/* Every float operation is the one that the original does on float32 tensors, in the same order: buckets are integers, and a
+ * logarithm one ulp off moves the border between two of them. */
+int64_t pac_rel_bucket(int64_t r, bool bidirectional, int64_t buckets, int64_t max_distance)
+{
+    int64_t base = 0, distance = r < 0 ? -r : 0;
+    if (bidirectional) {
+        buckets /= 2;
+        base = r > 0 ? buckets : 0;
+        distance = r < 0 ? -r : r;
+    }
+    int64_t exact = buckets / 2;
+    if (distance < exact)
+        return base + distance;
+    int64_t last = buckets - 1;
+    if (exact < 1 || max_distance <= exact || distance >= max_distance)
+        return base + (last > 0 ? last : 0);
+    float ratio = logf((float)distance / (float)exact) / (float)log((double)max_distance / (double)exact);
+    int64_t bucket = exact + (int64_t)(ratio * (float)(buckets - exact));
+    return base + (bucket < last ? bucket : last);
+}

@@ -1,0 +1,243 @@
+/*
+ * cpu attention: sequence by sequence, head by head, in blocks of query rows. A block of scores [rows, S] is made by one small
+ * matrix product, becomes probabilities in place, and is consumed by the next product; no [T, S] matrix of a whole batch ever
+ * exists.
+ *
+ * The relative position bias depends on key minus query position only, so it is laid out once per call as a line [H, span] over
+ * all such differences: a row of scores adds a contiguous piece of it. Its gradient is collected in the same layout and folded
+ * into buckets at the end.
+ */
+#include "cpu.h"
+
+enum { BLOCK_ROWS = 64, PAD = 16 };
+
+/* Scratch of a call. Position 0 of a line belongs to key 0 seen from the last query row of the longest sequence. */
+typedef struct work {
+    float *scores, *dscores; /* [BLOCK_ROWS, ld] */
+    float *bias, *dbias;     /* [H, span], NULL: no bias, no gradient */
+    int32_t *bucket;         /* [span] */
+    int64_t ld, span, origin;
+} work;
+
+/* One block of query rows t0..t0+rows of one head of one sequence; `keys` is how many keys its last row sees. */
+typedef struct block {
+    int64_t b, h, t0, rows, S, keys;
+    int64_t q0, k0; /* index of the first query row and the first key row in the batch */
+} block;
+
+static int64_t longest(const int64_t *offsets, int64_t B)
+{
+    int64_t n = 0;
+    for (int64_t b = 0; b < B; b++)
+        n = offsets[b + 1] - offsets[b] > n ? offsets[b + 1] - offsets[b] : n;
+    return n;
+}
+
+static int64_t round_up(int64_t n)
+{
+    return (n + PAD - 1) / PAD * PAD;
+}
+
+static void lay_out_bias(const work *w, const pac_attn *p)
+{
+    for (int64_t i = 0; i < w->span; i++)
+        w->bucket[i] = (int32_t)pac_rel_bucket(i - w->origin - p->qpos, p->bidirectional, p->buckets, p->max_distance);
+    for (int64_t h = 0; h < p->H; h++)
+        for (int64_t i = 0; i < w->span; i++)
+            w->bias[h * w->span + i] = p->bias_table[w->bucket[i] * p->H + h];
+}
+
+static bool get_work(work *w, const pac_attn *p, bool backward, bool want_dbias)
+{
+    int64_t T = longest(p->toff, p->B), S = longest(p->soff, p->B);
+    int64_t rows = T < BLOCK_ROWS ? T : BLOCK_ROWS;
+    *w = (work){.ld = round_up(S), .span = T + S, .origin = T > 0 ? T - 1 : 0};
+    int64_t tile = rows * w->ld, lines = p->bias_table != NULL ? round_up(p->H * w->span) : 0;
+    int64_t dlines = want_dbias ? lines : 0;
+    float *next = pac_scratch((size_t)(tile * (backward ? 2 : 1) + lines + dlines + (lines > 0 ? w->span : 0)) * sizeof *next);
+    if (next == NULL)
+        return false;
+    w->scores = next;
+    w->dscores = next += tile;
+    next += backward ? tile : 0;
+    if (lines > 0) {
+        w->bias = next;
+        w->dbias = dlines > 0 ? w->bias + lines : NULL;
+        w->bucket = (int32_t *)(w->bias + lines + dlines);
+        lay_out_bias(w, p);
+        memset(w->bias + lines, 0, (size_t)dlines * sizeof *next);
+    }
+    return true;
+}
+
+static int64_t keys_seen(const pac_attn *p, int64_t t, int64_t S)
+{
+    int64_t n = p->qpos + t + 1;
+    return p->causal && n < S ? n : S;
+}
+
+static block block_at(const pac_attn *p, int64_t b, int64_t h, int64_t t0)
+{
+    int64_t T = p->toff[b + 1] - p->toff[b], S = p->soff[b + 1] - p->soff[b];
+    int64_t rows = T - t0 < BLOCK_ROWS ? T - t0 : BLOCK_ROWS;
+    return (block){.b = b,
+                   .h = h,
+                   .t0 = t0,
+                   .rows = rows,
+                   .S = S,
+                   .keys = keys_seen(p, t0 + rows - 1, S),
+                   .q0 = p->toff[b] + t0,
+                   .k0 = p->soff[b]};
+}
+
+/* The piece of a bias line that row t of the block adds. */
+static float *line_of(const work *w, float *lines, const block *x, int64_t row)
+{
+    return lines + x->h * w->span + w->origin - (x->t0 + row);
+}
+
+static void scores_of(const work *w, const block *x, const float *q, int64_t ldq, const float *k, int64_t ldk,
+                      const pac_attn *p)
+{
+    int64_t column = x->h * p->K;
+    CPU(gemm)
+    (w->scores, w->ld, q + x->q0 * ldq + column, ldq, false, k + x->k0 * ldk + column, ldk, true, x->rows, x->keys, p->K,
+     p->scale, 0);
+    for (int64_t row = 0; row < x->rows && w->bias != NULL; row++) {
+        float *score = w->scores + row * w->ld;
+        const float *bias = line_of(w, w->bias, x, row);
+        SIMD for (int64_t s = 0; s < x->keys; s++) score[s] += bias[s];
+    }
+}
+
+/* score[0..n) becomes its soft-max, score[n..keys) zero. Returns log(sum exp). */
+static float softmax_row(float *score, int64_t n, int64_t keys)
+{
+    float max = -INFINITY, sum = 0;
+    SIMD_MAX(max)
+    for (int64_t s = 0; s < n; s++)
+        max = score[s] > max ? score[s] : max;
+    SIMD_SUM(sum)
+    for (int64_t s = 0; s < n; s++) {
+        score[s] = exp_(score[s] - max);
+        sum += score[s];
+    }
+    float c = 1 / sum;
+    SIMD for (int64_t s = 0; s < n; s++) score[s] *= c;
+    for (int64_t s = n; s < keys; s++)
+        score[s] = 0;
+    return max + logf(sum);
+}
+
+void CPU(attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk, const float *v,
+                   int64_t ldv, const pac_attn *p)
+{
+    work w;
+    if (!get_work(&w, p, false, false)) {
+        pac_fill_nan(o, ldo, p->toff[p->B], p->H * p->K);
+        return;
+    }
+    for (int64_t b = 0; b < p->B; b++)
+        for (int64_t h = 0; h < p->H; h++)
+            for (int64_t t0 = 0; t0 < p->toff[b + 1] - p->toff[b]; t0 += BLOCK_ROWS) {
+                block x = block_at(p, b, h, t0);
+                scores_of(&w, &x, q, ldq, k, ldk, p);
+                for (int64_t row = 0; row < x.rows; row++) {
+                    float l = softmax_row(w.scores + row * w.ld, keys_seen(p, t0 + row, x.S), x.keys);
+                    if (lse != NULL)
+                        lse[(x.q0 + row) * p->H + h] = l;
+                }
+                CPU(gemm)
+                (o + x.q0 * ldo + h * p->K, ldo, w.scores, w.ld, false, v + x.k0 * ldv + h * p->K, ldv, false, x.rows, p->K,
+                 x.keys, 1, 0);
+            }
+}
+
+/*
+ * p = softmax(score): dscore = p (dp - sum_s p dp), in place of dp; score[0..n) becomes p. lse only keeps exp() in range:
+ * dividing by the sum anew removes its rounding error.
+ */
+static void softmax_row_bwd(float *score, float *dp, float lse, int64_t n, int64_t keys)
+{
+    float sum = 0, dot = 0;
+    PAC_PRAGMA(omp simd reduction(+ : sum, dot))
+    for (int64_t s = 0; s < n; s++) {
+        score[s] = exp_(score[s] - lse);
+        sum += score[s];
+        dot += score[s] * dp[s];
+    }
+    float c = 1 / sum, mean = dot / sum;
+    SIMD for (int64_t s = 0; s < n; s++)
+    {
+        score[s] *= c;
+        dp[s] = score[s] * (dp[s] - mean);
+    }
+    if (n == 1) { /* exactly, not up to rounding */
+        score[0] = 1;
+        dp[0] = 0;
+    }
+    for (int64_t s = n; s < keys; s++)
+        score[s] = dp[s] = 0;
+}
+
+/* score = scale <q, k> + bias: dq = scale ds k, dk += scale ds^T q, dv += p^T do. */
+static void block_bwd(const work *w, const block *x, float *dq, float *dk, float *dv, const float *d_o, int64_t ldo,
+                      const float *q, int64_t ldq, const float *k, int64_t ldk, int64_t ldv, const pac_attn *p)
+{
+    int64_t column = x->h * p->K, K = p->K;
+    CPU(gemm)
+    (dq + x->q0 * ldq + column, ldq, w->dscores, w->ld, false, k + x->k0 * ldk + column, ldk, false, x->rows, K, x->keys,
+     p->scale, 0);
+    CPU(gemm)
+    (dk + x->k0 * ldk + column, ldk, w->dscores, w->ld, true, q + x->q0 * ldq + column, ldq, false, x->keys, K, x->rows,
+     p->scale, 1);
+    CPU(gemm)
+    (dv + x->k0 * ldv + column, ldv, w->scores, w->ld, true, d_o + x->q0 * ldo + column, ldo, false, x->keys, K, x->rows, 1, 1);
+    for (int64_t row = 0; row < x->rows && w->dbias != NULL; row++) {
+        const float *ds = w->dscores + row * w->ld;
+        float *line = line_of(w, w->dbias, x, row);
+        SIMD for (int64_t s = 0; s < x->keys; s++) line[s] += ds[s];
+    }
+}
+
+static void zero_rows(float *y, int64_t ld, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        memset(y + i * ld, 0, (size_t)columns * sizeof *y);
+}
+
+static void fold_dbias(const work *w, float *dbias_table, int64_t H)
+{
+    for (int64_t i = 0; i < w->span; i++)
+        for (int64_t h = 0; h < H; h++)
+            dbias_table[w->bucket[i] * H + h] += w->dbias[h * w->span + i];
+}
+
+void CPU(attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
+                   int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p)
+{
+    work w;
+    if (!get_work(&w, p, true, dbias_table != NULL)) {
+        pac_fill_nan(dq, ldq, p->toff[p->B], p->H * p->K);
+        pac_fill_nan(dk, ldk, p->soff[p->B], p->H * p->K);
+        pac_fill_nan(dv, ldv, p->soff[p->B], p->H * p->K);
+        return;
+    }
+    zero_rows(dk, ldk, p->soff[p->B], p->H * p->K);
+    zero_rows(dv, ldv, p->soff[p->B], p->H * p->K);
+    for (int64_t b = 0; b < p->B; b++)
+        for (int64_t h = 0; h < p->H; h++)
+            for (int64_t t0 = 0; t0 < p->toff[b + 1] - p->toff[b]; t0 += BLOCK_ROWS) {
+                block x = block_at(p, b, h, t0);
+                scores_of(&w, &x, q, ldq, k, ldk, p);
+                CPU(gemm)
+                (w.dscores, w.ld, d_o + x.q0 * ldo + h * p->K, ldo, false, v + x.k0 * ldv + h * p->K, ldv, true, x.rows, x.keys,
+                 p->K, 1, 0);
+                for (int64_t row = 0; row < x.rows; row++)
+                    softmax_row_bwd(w.scores + row * w.ld, w.dscores + row * w.ld, lse[(x.q0 + row) * p->H + h],
+                                    keys_seen(p, t0 + row, x.S), x.keys);
+                block_bwd(&w, &x, dq, dk, dv, d_o, ldo, q, ldq, k, ldk, ldv, p);
+            }
+    if (w.dbias != NULL)
+        fold_dbias(&w, dbias_table, p->H);
+}

@@ -1,0 +1,92 @@
+/*
+ * A fixture is one call of one op: its sizes, its scalars and its arrays with their roles. The cases (ops_cases.c,
+ * attn_cases.c) say which arrays an op has and how to call it; the harness (test_ops.c) fills, runs, compares and times them,
+ * knowing no op by name.
+ */
+#ifndef OPS_FIXTURE_H
+#define OPS_FIXTURE_H
+
+#include "pac/ops.h"
+
+typedef enum role {
+    IN,      /* must not change */
+    OUT,     /* overwritten: filled with NaN before */
+    ADDED,   /* accumulated into: filled with numbers before */
+    CHANGED, /* read and overwritten */
+    IDS,     /* int32 input */
+    IDS_OUT, /* int32 output */
+} role;
+
+typedef struct array {
+    const char *name;
+    role role;
+    int64_t rows, cols, ld;
+    bool null;   /* pass NULL instead */
+    float *init; /* contents before the call: what gradient checks perturb */
+    float *x;    /* what the call gets */
+} array;
+
+enum { MAX_ARRAYS = 12, MAX_GRADS = 5, MAX_BATCH = 12 };
+
+typedef struct fixture {
+    int64_t N, D, V; /* sizes, as the case understands them */
+    float f;         /* a scalar */
+    int variant;
+    bool bench; /* realistic sizes */
+    pac_act act;
+    pac_attn attn;
+    int64_t toff[MAX_BATCH + 1], soff[MAX_BATCH + 1];
+    array a[MAX_ARRAYS];
+    int arrays;
+    int alias_out, alias_in; /* the output is given the memory of the input; both 0: no alias */
+    double flops;            /* for the benchmark; 0: bound by memory */
+} fixture;
+
+typedef struct op_case {
+    const char *name;
+    void (*setup)(fixture *f, int64_t n, int64_t d, int variant);
+    void (*call)(const pac_backend *be, const fixture *f);
+    int variants;
+    double tolerance; /* of |x - ref| / (|ref| + rms(ref)) */
+    /* Backward ops: the loss whose gradient the op computes, from the `init` contents, and which array is the gradient of
+     * which. */
+    double (*loss)(const fixture *f);
+    struct {
+        int grad, of;
+    } grads[MAX_GRADS];
+    int ngrads;
+    int64_t bench_n, bench_d;
+    int bench_variant;
+} op_case;
+
+/* Tolerances, relative as above. EXACT: the same float operations in the same order. ROUND: a few roundings per element. SUM:
+ * sums of some hundred f32 products. EXP: exponentials of such sums, which reach 50 in the unscaled scores of T5. */
+#define EXACT 0.0
+#define ROUND 1e-6
+#define SUM   4e-6
+#define EXP   1e-5
+
+extern const op_case row_cases[], attn_cases[]; /* end with name == NULL */
+extern const pac_backend *ref;
+
+/* Append an array [rows, cols] with row stride ld; contents are filled according to its role. Returns its index. */
+int add_strided(fixture *f, role r, const char *name, int64_t rows, int64_t cols, int64_t ld);
+int add(fixture *f, role r, const char *name, int64_t rows, int64_t cols);
+/* An array of ids in [low, high). */
+int add_ids(fixture *f, const char *name, int64_t n, int32_t low, int32_t high);
+/* Let output `out` live in the memory of input `in`. */
+void alias(fixture *f, int out, int in);
+/* Zeroed memory that lives until the harness is done with the fixture. */
+float *temporary(int64_t n);
+double dot(const float *a, const float *b, int64_t n);
+
+/* Values known without the reference. */
+void check_values(void);
+/* Count and report a failure unless `ok`. */
+bool expect(bool ok, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* What the call gets for array i; its contents before the call. */
+#define X(i)    (f->a[i].null ? NULL : f->a[i].x)
+#define INIT(i) (f->a[i].init)
+
+#endif
