@@ -64,7 +64,7 @@ typedef struct op_case {
 #define EXACT 0.0
 #define ROUND 1e-6
 #define SUM   4e-6
-#define EXP   1e-5
+#define EXP   4e-5
 
 extern const op_case row_cases[], attn_cases[]; /* end with name == NULL */
 extern const pac_backend *ref;

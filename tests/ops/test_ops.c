@@ -183,9 +183,10 @@ static double difference(const array *want, const array *got, const char *where)
     for (int64_t i = 0; i < want->rows; i++)
         for (int64_t j = 0; j < want->cols; j++) {
             double x = want->x[i * want->ld + j], y = got->x[i * want->ld + j];
-            if (!expect(isfinite(y), "%s: %s[%lld,%lld] is %g, expected %g", where, want->name, (long long)i, (long long)j, y,
-                        x))
+            if (!isfinite(y)) {
+                expect(false, "%s: %s[%lld,%lld] is %g, expected %g", where, want->name, (long long)i, (long long)j, y, x);
                 return INFINITY;
+            }
             double error = x == y ? 0 : fabs(x - y) / (fabs(x) + rms);
             worst = error > worst ? error : worst;
         }
