@@ -6,6 +6,8 @@
  */
 #include "internal.h"
 
+#include "pac/log.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,8 +174,10 @@ void pac_world_done(void)
     if (!state.running)
         return;
     /* MPI_Finalize waits for ever for a rank that is gone: meet with a deadline first. */
-    if (pac_wait_failed() || pac_barrier(&state.world) != PAC_OK)
+    if (pac_wait_failed() || pac_barrier(&state.world) != PAC_OK) {
+        pac_log(PAC_LOG_ERROR, "%s", pac_err_message());
         pac_world_abort(pac_err_exit_code(PAC_EPEER));
+    }
     release();
     MPI_Finalize();
     state.running = false;

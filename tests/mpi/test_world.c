@@ -1,6 +1,8 @@
-/* World, nodes, splitting and agreement on errors, for any number of ranks. */
+/* World, nodes (PAC_NODE_SIZE too), splitting and agreement on errors, for any number of ranks; ends with 2 if PAC_* is
+ * nonsense. */
 #include "check.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void test_world(void)
@@ -10,7 +12,20 @@ static void test_world(void)
     CHECK(pac_world_host()[0] != '\0', "a host has a name");
     for (int64_t r = 0; r < pac_world_size(); r++)
         CHECK(strcmp(pac_world_host_of(r), pac_world_host()) == 0, "host of rank %d", (int)r);
-    CHECK(pac_node_count() == 1 && pac_node_size() == pac_world_size(), "one machine is one node");
+}
+
+static void test_nodes(void)
+{
+    const char *pretended = getenv("PAC_NODE_SIZE");
+    int64_t rank = pac_world_rank(), size = pac_world_size(), k = pretended != NULL ? atoi(pretended) : size;
+    CHECK(pac_node_count() == (size + k - 1) / k, "%d nodes", (int)pac_node_count());
+    for (int64_t r = 0; r < size; r++)
+        CHECK(pac_node_of(r) == r / k, "rank %d is on node %d", (int)r, (int)pac_node_of(r));
+    int64_t left = size - rank / k * k, members = 1;
+    CHECK(pac_node_size() == (left < k ? left : k) && pac_node_rank() == rank % k, "rank %d of %d", (int)pac_node_rank(),
+          (int)pac_node_size());
+    CHECK_OK(pac_sum_i64(pac_node(), &members, 1));
+    CHECK(members == pac_node_size(), "%d in the node's communicator", (int)members);
 }
 
 static void test_split_by_parity(void)
@@ -74,8 +89,13 @@ static void test_same_argument(void)
 int main(int argc, char **argv)
 {
     CHECK_OK(pac_agree(pac_world(), PAC_OK)); /* before MPI runs: a world of one */
-    CHECK_OK(pac_world_init(&argc, &argv));
+    pac_err err = pac_world_init(&argc, &argv);
+    if (err != PAC_OK) {
+        fprintf(stderr, "%s\n", pac_err_message());
+        pac_world_abort(pac_err_exit_code(err));
+    }
     test_world();
+    test_nodes();
     test_split_by_parity();
     test_split_leaves_ranks_out();
     test_every_rank_fails_in_turn();
