@@ -35,7 +35,10 @@ typedef struct pac_cost_curve {
     double bwd[PAC_MAX_POINTS];
 } pac_cost_curve;
 
-/** Seconds at `batch` samples by linear interpolation; proportional beyond the last point; 0 at 0 samples. */
+/**
+ * Seconds at `batch` samples by linear interpolation between the points and the origin; proportional beyond the last point. So 0 at 0
+ * samples and with no points.
+ */
 double pac_cost_at(const pac_cost_curve *c, double batch, bool backward);
 
 typedef struct pac_device {
@@ -101,7 +104,7 @@ void pac_plan_shape(const pac_plan *p, char *buf, size_t bytes);
 /** A plan from group sizes with equal shares and layers in proportion to the ranks: tests and `--set system.groups=[2,1,1]`. */
 pac_err pac_plan_even(const int64_t *groups, int64_t stages, int64_t layers, int64_t microbatches, pac_plan *out);
 
-/* ---- the paper's planner ---- */
+/* ---- planning ---- */
 
 typedef struct pac_plan_request {
     const pac_profile *profile;
@@ -112,8 +115,10 @@ typedef struct pac_plan_request {
 } pac_plan_request;
 
 typedef struct pac_candidate {
-    char shape[64];
-    int64_t microbatches;
+    char shape[64];            /* ranks by stage, "2-1-1" */
+    char layers[128];          /* layers by stage, "6-4-2" */
+    int64_t stages, microbatches;
+    double bottleneck_s;       /* W(0->L, D, s): forward and backward of the slowest stage; infinity: does not fit */
     double step_s;             /* L_b + L_e + L_n; infinity: does not fit */
     char why[160];             /* "best", "slower by 12 %", "rank 2 lacks 3.1 MiB" */
 } pac_candidate;
@@ -121,13 +126,25 @@ typedef struct pac_candidate {
 typedef struct pac_plan_answer {
     pac_plan plan;
     int64_t candidates;
-    pac_candidate *candidate;  /* best of each number of stages, the winner first */
+    pac_candidate *candidate;  /* best of each number of stages, fastest first */
     double seconds;
 } pac_plan_answer;
 
 /**
+ * Fill plan->predicted and the predicted bytes of every rank, for any plan, also one edited by hand.
+ *
+ * Step: the 1F1B timeline with whole samples by shares, messages and the all-reduce inside each group. Epoch: steps x step. Cached
+ * epoch: side layers and head at batch / world samples (or reading them, where that takes longer) and a ring all-reduce of everything
+ * that learns. Redistribution: all-gather of the cache and the adapters. Bytes: weights + learning parameters with gradients and
+ * optimizer states + activations of every micro-batch in flight. See docs/formats.md.
+ * Errors: PAC_ECONFIG (the plan is for another number of ranks or layers), PAC_EINVAL (batch, rows, epochs < 1), PAC_ENOMEM.
+ */
+pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_plan *plan);
+
+/**
  * The dynamic programme of PAC, eqs 2-6 as printed: for every M and number of stages s the best W(0->L, D, s), then the s (and M)
- * that minimises L_b + L_e + L_n. Errors: PAC_ENOMEM (nothing fits: by how much at best, and what would help).
+ * that minimises L_b + L_e + L_n. Uses every device of the profile, in order. Errors: PAC_ENOMEM (nothing fits: by how much at
+ * best, and what would help), PAC_EINVAL (batch, rows, epochs < 1; microbatches not in 0..batch).
  */
 pac_err pac_plan_paper(const pac_plan_request *q, pac_plan_answer *out);
 void pac_plan_answer_free(pac_plan_answer *a);

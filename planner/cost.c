@@ -1,0 +1,129 @@
+/*
+ * Times and bytes from a profile. A layer's time is the sum of the measured kinds of work in it; the list of kinds per layer is
+ * the only place that knows which riders travel with which layer.
+ */
+#include "cost.h"
+
+#include <math.h>
+#include <stdio.h>
+
+double pac_cost_at(const pac_cost_curve *c, double batch, bool backward)
+{
+    const double *t = backward ? c->bwd : c->fwd;
+    if (c->points == 0 || !(batch > 0))
+        return 0;
+    int64_t last = c->points - 1;
+    if (batch >= c->batch[last])
+        return t[last] * (batch / c->batch[last]);
+    double b0 = 0, t0 = 0;
+    int64_t i = 0;
+    while (c->batch[i] <= batch) {
+        b0 = c->batch[i];
+        t0 = t[i];
+        i++;
+    }
+    return t0 + (t[i] - t0) * ((batch - b0) / (c->batch[i] - b0));
+}
+
+/* Kinds of work of a layer. A layer in which nothing learns has no side layer (technique.layers: a list). */
+static int kinds_of(const pac_profile *p, int64_t layer, pac_cost_kind kinds[static 4])
+{
+    bool dec = layer >= p->layers_enc;
+    int n = 0;
+    kinds[n++] = dec ? PAC_COST_DEC_BLOCK : PAC_COST_ENC_BLOCK;
+    if (p->layer[layer].tuned > 0)
+        kinds[n++] = dec ? PAC_COST_DEC_SIDE : PAC_COST_ENC_SIDE;
+    if (layer == (dec ? p->layers_enc : 0))
+        kinds[n++] = dec ? PAC_COST_DEC_EMBED : PAC_COST_ENC_EMBED;
+    if (layer == pac_profile_layers(p) - 1)
+        kinds[n++] = PAC_COST_HEAD;
+    return n;
+}
+
+double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, double samples, bool backward)
+{
+    pac_cost_kind kinds[4];
+    int n = kinds_of(p, layer, kinds);
+    double t = 0;
+    for (int i = 0; i < n; i++)
+        t += pac_cost_at(&p->device[device].cost[kinds[i]], samples, backward);
+    return t;
+}
+
+double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64_t last, double samples, bool backward)
+{
+    double t = 0;
+    for (int64_t l = first; l < last; l++)
+        t += pac_layer_time(p, device, l, samples, backward);
+    return t;
+}
+
+double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward)
+{
+    const pac_cost_curve *cost = p->device[device].cost;
+    double t = pac_cost_at(&cost[PAC_COST_HEAD], samples, backward);
+    for (int64_t l = 0; l < pac_profile_layers(p); l++)
+        if (p->layer[l].tuned > 0)
+            t += pac_cost_at(&cost[l < p->layers_enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE], samples, backward);
+    return t;
+}
+
+pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t last)
+{
+    pac_layer_bytes sum = {0};
+    for (int64_t l = first; l < last; l++) {
+        sum.weights += p->layer[l].weights;
+        sum.tuned += p->layer[l].tuned;
+        sum.activations += p->layer[l].activations;
+    }
+    return sum;
+}
+
+double pac_parameter_bytes(const pac_profile *p, const pac_layer_bytes *b)
+{
+    return b->weights + b->tuned * (2 + p->optimizer_states);
+}
+
+pac_link_cost pac_slowest_link(const pac_profile *p, const int64_t *from, int64_t nfrom, const int64_t *to, int64_t nto)
+{
+    pac_link_cost worst = {.bandwidth = INFINITY, .latency = 0};
+    for (int64_t i = 0; i < nfrom; i++)
+        for (int64_t j = 0; j < nto; j++) {
+            int64_t at = from[i] * p->devices + to[j];
+            if (from[i] == to[j])
+                continue;
+            worst.bandwidth = fmin(worst.bandwidth, p->bandwidth[at]);
+            worst.latency = fmax(worst.latency, p->latency[at]);
+        }
+    return worst;
+}
+
+static double ring_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes, double rounds)
+{
+    if (n < 2)
+        return 0;
+    pac_link_cost k = pac_slowest_link(p, ranks, n, ranks, n);
+    return rounds * (k.latency + bytes / (double)n / k.bandwidth);
+}
+
+double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes)
+{
+    return ring_time(p, ranks, n, bytes, 2 * (double)(n - 1));
+}
+
+double pac_allgather_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes)
+{
+    return ring_time(p, ranks, n, bytes, (double)(n - 1));
+}
+
+const char *pac_bytes_text(double bytes, char buf[static 32])
+{
+    static const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    int u = 0;
+    while (bytes >= 1024 && u < 4) {
+        bytes /= 1024;
+        u++;
+    }
+    snprintf(buf, 32, u == 0 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
+    return buf;
+}

@@ -1,0 +1,45 @@
+/*
+ * What layers, stages and links cost according to a profile. Shared by every planner; all pure.
+ */
+#ifndef PAC_PLANNER_COST_H
+#define PAC_PLANNER_COST_H
+
+#include "pac/plan.h"
+
+static inline int64_t pac_profile_layers(const pac_profile *p)
+{
+    return p->layers_enc + p->layers_dec;
+}
+
+/** Seconds of one direction of `layer` with its riders (embedding, head) on a device at `samples` samples. */
+double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, double samples, bool backward);
+
+/** The same summed over layers [first, last). */
+double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64_t last, double samples, bool backward);
+
+/** Seconds of forward or backward through the whole side network and head: what remains of a step once the backbone is cached.
+ */
+double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward);
+
+/** Bytes summed over layers [first, last); activations per sample. */
+pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t last);
+
+/** Bytes of parameters: frozen weights, what learns, its gradients and its optimizer states. */
+double pac_parameter_bytes(const pac_profile *p, const pac_layer_bytes *b);
+
+/** Lowest bandwidth and highest latency from any of `from` to any other of `to`. */
+typedef struct pac_link_cost {
+    double bandwidth, latency;
+} pac_link_cost;
+pac_link_cost pac_slowest_link(const pac_profile *p, const int64_t *from, int64_t nfrom, const int64_t *to, int64_t nto);
+
+/** Ring all-reduce of `bytes` over the slowest link between the ranks: 2 (n-1) rounds of bytes / n. 0 for one rank. */
+double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
+
+/** Ring all-gather of `bytes` in total: n-1 rounds of bytes / n. 0 for one rank. */
+double pac_allgather_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
+
+/** "3.1 MiB", for messages. Returns buf. */
+const char *pac_bytes_text(double bytes, char buf[static 32]);
+
+#endif

@@ -1,0 +1,137 @@
+/* Plans and profiles as values: make, name, free. */
+#include "pac/plan.h"
+
+#include "plan_alloc.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+pac_err pac_plan_alloc(int64_t stages, pac_plan *out)
+{
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, stages, sizeof(pac_stage_plan), &v));
+    *out = (pac_plan){.stages = stages, .stage = v};
+    return PAC_OK;
+}
+
+pac_err pac_stage_alloc(int64_t ranks, pac_stage_plan *st)
+{
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, ranks, sizeof *st->rank, &v));
+    st->rank = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, ranks, sizeof *st->share, &v));
+    st->share = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, ranks, sizeof *st->bytes, &v));
+    st->bytes = v;
+    st->ranks = ranks;
+    return PAC_OK;
+}
+
+void pac_plan_free(pac_plan *p)
+{
+    if (p == NULL)
+        return;
+    for (int64_t i = 0; i < p->stages; i++) {
+        pac_mem_free(p->stage[i].rank);
+        pac_mem_free(p->stage[i].share);
+        pac_mem_free(p->stage[i].bytes);
+    }
+    pac_mem_free(p->stage);
+    *p = (pac_plan){0};
+}
+
+pac_err pac_profile_alloc(int64_t layers, int64_t devices, pac_profile *p)
+{
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, layers, sizeof *p->layer, &v));
+    p->layer = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, layers + 1, sizeof *p->boundary_fwd, &v));
+    p->boundary_fwd = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, layers + 1, sizeof *p->boundary_bwd, &v));
+    p->boundary_bwd = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, devices, sizeof *p->device, &v));
+    p->device = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, devices * devices, sizeof *p->bandwidth, &v));
+    p->bandwidth = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, devices * devices, sizeof *p->latency, &v));
+    p->latency = v;
+    p->devices = devices;
+    return PAC_OK;
+}
+
+void pac_profile_free(pac_profile *p)
+{
+    if (p == NULL)
+        return;
+    pac_mem_free(p->layer);
+    pac_mem_free(p->boundary_fwd);
+    pac_mem_free(p->boundary_bwd);
+    pac_mem_free(p->device);
+    pac_mem_free(p->bandwidth);
+    pac_mem_free(p->latency);
+    *p = (pac_profile){0};
+}
+
+void pac_plan_shape(const pac_plan *p, char *buf, size_t bytes)
+{
+    size_t used = 0;
+    if (bytes > 0)
+        buf[0] = '\0';
+    for (int64_t i = 0; i < p->stages && used < bytes; i++)
+        used += (size_t)snprintf(buf + used, bytes - used, "%s%lld", i == 0 ? "" : "-", (long long)p->stage[i].ranks);
+}
+
+/* Stages as equal as the layers allow: `last` of stage i lies at its cumulative part of the layers, but every stage has one. */
+static int64_t proportional_end(int64_t first, int64_t ranks_so_far, int64_t world, int64_t layers, int64_t stages_after)
+{
+    int64_t end = (int64_t)rint((double)layers * ((double)ranks_so_far / (double)world));
+    if (end > layers - stages_after)
+        end = layers - stages_after;
+    return end > first ? end : first + 1;
+}
+
+static pac_err fill_even(const int64_t *groups, int64_t layers, pac_plan *p)
+{
+    int64_t rank = 0, first = 0;
+    for (int64_t i = 0; i < p->stages; i++) {
+        pac_stage_plan *st = &p->stage[i];
+        PAC_TRY(pac_stage_alloc(groups[i], st));
+        for (int64_t r = 0; r < groups[i]; r++) {
+            st->rank[r] = rank++;
+            st->share[r] = 1.0 / (double)groups[i];
+        }
+        st->first = first;
+        st->last = first = proportional_end(first, rank, p->world, layers, p->stages - 1 - i);
+    }
+    return PAC_OK;
+}
+
+pac_err pac_plan_even(const int64_t *groups, int64_t stages, int64_t layers, int64_t microbatches, pac_plan *out)
+{
+    PAC_CHECK(stages >= 1 && stages <= PAC_MAX_DEVICES, PAC_ECONFIG, "%lld stages: must be 1 to %d", (long long)stages,
+              PAC_MAX_DEVICES);
+    PAC_CHECK(layers >= stages, PAC_ECONFIG, "%lld stages for %lld layers: every stage needs one", (long long)stages,
+              (long long)layers);
+    PAC_CHECK(microbatches >= 1, PAC_ECONFIG, "%lld micro-batches: must be at least 1", (long long)microbatches);
+    int64_t world = 0;
+    for (int64_t i = 0; i < stages; i++) {
+        PAC_CHECK(groups[i] >= 1 && groups[i] <= PAC_MAX_DEVICES - world, PAC_ECONFIG,
+                  "stage %lld has %lld ranks: every stage needs at least 1, all together at most %d", (long long)i,
+                  (long long)groups[i], PAC_MAX_DEVICES);
+        world += groups[i];
+    }
+    pac_plan p;
+    PAC_TRY(pac_plan_alloc(stages, &p));
+    p.world = world;
+    p.layers = layers;
+    p.microbatches = microbatches;
+    strcpy(p.planner, "given");
+    pac_err err = fill_even(groups, layers, &p);
+    if (err != PAC_OK) {
+        pac_plan_free(&p);
+        return err;
+    }
+    *out = p;
+    return PAC_OK;
+}

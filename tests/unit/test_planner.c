@@ -1,0 +1,754 @@
+/*
+ * The planner against an independent statement of equations 2-6 that enumerates every partition of small instances, and the
+ * properties that any plan and prediction must have.
+ */
+#include "pac/plan.h"
+#include "pac/rng.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MAX_D = 8, MAX_L = 48 };
+
+/* A profile that needs no freeing. */
+typedef struct fixture {
+    pac_profile p;
+    pac_layer_bytes layer[MAX_L];
+    double fwd[MAX_L + 1], bwd[MAX_L + 1];
+    pac_device device[MAX_D];
+    double bandwidth[MAX_D * MAX_D], latency[MAX_D * MAX_D];
+} fixture;
+
+static uint64_t draws;
+
+static double uniform(double lo, double hi)
+{
+    return lo + (hi - lo) * (double)pac_rng_uniform(11, PAC_STREAM_TEST, draws++);
+}
+
+static int64_t integer(int64_t lo, int64_t hi)
+{
+    return lo + (int64_t)(pac_rng_u64(11, PAC_STREAM_TEST, draws++) % (uint64_t)(hi - lo + 1));
+}
+
+static pac_cost_curve curve(double overhead, double per_sample)
+{
+    pac_cost_curve c = {.points = 4};
+    for (int i = 0; i < 4; i++) {
+        c.batch[i] = 1 << i;
+        c.fwd[i] = overhead + per_sample * c.batch[i];
+        c.bwd[i] = 2 * c.fwd[i];
+    }
+    return c;
+}
+
+/* Equal devices, equal layers, fast links, plenty of memory: the base that tests change. */
+static void plain(fixture *x, int64_t enc, int64_t dec, int64_t devices)
+{
+    memset(x, 0, sizeof *x);
+    x->p = (pac_profile){.layers_enc = enc,
+                         .layers_dec = dec,
+                         .devices = devices,
+                         .layer = x->layer,
+                         .boundary_fwd = x->fwd,
+                         .boundary_bwd = x->bwd,
+                         .device = x->device,
+                         .bandwidth = x->bandwidth,
+                         .latency = x->latency,
+                         .optimizer_states = 2,
+                         .cached_step_bytes_read = 1000};
+    for (int64_t l = 0; l < enc + dec; l++) {
+        x->layer[l] = (pac_layer_bytes){.weights = 1e6, .tuned = 1e4, .activations = 1e4};
+        x->fwd[l + 1] = x->bwd[l + 1] = 1e3;
+    }
+    for (int64_t d = 0; d < devices; d++) {
+        snprintf(x->device[d].name, sizeof x->device[d].name, "host:%d", (int)d);
+        x->device[d].memory = 1e9;
+        for (int k = 0; k < PAC_COST_NKINDS; k++)
+            x->device[d].cost[k] = curve(1e-3, 1e-3);
+    }
+    for (int64_t i = 0; i < devices * devices; i++) {
+        x->bandwidth[i] = 1e8;
+        x->latency[i] = 1e-4;
+    }
+}
+
+static void randomise(fixture *x)
+{
+    int64_t enc = integer(1, 4);
+    plain(x, enc, integer(0, 3), integer(1, 5));
+    for (int64_t l = 0; l < x->p.layers_enc + x->p.layers_dec; l++) {
+        x->layer[l] = (pac_layer_bytes){uniform(1e5, 2e6), integer(0, 3) ? uniform(1e3, 1e5) : 0, uniform(1e3, 1e5)};
+        x->fwd[l + 1] = uniform(1e2, 1e6);
+        x->bwd[l + 1] = uniform(1e2, 1e6);
+    }
+    for (int64_t d = 0; d < x->p.devices; d++) {
+        x->device[d].memory = uniform(1e6, 8e6);
+        double slow = uniform(1, 4);
+        for (int k = 0; k < PAC_COST_NKINDS; k++)
+            x->device[d].cost[k] = curve(slow * uniform(0, 5e-3), slow * uniform(1e-4, 5e-3));
+    }
+    for (int64_t i = 0; i < x->p.devices * x->p.devices; i++) {
+        x->bandwidth[i] = uniform(1e6, 1e9);
+        x->latency[i] = uniform(1e-5, 1e-3);
+    }
+    x->p.optimizer_states = (double)(2 * integer(0, 1));
+}
+
+static pac_plan_request request(const fixture *x, int64_t batch, int64_t microbatches)
+{
+    return (pac_plan_request){
+        .profile = &x->p, .batch = batch, .rows = 100, .epochs = 3, .microbatches = microbatches, .cached = true};
+}
+
+static pac_plan_answer solve(const fixture *x, int64_t batch, int64_t microbatches)
+{
+    pac_plan_request q = request(x, batch, microbatches);
+    pac_plan_answer a = {0};
+    if (pac_plan_paper(&q, &a) != PAC_OK)
+        fail_msg("%s", pac_err_message());
+    return a;
+}
+
+/* ---- equations 2-6 stated again: no recursion over W, no prefix sums, own interpolation ---- */
+
+typedef struct cut {
+    int64_t s;
+    int64_t first[MAX_D], last[MAX_D]; /* layers [first, last) */
+    int64_t lo[MAX_D], hi[MAX_D];      /* devices [lo, hi) */
+} cut;
+
+static double at(const pac_cost_curve *c, double beta, bool backward)
+{
+    const double *y = backward ? c->bwd : c->fwd;
+    if (beta >= c->batch[3])
+        return y[3] * beta / c->batch[3];
+    for (int i = 2; i >= 0; i--)
+        if (beta >= c->batch[i])
+            return y[i] + (y[i + 1] - y[i]) * (beta - c->batch[i]) / (c->batch[i + 1] - c->batch[i]);
+    return y[0] * beta / c->batch[0];
+}
+
+static double t_layer(const pac_profile *p, int64_t d, int64_t l, double beta, bool backward)
+{
+    const pac_cost_curve *c = p->device[d].cost;
+    bool enc = l < p->layers_enc;
+    double t = at(&c[enc ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK], beta, backward);
+    if (p->layer[l].tuned > 0)
+        t += at(&c[enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE], beta, backward);
+    if (l == 0)
+        t += at(&c[PAC_COST_ENC_EMBED], beta, backward);
+    if (l == p->layers_enc && !enc)
+        t += at(&c[PAC_COST_DEC_EMBED], beta, backward);
+    if (l == p->layers_enc + p->layers_dec - 1)
+        t += at(&c[PAC_COST_HEAD], beta, backward);
+    return t;
+}
+
+static double beta_of(const cut *c, int64_t i, double B)
+{
+    double each = B / (double)(c->hi[i] - c->lo[i]);
+    return each < 1 ? 1 : each;
+}
+
+/* e_f or e_b of stage i. */
+static double e_of(const pac_profile *p, const cut *c, int64_t i, double B, bool backward)
+{
+    double worst = 0;
+    for (int64_t d = c->lo[i]; d < c->hi[i]; d++) {
+        double sum = 0;
+        for (int64_t l = c->first[i]; l < c->last[i]; l++)
+            sum += t_layer(p, d, l, beta_of(c, i, B), backward);
+        worst = fmax(worst, sum);
+    }
+    return worst;
+}
+
+/* T of stage i; infinity when a device lacks memory. */
+static double T_of(const pac_profile *p, const cut *c, int64_t i, double B)
+{
+    double worst = 0;
+    for (int64_t d = c->lo[i]; d < c->hi[i]; d++) {
+        double bytes = 0, sum = 0;
+        for (int64_t l = c->first[i]; l < c->last[i]; l++) {
+            const pac_layer_bytes *b = &p->layer[l];
+            bytes += b->weights + b->tuned + b->tuned + p->optimizer_states * b->tuned + b->activations * beta_of(c, i, B);
+            sum += t_layer(p, d, l, beta_of(c, i, B), false) + t_layer(p, d, l, beta_of(c, i, B), true);
+        }
+        if (bytes > p->device[d].memory)
+            return INFINITY;
+        worst = fmax(worst, sum);
+    }
+    return worst;
+}
+
+static double W_of(const pac_profile *p, const cut *c, double B)
+{
+    double worst = 0;
+    for (int64_t i = 0; i < c->s; i++)
+        worst = fmax(worst, T_of(p, c, i, B));
+    return worst;
+}
+
+static double c_of(const pac_profile *p, const cut *c, int64_t i, double B, bool backward)
+{
+    double bandwidth = INFINITY, latency = 0;
+    for (int64_t a = c->lo[i]; a < c->hi[i]; a++)
+        for (int64_t b = c->lo[i + 1]; b < c->hi[i + 1]; b++) {
+            int64_t k = backward ? b * p->devices + a : a * p->devices + b;
+            bandwidth = fmin(bandwidth, p->bandwidth[k]);
+            latency = fmax(latency, p->latency[k]);
+        }
+    double bytes = backward ? p->boundary_bwd[c->last[i]] : p->boundary_fwd[c->last[i]];
+    return latency + bytes * fmax(beta_of(c, i, B), beta_of(c, i + 1, B)) / bandwidth;
+}
+
+static double AR_of(const pac_profile *p, const cut *c, int64_t i)
+{
+    double bandwidth = INFINITY, latency = 0, bytes = 0, g = (double)(c->hi[i] - c->lo[i]);
+    for (int64_t a = c->lo[i]; a < c->hi[i]; a++)
+        for (int64_t b = c->lo[i]; b < c->hi[i]; b++)
+            if (a != b) {
+                bandwidth = fmin(bandwidth, p->bandwidth[a * p->devices + b]);
+                latency = fmax(latency, p->latency[a * p->devices + b]);
+            }
+    for (int64_t l = c->first[i]; l < c->last[i]; l++)
+        bytes += p->layer[l].tuned;
+    return g < 2 ? 0 : 2 * (g - 1) * latency + 2 * (g - 1) / g * bytes / bandwidth;
+}
+
+static double step_of(const pac_profile *p, const cut *c, double B, int64_t M)
+{
+    double L_b = 0, L_n = 0, L_e = (double)M * (e_of(p, c, c->s - 1, B, false) + e_of(p, c, c->s - 1, B, true));
+    for (int64_t i = 0; i < c->s - 1; i++)
+        L_b += e_of(p, c, i, B, false) + c_of(p, c, i, B, false);
+    for (int64_t i = 0; i < c->s; i++) {
+        double sum = AR_of(p, c, i);
+        for (int64_t j = i; j < c->s - 1; j++)
+            sum += e_of(p, c, j, B, true) + c_of(p, c, j, B, true);
+        L_n = fmax(L_n, sum);
+    }
+    return L_b + L_e + L_n;
+}
+
+/* Every way to cut layers and devices into c->s stages, and the smallest W. */
+static void enumerate(const pac_profile *p, cut *c, int64_t i, int64_t layer, int64_t device, double B, double *best)
+{
+    int64_t L = p->layers_enc + p->layers_dec;
+    if (i == c->s) {
+        if (layer == L && device == p->devices)
+            *best = fmin(*best, W_of(p, c, B));
+        return;
+    }
+    for (int64_t y = layer + 1; y <= L; y++)
+        for (int64_t n = device + 1; n <= p->devices; n++) {
+            c->first[i] = layer;
+            c->last[i] = y;
+            c->lo[i] = device;
+            c->hi[i] = n;
+            enumerate(p, c, i + 1, y, n, B, best);
+        }
+}
+
+static double best_W(const pac_profile *p, int64_t s, double B)
+{
+    cut c = {.s = s};
+    double best = INFINITY;
+    enumerate(p, &c, 0, 0, 0, B, &best);
+    return best;
+}
+
+static cut cut_of(const pac_candidate *k)
+{
+    cut c = {.s = k->stages};
+    const char *ranks = k->shape, *layers = k->layers;
+    int64_t layer = 0, device = 0;
+    for (int64_t i = 0; i < k->stages; i++) {
+        char *end;
+        c.lo[i] = device;
+        device = c.hi[i] = device + strtoll(ranks, &end, 10);
+        ranks = end + 1;
+        c.first[i] = layer;
+        layer = c.last[i] = layer + strtoll(layers, &end, 10);
+        layers = end + 1;
+    }
+    return c;
+}
+
+static void near(double a, double b)
+{
+    if (!(a == b || fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b))))
+        fail_msg("%.17g is not %.17g", a, b);
+}
+
+/* Each candidate attains the smallest W of its s, and its step is equation 6 of that partition. */
+static void check_candidates(const fixture *x, const pac_plan_answer *a, double B, int64_t M)
+{
+    const pac_profile *p = &x->p;
+    int64_t L = p->layers_enc + p->layers_dec;
+    assert_int_equal(a->candidates, p->devices < L ? p->devices : L);
+    for (int64_t i = 0; i < a->candidates; i++) {
+        const pac_candidate *k = &a->candidate[i];
+        cut c = cut_of(k);
+        near(k->bottleneck_s, best_W(p, k->stages, B));
+        near(k->bottleneck_s, W_of(p, &c, B));
+        assert_int_equal(k->microbatches, M);
+        if (isfinite(k->step_s))
+            near(k->step_s, step_of(p, &c, B, M));
+        if (i > 0)
+            assert_true(k->step_s >= k[-1].step_s);
+    }
+}
+
+static bool anything_fits(const fixture *x, double B)
+{
+    for (int64_t s = 1; s <= x->p.devices; s++)
+        if (isfinite(best_W(&x->p, s, B)))
+            return true;
+    return false;
+}
+
+static void test_equals_enumeration(void **state)
+{
+    (void)state;
+    int fitting = 0, not_fitting = 0;
+    for (int t = 0; t < 600; t++) {
+        fixture x;
+        randomise(&x);
+        int64_t batch = integer(1, 20), M = integer(1, batch);
+        double B = (double)batch / (double)M;
+        pac_plan_request q = request(&x, batch, M);
+        pac_plan_answer a = {0};
+        pac_err err = pac_plan_paper(&q, &a);
+        if (anything_fits(&x, B)) {
+            assert_int_equal(err, PAC_OK);
+            check_candidates(&x, &a, B, M);
+            fitting++;
+        } else {
+            assert_int_equal(err, PAC_ENOMEM);
+            not_fitting++;
+        }
+        pac_plan_answer_free(&a);
+    }
+    assert_true(fitting > 200 && not_fitting > 20);
+}
+
+static void test_tries_every_number_of_microbatches(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 60; t++) {
+        fixture x;
+        randomise(&x);
+        for (int64_t d = 0; d < x.p.devices; d++)
+            x.device[d].memory = 1e9;
+        int64_t batch = integer(1, 16);
+        pac_plan_answer best = solve(&x, batch, 0);
+        double smallest = INFINITY;
+        for (int64_t M = 1; M <= batch; M++) {
+            pac_plan_answer one = solve(&x, batch, M);
+            smallest = fmin(smallest, one.candidate[0].step_s);
+            pac_plan_answer_free(&one);
+        }
+        near(best.candidate[0].step_s, smallest);
+        assert_int_equal(best.plan.microbatches, best.candidate[0].microbatches);
+        pac_plan_answer_free(&best);
+    }
+}
+
+/* ---- what a person would expect ---- */
+
+static void check_plan(const pac_plan *p, int64_t world, int64_t layers)
+{
+    int64_t rank = 0, layer = 0;
+    assert_int_equal(p->world, world);
+    for (int64_t i = 0; i < p->stages; i++) {
+        double sum = 0;
+        assert_int_equal(p->stage[i].first, layer);
+        assert_true(p->stage[i].last > layer && p->stage[i].ranks > 0);
+        layer = p->stage[i].last;
+        for (int64_t r = 0; r < p->stage[i].ranks; r++) {
+            assert_int_equal(p->stage[i].rank[r], rank++);
+            sum += p->stage[i].share[r];
+        }
+        near(sum, 1);
+    }
+    assert_int_equal(layer, layers);
+    assert_int_equal(rank, world);
+}
+
+static void test_one_device(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 3, 2, 1);
+    pac_plan_answer a = solve(&x, 8, 0);
+    check_plan(&a.plan, 1, 5);
+    assert_int_equal(a.candidates, 1);
+    assert_int_equal(a.plan.microbatches, 1); /* every further micro-batch costs its overhead and hides nothing */
+    near(a.candidate[0].step_s, a.plan.predicted.hybrid_step_s);
+    assert_string_equal(a.candidate[0].why, "best");
+    assert_true(a.seconds >= 0 && a.seconds < 10);
+    pac_plan_answer_free(&a);
+}
+
+static void test_small_memory_forces_stages(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 8, 0, 4);
+    for (int64_t d = 0; d < 4; d++)
+        x.device[d].memory = 4.5e6; /* four of the eight layers of 1.05 MB */
+    pac_plan_answer a = solve(&x, 8, 0);
+    check_plan(&a.plan, 4, 8);
+    assert_true(a.plan.stages >= 2);
+    assert_int_equal(a.candidates, 4);
+    const pac_candidate *last = &a.candidate[3]; /* one stage does not fit, hence comes last */
+    assert_int_equal(last->stages, 1);
+    assert_true(isinf(last->step_s));
+    assert_non_null(strstr(last->why, "lacks"));
+    pac_plan_answer_free(&a);
+}
+
+/* The message names the device and the bytes; with exactly those bytes more there the plan exists, with one less it does not.
+ */
+static void test_nothing_fits(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 2, 0, 1);
+    double need = 2 * (1e6 + 4 * 1e4 + 1e4);
+    x.device[0].memory = need - 5120;
+    pac_plan_request q = request(&x, 4, 0);
+    pac_plan_answer a = {0};
+    assert_int_equal(pac_plan_paper(&q, &a), PAC_ENOMEM);
+    assert_non_null(strstr(pac_err_message(), "rank 0 (host:0) lacks 5.0 KiB"));
+    assert_null(strstr(pac_err_message(), "smaller")); /* one sample at a time already */
+    x.device[0].memory = need - 1;
+    assert_int_equal(pac_plan_paper(&q, &a), PAC_ENOMEM);
+    x.device[0].memory = need;
+    assert_int_equal(pac_plan_paper(&q, &a), PAC_OK);
+    assert_int_equal(a.plan.microbatches, 4);
+    pac_plan_answer_free(&a);
+}
+
+static void test_smaller_microbatches_are_advised(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 2, 0, 1);
+    x.device[0].memory = 2 * (1e6 + 4 * 1e4 + 2 * 1e4); /* room for two samples */
+    pac_plan_request q = request(&x, 4, 1);
+    pac_plan_answer a = {0};
+    assert_int_equal(pac_plan_paper(&q, &a), PAC_ENOMEM);
+    assert_non_null(strstr(pac_err_message(), "more train.microbatches"));
+    q.microbatches = 2;
+    assert_int_equal(pac_plan_paper(&q, &a), PAC_OK);
+    pac_plan_answer_free(&a);
+}
+
+/* More memory never makes the balanced bottleneck worse, nor does a faster device; a bigger batch never makes it better. */
+static void test_monotone(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 100; t++) {
+        fixture x;
+        randomise(&x);
+        for (int64_t d = 0; d < x.p.devices; d++)
+            x.device[d].memory *= 4;
+        int64_t batch = integer(4, 12);
+        pac_plan_request q = request(&x, batch, 2);
+        pac_plan_answer before = {0}, after = {0};
+        if (pac_plan_paper(&q, &before) != PAC_OK)
+            continue;
+        int change = (int)integer(0, 2);
+        int64_t d = integer(0, x.p.devices - 1);
+        for (int k = 0; k < PAC_COST_NKINDS && change == 0; k++)
+            for (int i = 0; i < 4; i++) {
+                x.device[d].cost[k].fwd[i] *= 0.5;
+                x.device[d].cost[k].bwd[i] *= 0.5;
+            }
+        x.device[d].memory *= change == 1 ? 2 : 1;
+        q.batch += change == 2 ? 3 : 0;
+        if (pac_plan_paper(&q, &after) == PAC_OK) {
+            for (int64_t s = 1; s <= before.candidates; s++) {
+                double w[2] = {0};
+                for (int64_t i = 0; i < before.candidates; i++) {
+                    w[0] += before.candidate[i].stages == s ? before.candidate[i].bottleneck_s : 0;
+                    w[1] += after.candidate[i].stages == s ? after.candidate[i].bottleneck_s : 0;
+                }
+                assert_true(change == 2 ? w[1] >= w[0] * (1 - 1e-12) : w[1] <= w[0] * (1 + 1e-12));
+            }
+        } else {
+            assert_int_equal(change, 2);
+        }
+        pac_plan_answer_free(&before);
+        pac_plan_answer_free(&after);
+    }
+}
+
+static void test_fewer_layers_than_devices(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 1, 1, 5);
+    pac_plan_answer a = solve(&x, 16, 0);
+    check_plan(&a.plan, 5, 2);
+    assert_int_equal(a.candidates, 2);
+    pac_plan_answer_free(&a);
+}
+
+static void test_is_quick(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 24, 24, 8);
+    for (int64_t d = 0; d < 8; d++)
+        x.device[d].memory = 3e7;
+    pac_plan_answer a = solve(&x, 32, 0);
+    check_plan(&a.plan, 8, 48);
+    assert_true(a.seconds < 3); /* the paper's claim */
+    pac_plan_answer_free(&a);
+}
+
+static void test_requests_are_checked(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 2, 2, 2);
+    static const pac_plan_request bad[] = {
+        {.batch = 0, .rows = 1, .epochs = 1},
+        {.batch = 1, .rows = 0, .epochs = 1},
+        {.batch = 1, .rows = 1, .epochs = 0},
+        {.batch = 4, .rows = 1, .epochs = 1, .microbatches = 5},
+        {.batch = 4, .rows = 1, .epochs = 1, .microbatches = -1},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        pac_plan_request q = bad[i];
+        q.profile = &x.p;
+        pac_plan_answer a = {0};
+        assert_int_equal(pac_plan_paper(&q, &a), PAC_EINVAL);
+        assert_null(a.candidate);
+    }
+}
+
+static void test_failed_allocations_leave_nothing(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 3, 2, 3);
+    pac_plan_request q = request(&x, 4, 0);
+    int64_t blocks = pac_mem_blocks(), k = 0;
+    pac_err err = PAC_ENOMEM;
+    while (err == PAC_ENOMEM) {
+        pac_plan_answer a = {0};
+        pac_mem_fail_at(++k);
+        err = pac_plan_paper(&q, &a);
+        pac_plan_answer_free(&a);
+        assert_int_equal(pac_mem_blocks(), blocks);
+    }
+    pac_mem_fail_at(0);
+    assert_int_equal(err, PAC_OK);
+    assert_true(k > 10);
+}
+
+/* ---- predictions of any plan ---- */
+
+static pac_plan even(const int64_t *groups, int64_t stages, int64_t layers, int64_t M)
+{
+    pac_plan p = {0};
+    if (pac_plan_even(groups, stages, layers, M, &p) != PAC_OK)
+        fail_msg("%s", pac_err_message());
+    return p;
+}
+
+static void predict(const fixture *x, int64_t batch, pac_plan *plan)
+{
+    pac_plan_request q = request(x, batch, 0);
+    if (pac_plan_predict(&x->p, &q, plan) != PAC_OK)
+        fail_msg("%s", pac_err_message());
+}
+
+static void test_predicts_a_pipeline_of_equal_stages(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    memset(x.device[0].cost, 0, sizeof x.device[0].cost);
+    x.device[0].cost[PAC_COST_ENC_BLOCK] = curve(0, 1e-3);
+    for (int i = 0; i < 4; i++)
+        x.device[0].cost[PAC_COST_ENC_BLOCK].bwd[i] = 0;
+    x.device[0].cost[PAC_COST_ENC_SIDE] = curve(0, 5e-4); /* backward 1e-3 */
+    memcpy(x.device[1].cost, x.device[0].cost, sizeof x.device[0].cost);
+    memset(x.latency, 0, sizeof x.latency);
+    for (int i = 0; i < 4; i++)
+        x.bandwidth[i] = INFINITY;
+    pac_plan plan = even((const int64_t[]){1, 1}, 2, 4, 4);
+    predict(&x, 8, &plan);
+    /* a stage: 2 layers x 2 samples: forward 6 ms, backward 4 ms; (M + P - 1) of both */
+    near(plan.predicted.hybrid_step_s, 5 * 10e-3);
+    near(plan.predicted.hybrid_epoch_s, 13 * 5 * 10e-3);
+    assert_true(plan.predicted.cached_epoch_s > 0 && plan.predicted.cached_epoch_s < plan.predicted.hybrid_epoch_s);
+    near(plan.predicted.total_s,
+         plan.predicted.hybrid_epoch_s + plan.predicted.redistribute_s + 2 * plan.predicted.cached_epoch_s);
+    pac_plan_free(&plan);
+}
+
+static void test_predicts_bytes_in_flight(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 3);
+    pac_plan plan = even((const int64_t[]){2, 1}, 2, 4, 4);
+    plan.stage[0].last = plan.stage[1].first = 3;
+    plan.stage[0].share[0] = 0.75;
+    plan.stage[0].share[1] = 0.25;
+    predict(&x, 16, &plan);
+    double parameters = 1e6 + 1e4 * 4;
+    near(plan.stage[0].bytes[0], 3 * parameters + 3 * (2 * 3e4 + 1e3)); /* 3 samples, 2 in flight, one gradient received */
+    near(plan.stage[0].bytes[1], 3 * parameters + 1 * (2 * 3e4 + 1e3));
+    near(plan.stage[1].bytes[0], parameters + 4 * (1e4 + 1e3)); /* 1 in flight, its activations were received */
+    pac_plan_free(&plan);
+}
+
+static void test_predicts_the_steady_phase_by_the_slowest_stage(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    pac_plan plan = even((const int64_t[]){1, 1}, 2, 4, 8);
+    plan.stage[0].last = plan.stage[1].first = 3;
+    predict(&x, 8, &plan);
+    double slow = 3 * (2e-3 + 2e-3) * 3 + 2e-3 * 3; /* 3 layers of block and side, forward + twice that backward; embedding */
+    assert_true(plan.predicted.hybrid_step_s >= 8 * slow);
+    pac_plan_free(&plan);
+}
+
+static void test_without_cache_epochs_are_equal(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 2, 2, 2);
+    pac_plan plan = even((const int64_t[]){2}, 1, 4, 2);
+    pac_plan_request q = request(&x, 8, 0);
+    q.cached = false;
+    assert_int_equal(pac_plan_predict(&x.p, &q, &plan), PAC_OK);
+    assert_true(plan.predicted.redistribute_s == 0 && plan.predicted.cached_epoch_s == 0);
+    near(plan.predicted.total_s, 3 * plan.predicted.hybrid_epoch_s);
+    pac_plan_free(&plan);
+}
+
+static void test_a_plan_for_others_is_refused(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 2, 2, 2);
+    pac_plan_request q = request(&x, 8, 0);
+    pac_plan plan = even((const int64_t[]){2, 1}, 2, 4, 2);
+    assert_int_equal(pac_plan_predict(&x.p, &q, &plan), PAC_ECONFIG);
+    assert_non_null(strstr(pac_err_message(), "3 ranks"));
+    pac_plan_free(&plan);
+    plan = even((const int64_t[]){1, 1}, 2, 5, 2);
+    assert_int_equal(pac_plan_predict(&x.p, &q, &plan), PAC_ECONFIG);
+    assert_non_null(strstr(pac_err_message(), "5 layers"));
+    assert_true(plan.predicted.hybrid_step_s == 0);
+    pac_plan_free(&plan);
+}
+
+/* Random instances: finite, positive, and no prediction below what any single stage must compute. */
+static void test_predictions_of_random_plans(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 200; t++) {
+        fixture x;
+        randomise(&x);
+        int64_t L = x.p.layers_enc + x.p.layers_dec, D = x.p.devices, groups[MAX_D], s = 0, left = D;
+        while (left > 0 && s < L) {
+            groups[s] = s == L - 1 ? left : integer(1, left);
+            left -= groups[s++];
+        }
+        int64_t batch = integer(1, 12), M = integer(1, batch);
+        pac_plan plan = even(groups, s, L, M);
+        check_plan(&plan, D, L);
+        predict(&x, batch, &plan);
+        assert_true(isfinite(plan.predicted.total_s) && plan.predicted.hybrid_step_s > 0);
+        for (int64_t i = 0; i < plan.stages; i++)
+            for (int64_t r = 0; r < plan.stage[i].ranks; r++)
+                assert_true(plan.stage[i].bytes[r] > 0);
+        pac_plan_free(&plan);
+    }
+}
+
+/* ---- making plans, reading curves ---- */
+
+static void test_even_plans(void **state)
+{
+    (void)state;
+    pac_plan p = even((const int64_t[]){2, 1, 1}, 3, 12, 4);
+    check_plan(&p, 4, 12);
+    assert_int_equal(p.stage[0].last, 6);
+    assert_int_equal(p.stage[1].last, 9);
+    char shape[16], small[4];
+    pac_plan_shape(&p, shape, sizeof shape);
+    assert_string_equal(shape, "2-1-1");
+    pac_plan_shape(&p, small, sizeof small);
+    assert_string_equal(small, "2-1");
+    pac_plan_free(&p);
+    p = even((const int64_t[]){1, 50, 1, 50}, 4, 12, 1);
+    check_plan(&p, 102, 12);
+    pac_plan_free(&p);
+    p = even((const int64_t[]){50, 1, 1}, 3, 3, 1);
+    check_plan(&p, 52, 3);
+    pac_plan_free(&p);
+    assert_int_equal(pac_plan_even((const int64_t[]){1, 1}, 2, 1, 1, &p), PAC_ECONFIG);
+    assert_int_equal(pac_plan_even((const int64_t[]){1, 0}, 2, 4, 1, &p), PAC_ECONFIG);
+    assert_int_equal(pac_plan_even((const int64_t[]){200, 100}, 2, 4, 1, &p), PAC_ECONFIG);
+    assert_int_equal(pac_plan_even((const int64_t[]){1, 1}, 2, 4, 0, &p), PAC_ECONFIG);
+}
+
+static void test_curves(void **state)
+{
+    (void)state;
+    pac_cost_curve c = {.points = 2, .batch = {2, 4}, .fwd = {3, 5}, .bwd = {4, 4}}, none = {0};
+    near(pac_cost_at(&c, 0, false), 0);
+    near(pac_cost_at(&c, 1, false), 1.5);
+    near(pac_cost_at(&c, 2, false), 3);
+    near(pac_cost_at(&c, 3, false), 4);
+    near(pac_cost_at(&c, 4, false), 5);
+    near(pac_cost_at(&c, 8, false), 10);
+    near(pac_cost_at(&c, 3, true), 4);
+    near(pac_cost_at(&none, 3, true), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_equals_enumeration),
+        cmocka_unit_test(test_tries_every_number_of_microbatches),
+        cmocka_unit_test(test_one_device),
+        cmocka_unit_test(test_small_memory_forces_stages),
+        cmocka_unit_test(test_nothing_fits),
+        cmocka_unit_test(test_smaller_microbatches_are_advised),
+        cmocka_unit_test(test_monotone),
+        cmocka_unit_test(test_fewer_layers_than_devices),
+        cmocka_unit_test(test_is_quick),
+        cmocka_unit_test(test_requests_are_checked),
+        cmocka_unit_test(test_failed_allocations_leave_nothing),
+        cmocka_unit_test(test_predicts_a_pipeline_of_equal_stages),
+        cmocka_unit_test(test_predicts_bytes_in_flight),
+        cmocka_unit_test(test_predicts_the_steady_phase_by_the_slowest_stage),
+        cmocka_unit_test(test_without_cache_epochs_are_equal),
+        cmocka_unit_test(test_a_plan_for_others_is_refused),
+        cmocka_unit_test(test_predictions_of_random_plans),
+        cmocka_unit_test(test_even_plans),
+        cmocka_unit_test(test_curves),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
