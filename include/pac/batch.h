@@ -17,8 +17,8 @@ typedef struct pac_batch {
     const int64_t *soff;   /* [B + 1] first source row of each sequence; soff[B] = S rows */
     const int32_t *sids;   /* [S] source token ids */
     const int64_t *toff;   /* [B + 1] first target row of each sequence; toff[B] = T rows */
-    const int32_t *tids;   /* [T] decoder input ids (labels shifted right; the source shifted right for a classification head) */
-    const int32_t *labels; /* [T] token labels, or PAC_IGNORE */
+    const int32_t *tids; /* [T] decoder input ids (labels shifted right; the source shifted right for a classification head) */
+    const int32_t *labels; /* [T] token labels, or PAC_IGNORE; NULL when the source is shifted */
     const int32_t *cls;    /* [B] class label, or NULL */
     const float *value;    /* [B] regression target, or NULL */
 } pac_batch;
@@ -28,24 +28,30 @@ typedef struct pac_batch {
  */
 typedef struct pac_dataset {
     int64_t rows;
-    int64_t *soff, *toff; /* [rows + 1] */
+    int64_t *soff, *toff; /* [rows + 1]; toff is all 0 for a classification head */
     int32_t *sids;        /* source ids, end-of-sequence included where the task has one */
-    int32_t *labels;      /* target ids, end-of-sequence included (empty rows for a classification head) */
+    int32_t *labels;      /* target ids, end-of-sequence included */
     int32_t *cls;         /* [rows] or NULL */
     float *value;         /* [rows] or NULL */
-    uint64_t identity;    /* hash of all of the above and of what made it (tokenizer, truncation) */
+    uint64_t identity;    /* hash of all of the above, the gold values, and what made it (tokenizer, truncation) */
 } pac_dataset;
 
 typedef struct pac_batch_opts {
-    int32_t start_id;     /* decoder start token */
-    bool shift_source;    /* decoder input = source shifted right (classification head) instead of labels shifted right */
+    int32_t start_id;  /* decoder start token */
+    int32_t pad_id;    /* decoder input after a label that is PAC_IGNORE */
+    bool shift_source; /* decoder input = source shifted right (classification head) instead of labels shifted right */
 } pac_batch_opts;
 
 /**
  * Gather rows sample[0..n) of `data` in that order into a batch whose arrays live in `arena` until it is reset. Not collective.
+ *
+ *     tids[toff[b]] = start_id,  tids[toff[b] + i] = labels[toff[b] + i - 1]   (PAC_IGNORE: pad_id)
+ *
+ * Errors: PAC_EINVAL (no such row), PAC_ENOMEM.
+ * Source: Hugging Face T5PreTrainedModel._shift_right, BART shift_tokens_right.
  */
-pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t n, const pac_batch_opts *opts, pac_arena *arena,
-                         pac_batch *out);
+pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t n, const pac_batch_opts *opts,
+                         pac_arena *arena, pac_batch *out);
 
 void pac_dataset_free(pac_dataset *data);
 

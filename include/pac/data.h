@@ -1,39 +1,47 @@
 /*
  * Text to token ids: tokenizers, tasks, and the tokenised data set.
  *
- * A tokenizer or a task is one file and one line in a table.
+ * A tokenizer or a task is one file and one line in a table. Text is tokenised once: a file becomes a ragged data set (batch.h)
+ * and, beside it, the gold values that the metrics compare with.
  */
 #ifndef PAC_DATA_H
 #define PAC_DATA_H
 
 #include "pac/batch.h"
 
-#include <stdio.h>
-
 /* ---- tokenizers ---- */
 
 typedef struct pac_tokenizer pac_tokenizer;
 
-/** Open the tokenizer of a model directory (spiece.model; later vocab.json + merges.txt, vocab.txt). Errors: PAC_EIO, PAC_EDATA. */
+/**
+ * Open the tokenizer of a model directory; its kind follows from the files that lie there (spiece.model: SentencePiece).
+ * Errors: PAC_EIO (no tokenizer file, unreadable), PAC_EDATA (damaged), PAC_ENOTBUILT (a kind of a later version; names the
+ * file).
+ */
 pac_err pac_tokenizer_open(const char *model_dir, pac_tokenizer **out);
 void pac_tokenizer_close(pac_tokenizer **t);
-/** Append the ids of `text` (no special tokens) to *ids (ledger array with capacity; tag DATA). */
-pac_err pac_tokenizer_encode(const pac_tokenizer *t, const char *text, size_t bytes, int32_t **ids, int64_t *n, int64_t *capacity);
-/** Text of ids without special tokens; the caller frees *out with pac_mem_free(). */
+
+/**
+ * Append the ids of `bytes` bytes of UTF-8 (no special tokens are added) to *ids, an array for pac_mem_grow() with *n used of
+ * *capacity elements. Thread-safe. Errors: PAC_ENOMEM, PAC_EDATA.
+ */
+pac_err pac_tokenizer_encode(const pac_tokenizer *t, const char *text, size_t bytes, int32_t **ids, int64_t *n,
+                             int64_t *capacity);
+
+/**
+ * Text of ids. Pad, end of sequence, unknown, and every id outside [0, pac_tokenizer_size()) (T5's <extra_id_N>, the unused
+ * rows of the embedding, PAC_IGNORE) are left out, as T5Tokenizer.decode(skip_special_tokens=True) does. The caller frees *out
+ * with pac_mem_free(). Thread-safe. Errors: PAC_ENOMEM, PAC_EDATA.
+ */
 pac_err pac_tokenizer_decode(const pac_tokenizer *t, const int32_t *ids, int64_t n, char **out);
+
+/** Every id that pac_tokenizer_encode() gives is below this (T5: 32000; its sentinels 32000..32099 come after). */
 int64_t pac_tokenizer_size(const pac_tokenizer *t);
-/** Hash of the tokenizer's file content. */
+
+/** Hash of the content of the tokenizer's files. */
 uint64_t pac_tokenizer_identity(const pac_tokenizer *t);
 
 /* ---- tasks ---- */
-
-/* One row of a data file after its task has read it. Strings are borrowed. */
-typedef struct pac_example {
-    const char *text, *target;  /* text to text; NULL for token rows */
-    const int32_t *ids, *labels; /* token rows */
-    int64_t nids, nlabels;
-    double label;               /* class number, or the score of a regression; the gold value for metrics */
-} pac_example;
 
 typedef struct pac_task pac_task; /* mrpc stsb sst2 qnli seq2seq tokens */
 
@@ -43,40 +51,83 @@ pac_err pac_task_find(const char *name, const pac_task **out);
 int64_t pac_task_classes(const pac_task *t);
 const char *pac_task_name(const pac_task *t);
 bool pac_task_needs_tokenizer(const pac_task *t);
-/** The label words of classification tasks, text to text ("equivalent"...); NULL after the last. */
+/** The label words of a classification task by class number, NULL after the last ("not_equivalent", "equivalent"); else NULL.
+ */
 const char *const *pac_task_label_words(const pac_task *t);
 
 typedef struct pac_data_opts {
     const pac_task *task;
     const pac_tokenizer *tokenizer; /* NULL allowed for `tokens` */
-    int64_t max_source, max_target;
-    bool pad_max;                   /* every sequence has exactly the maximum length, filled with pad_id */
-    bool classification;            /* head: classification: labels are cls or value, target rows are the source rows */
+    int64_t max_source, max_target; /* at least 1; longer sequences are cut so that the end of sequence stays the last id */
+    bool pad_max;        /* every sequence has exactly the maximum length: sources filled with pad_id, labels with PAC_IGNORE */
+    bool classification; /* head: classification: gold is cls or value, labels are empty, target rows are the source rows */
     int32_t pad_id, eos_id;
-    int64_t vocab;                  /* ids must be below it */
+    int64_t vocab; /* of the model: ids must be below it */
 } pac_data_opts;
 
+/* What metrics compare with: the class number or score, and the expected output text. */
+typedef struct pac_gold {
+    int64_t rows;
+    double *label; /* [rows] class number or score; 0 for tasks without */
+    char **target; /* [rows] label word, score "3.8", target text, or (tokens) the space-joined label ids without the final
+                      eos_id */
+} pac_gold;
+
 /**
- * Read and tokenise a whole file. Gold values for metrics are kept beside it. Errors: PAC_EIO, PAC_EDATA (file:line: what is wrong,
- * what is expected; empty file). Not collective.
+ * Read and tokenise a whole file. Not collective.
+ *
+ * mrpc, stsb, sst2, qnli: GLUE's tab-separated files as they are. seq2seq: JSON lines {"text", "target"}, or tab-separated with
+ * these columns (a file whose first byte is '{' is JSON lines). tokens: JSON lines {"input_ids", "labels"}.
+ *
+ * @param[out] out   the caller frees it with pac_dataset_free()
+ * @param[out] gold  may be NULL; the caller frees it with pac_gold_free()
+ * Errors: PAC_EIO; PAC_EDATA (file:line: what is wrong, what is expected; an empty file; a tokenizer larger than the model's
+ * vocabulary); PAC_ECONFIG (a classification head for a task without classes).
  */
-typedef struct pac_gold { int64_t rows; double *label; char **target; } pac_gold;
 pac_err pac_data_load(const char *path, const pac_data_opts *o, pac_dataset *out, pac_gold *gold);
 void pac_gold_free(pac_gold *g);
 
-/** Build one example from a prompt line (predict): text, or "text<TAB>second text" for pair tasks. */
+/**
+ * One source row from a typed line (predict), without labels: the text; "text<TAB>second text" for pair tasks; ids separated by
+ * spaces for `tokens`. Errors: PAC_EDATA.
+ */
 pac_err pac_data_from_line(const char *line, const pac_data_opts *o, pac_dataset *out);
+
+/**
+ * Source rows from JSON lines (predict --input): {"text"[, "text_pair"]}, or {"input_ids"[, "labels"]} (ids as they are, with
+ * the task `tokens` or any other). Rows without labels have no target. Errors: as pac_data_load().
+ */
+pac_err pac_data_load_inputs(const char *path, const pac_data_opts *o, pac_dataset *out);
 
 /* ---- metrics ---- */
 
 enum { PAC_MAX_METRICS = 6 };
-typedef struct pac_metrics { int64_t count; struct { char name[16]; double value; } v[PAC_MAX_METRICS]; } pac_metrics;
+typedef struct pac_metrics {
+    int64_t count;
+    struct {
+        char name[16];
+        double value;
+    } v[PAC_MAX_METRICS];
+} pac_metrics;
 
 /**
- * Metrics of a task from predictions: `text` [rows] decoded outputs (lm head; for `tokens` space-joined ids), or `score` [rows]
- * class numbers or regression values (classification head). An output that is no label counts as wrong (STS-B: as 0.0... see docs).
- * Fractions in [0,1]: mrpc accuracy, f1; stsb pearson, spearman; sst2, qnli accuracy; seq2seq, tokens exact_match.
+ * The text that pac_task_metrics() expects for decoded output ids (up to the first eos_id, which is not part of the text):
+ * decoded, or the ids joined by spaces for `tokens`. The caller frees *out with pac_mem_free(). `tokenizer` may be NULL for
+ * `tokens`.
  */
-pac_err pac_task_metrics(const pac_task *t, const pac_gold *gold, const char *const *text, const double *score, pac_metrics *out);
+pac_err pac_task_output_text(const pac_task *t, const pac_tokenizer *tokenizer, int32_t eos_id, const int32_t *ids, int64_t n,
+                             char **out);
+
+/**
+ * Metrics of a task from predictions: exactly one of `text` [rows] (lm head, from pac_task_output_text()) and `score` [rows]
+ * (class numbers or regression values of a classification head) is given.
+ *
+ * Fractions in [0, 1] (correlations in [-1, 1]): mrpc accuracy, f1 (positive class: equivalent); stsb pearson, spearman (ranks
+ * of ties averaged); sst2, qnli accuracy; seq2seq, tokens exact_match (runs of white space count as one space). A text that is
+ * no label is wrong; an stsb output that is no finite number counts as 0. A correlation with a constant is 0, and so is F1
+ * without positives. Errors: PAC_EINVAL (no rows; scores for a task without classes), PAC_ENOMEM.
+ */
+pac_err pac_task_metrics(const pac_task *t, const pac_gold *gold, const char *const *text, const double *score,
+                         pac_metrics *out);
 
 #endif

@@ -1,0 +1,110 @@
+/*
+ * Rows of the data set gathered into a packed batch. Decoder inputs are made here, from labels or source shifted right by one.
+ */
+#include "pac/batch.h"
+
+#include <string.h>
+
+static pac_err check_rows(const pac_dataset *data, const int64_t *sample, int64_t n)
+{
+    PAC_CHECK(n >= 1, PAC_EINVAL, "a batch of %lld rows", (long long)n);
+    for (int64_t b = 0; b < n; b++)
+        PAC_CHECK(sample[b] >= 0 && sample[b] < data->rows, PAC_EINVAL, "row %lld of a data set of %lld", (long long)sample[b],
+                  (long long)data->rows);
+    return PAC_OK;
+}
+
+static pac_err copy_rows(const int64_t *from, const int64_t *sample, int64_t n, pac_arena *arena, int64_t **out)
+{
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)(n + 1) * sizeof(int64_t), &p));
+    int64_t *off = p;
+    off[0] = 0;
+    for (int64_t b = 0; b < n; b++)
+        off[b + 1] = off[b] + (from[sample[b] + 1] - from[sample[b]]);
+    *out = off;
+    return PAC_OK;
+}
+
+/* The ids of the rows end to end; `off` is of the batch, `from` of the data set. */
+static pac_err copy_ids(const int32_t *ids, const int64_t *from, const int64_t *sample, int64_t n, const int64_t *off,
+                        pac_arena *arena, int32_t **out)
+{
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)off[n] * sizeof(int32_t), &p));
+    int32_t *to = p;
+    for (int64_t b = 0; b < n; b++)
+        if (off[b + 1] > off[b])
+            memcpy(to + off[b], ids + from[sample[b]], (size_t)(off[b + 1] - off[b]) * sizeof(int32_t));
+    *out = to;
+    return PAC_OK;
+}
+
+static pac_err shift_right(const int32_t *ids, const int64_t *off, int64_t n, const pac_batch_opts *opts, pac_arena *arena,
+                           int32_t **out)
+{
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)off[n] * sizeof(int32_t), &p));
+    int32_t *to = p;
+    for (int64_t b = 0; b < n; b++)
+        for (int64_t i = off[b]; i < off[b + 1]; i++)
+            to[i] = i == off[b] ? opts->start_id : ids[i - 1] == PAC_IGNORE ? opts->pad_id : ids[i - 1];
+    *out = to;
+    return PAC_OK;
+}
+
+/* Gold values of a classification head, 4 bytes each (class or score); NULL stays NULL. */
+static pac_err copy_gold(const void *from, const int64_t *sample, int64_t n, pac_arena *arena, void **out)
+{
+    *out = NULL;
+    if (from == NULL)
+        return PAC_OK;
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)n * 4, &p));
+    for (int64_t b = 0; b < n; b++)
+        memcpy((char *)p + 4 * b, (const char *)from + 4 * sample[b], 4);
+    *out = p;
+    return PAC_OK;
+}
+
+pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t n, const pac_batch_opts *opts,
+                         pac_arena *arena, pac_batch *out)
+{
+    int64_t *rows, *soff, *toff;
+    int32_t *sids, *tids, *labels = NULL;
+    void *cls, *value, *p;
+    PAC_TRY(check_rows(data, sample, n));
+    PAC_TRY(pac_arena_get(arena, (size_t)n * sizeof(int64_t), &p));
+    rows = memcpy(p, sample, (size_t)n * sizeof(int64_t));
+    PAC_TRY(copy_rows(data->soff, sample, n, arena, &soff));
+    PAC_TRY(copy_ids(data->sids, data->soff, sample, n, soff, arena, &sids));
+    toff = soff;
+    if (!opts->shift_source) {
+        PAC_TRY(copy_rows(data->toff, sample, n, arena, &toff));
+        PAC_TRY(copy_ids(data->labels, data->toff, sample, n, toff, arena, &labels));
+    }
+    PAC_TRY(shift_right(opts->shift_source ? sids : labels, toff, n, opts, arena, &tids));
+    PAC_TRY(copy_gold(data->cls, sample, n, arena, &cls));
+    PAC_TRY(copy_gold(data->value, sample, n, arena, &value));
+    *out = (pac_batch){.B = n,
+                       .sample = rows,
+                       .soff = soff,
+                       .sids = sids,
+                       .toff = toff,
+                       .tids = tids,
+                       .labels = labels,
+                       .cls = cls,
+                       .value = value};
+    return PAC_OK;
+}
+
+void pac_dataset_free(pac_dataset *data)
+{
+    pac_mem_free(data->soff);
+    pac_mem_free(data->toff);
+    pac_mem_free(data->sids);
+    pac_mem_free(data->labels);
+    pac_mem_free(data->cls);
+    pac_mem_free(data->value);
+    *data = (pac_dataset){0};
+}
