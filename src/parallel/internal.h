@@ -54,7 +54,19 @@ bool pac_wait_failed(void);
 /** Read PAC_TIMEOUT. Errors: PAC_EUSAGE. */
 pac_err pac_wait_init(void);
 
+/* ---- the roll call after a failed wait ---- */
+
+/** Answer one call, if there is any, with what this rank waits for. */
+void pac_roll_answer(const char *waiting_for);
+
+/** Ask all ranks what they wait for: "; silent...: rank 2 (host); rank 1 (host) waits for ..." Takes a second if one is silent.
+ */
+void pac_roll_call(const char *waiting_for, char *buf, size_t bytes);
+
 /* ---- the world ---- */
+
+/** Communicator of the roll call. */
+MPI_Comm pac_world_roll(void);
 
 /** Communicator for point-to-point traffic of links: world ranks, no other traffic. */
 MPI_Comm pac_world_links(void);

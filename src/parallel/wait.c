@@ -3,7 +3,8 @@
  *
  * A wait polls: a few tests at once, then it yields the core, then it sleeps for a small part of the time waited so far, so
  * that four ranks on two cores do not steal time from those that compute. A wait that passes its deadline names this rank, the
- * peer, the phase and the step. Nothing can be relied on afterwards: the caller reports and calls pac_world_abort().
+ * peer, the phase and the step, and who else is silent (roll.c). Nothing can be relied on afterwards: the caller reports and
+ * calls pac_world_abort().
  */
 #include "internal.h"
 
@@ -14,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TESTS_PER_TURN = 8, SPINNING_TURNS = 32 };
-static const double yield_for = 1e-3, shortest_sleep = 2e-5, longest_sleep = 2.5e-4; /* seconds */
+enum { TESTS_PER_TURN = 8, SPINNING_TURNS = 32, TEXT_BYTES = 512 };
+static const double yield_for = 1e-3, shortest_sleep = 2e-5, longest_sleep = 2.5e-4, listen_every = 0.05; /* seconds */
 
 static struct {
     double timeout;
@@ -74,17 +75,32 @@ static void describe_peer(const pac_awaited *a, char *buf, size_t bytes)
         used += (size_t)snprintf(buf + used, bytes - used, " %d", a->comm->world[i]);
 }
 
-static pac_err deadline_passed(const pac_awaited *a, double waited)
+/* "rank 3 (nano3): receiving rows of micro-batch 7 (4096 bytes), in hybrid epoch 1, step 12" */
+static void describe(const pac_awaited *a, char *buf, size_t bytes)
 {
     char phase[192], peer[256], number[32] = "";
     describe_phase(phase, sizeof phase);
     describe_peer(a, peer, sizeof peer);
     if (a->number >= 0)
         snprintf(number, sizeof number, " %lld", (long long)a->number);
+    snprintf(buf, bytes, "%s: %s%s (%zu bytes)%s", peer, a->what, number, a->bytes, phase);
+}
+
+static void answer_roll_call(const pac_awaited *a)
+{
+    char text[TEXT_BYTES];
+    describe(a, text, sizeof text);
+    pac_roll_answer(text);
+}
+
+static pac_err deadline_passed(const pac_awaited *a, double waited)
+{
+    char text[TEXT_BYTES], others[1024];
     state.failed = true;
-    return pac_fail(PAC_EPEER,
-                    "rank %lld (%s) waited %.1f s for %s: %s%s (%zu bytes)%s; a peer is stuck, lost or slower than PAC_TIMEOUT",
-                    (long long)pac_world_rank(), pac_world_host(), waited, peer, a->what, number, a->bytes, phase);
+    describe(a, text, sizeof text);
+    pac_roll_call(text, others, sizeof others);
+    return pac_fail(PAC_EPEER, "rank %lld (%s) waited %.1f s (PAC_TIMEOUT) for %s%s", (long long)pac_world_rank(),
+                    pac_world_host(), waited, text, others);
 }
 
 static void give_core_away(double waited)
@@ -99,7 +115,7 @@ static void give_core_away(double waited)
 
 pac_err pac_wait(MPI_Request *request, const pac_awaited *awaited, MPI_Status *status)
 {
-    double start = 0;
+    double start = 0, listen_at = listen_every;
     for (int64_t turn = 0;; turn++) {
         for (int test = 0; test < TESTS_PER_TURN; test++) {
             int done;
@@ -114,6 +130,10 @@ pac_err pac_wait(MPI_Request *request, const pac_awaited *awaited, MPI_Status *s
         double waited = pac_now() - start;
         if (waited > state.timeout)
             return deadline_passed(awaited, waited);
+        if (waited > listen_at) {
+            answer_roll_call(awaited);
+            listen_at = waited + listen_every;
+        }
         give_core_away(waited);
     }
 }

@@ -19,12 +19,16 @@ typedef char host_name[HOST_BYTES];
 static struct {
     bool running; /* between MPI_Init and MPI_Finalize */
     pac_comm world, node;
-    MPI_Comm links;
+    MPI_Comm links, roll;
     host_name host;   /* of this rank */
     host_name *hosts; /* [size] */
     int *node_of;     /* [size] */
     int nodes;
-} state = {.world = {MPI_COMM_NULL, 0, 1, NULL}, .node = {MPI_COMM_NULL, 0, 1, NULL}, .links = MPI_COMM_NULL, .nodes = 1};
+} state = {.world = {MPI_COMM_NULL, 0, 1, NULL},
+           .node = {MPI_COMM_NULL, 0, 1, NULL},
+           .links = MPI_COMM_NULL,
+           .roll = MPI_COMM_NULL,
+           .nodes = 1};
 
 pac_err pac_mpi_fail(int rc, const char *call)
 {
@@ -148,6 +152,7 @@ pac_err pac_world_init(int *argc, char ***argv)
     PAC_TRY(pac_agree(&state.world, err));
     PAC_TRY(gather_hosts());
     PAC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state.links));
+    PAC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state.roll));
     return split_nodes(node_size);
 }
 
@@ -159,6 +164,8 @@ static void release(void)
         MPI_Comm_free(&state.node.mpi);
     if (state.links != MPI_COMM_NULL)
         MPI_Comm_free(&state.links);
+    if (state.roll != MPI_COMM_NULL)
+        MPI_Comm_free(&state.roll);
     pac_mem_free(state.node.world);
     pac_mem_free(state.world.world);
     pac_mem_free(state.hosts);
@@ -211,6 +218,11 @@ pac_comm *pac_world(void)
 MPI_Comm pac_world_links(void)
 {
     return state.links;
+}
+
+MPI_Comm pac_world_roll(void)
+{
+    return state.roll;
 }
 
 const char *pac_world_host(void)

@@ -1,7 +1,9 @@
 /*
  * A peer that never answers: with a deadline of half a second every kind of wait ends with PAC_EPEER and a message that names
  * this rank, the peer, the phase and the step; pac_world_abort() then ends all ranks, the silent one too, with its status.
- * Argument: what to wait in (receive, send, sum, exchange, done), or end: no wait, the last rank ends with 42.
+ * In a chain the silent rank is named, and the one that waits for it is not blamed.
+ * Argument: what to wait in (receive, send, sum, exchange, done; chain at 3 ranks), or end: no wait, the last rank ends
+ * with 42.
  */
 #include "../../src/parallel/internal.h"
 #include "check.h"
@@ -42,6 +44,22 @@ static pac_err wait_in_link(bool send)
     return pac_link_flush(k, 7);
 }
 
+/* The last rank (2) is stuck, rank 1 waits for it alone, rank 0 for everybody and fails first. */
+static void wait_in_chain(void)
+{
+    const char *const words[] = {"all of ranks 0 1 2", "lost: rank 2 (", "rank 1 (", "waits for rank 2 (", "micro-batch 3"};
+    if (pac_world_rank() == 0)
+        expect_lost(pac_sum_f32(pac_world(), rows, FLOATS), pac_now(), words, sizeof words / sizeof words[0]);
+    if (pac_world_rank() == 0)
+        return;
+    MPI_Request never;
+    pac_awaited awaited = {.what = "rows of micro-batch", .number = 3, .peer = 2, .bytes = 4};
+    pac_set_timeout(20);
+    CHECK(MPI_Irecv(rows, 1, MPI_FLOAT, 2, 9, MPI_COMM_WORLD, &never) == MPI_SUCCESS, "receive");
+    pac_err err = pac_wait(&never, &awaited, MPI_STATUS_IGNORE);
+    CHECK(false, "rank 0 did not end this wait: %s", pac_err_name(err));
+}
+
 static pac_err wait_in_exchange(void)
 {
     size_t counts[8];
@@ -63,9 +81,10 @@ int main(int argc, char **argv)
     pac_set_timeout(0.5);
     pac_set_phase("hybrid epoch 1", 12);
     double started = pac_now();
-    const char *const link[] = {"rank 0 (", "rank 1 (", "hybrid epoch 1", "step 12", "micro-batch 7", "4194304 bytes"};
-    const char *const exchange[] = {"rank 0 (", "rank 1 (", "hybrid epoch 1", "step 12", "exchange"};
-    const char *const sum[] = {"rank 0 (", "all of ranks 0 1", "hybrid epoch 1", "step 12", "a sum"};
+    const char *const link[] = {"rank 0 (",      "rank 1 (",      "hybrid epoch 1", "step 12",
+                                "micro-batch 7", "4194304 bytes", "lost: rank 1 ("};
+    const char *const exchange[] = {"rank 0 (", "rank 1 (", "hybrid epoch 1", "step 12", "exchange", "lost: rank 1 ("};
+    const char *const sum[] = {"rank 0 (", "all of ranks 0 1", "hybrid epoch 1", "step 12", "a sum", "lost: rank 1 ("};
     if (strcmp(what, "receive") == 0)
         expect_lost(wait_in_link(false), started, link, sizeof link / sizeof link[0]);
     else if (strcmp(what, "send") == 0)
@@ -74,6 +93,8 @@ int main(int argc, char **argv)
         expect_lost(wait_in_exchange(), started, exchange, sizeof exchange / sizeof exchange[0]);
     else if (strcmp(what, "sum") == 0)
         expect_lost(pac_sum_f32(pac_world(), rows, FLOATS), started, sum, sizeof sum / sizeof sum[0]);
+    else if (strcmp(what, "chain") == 0)
+        wait_in_chain();
     else if (strcmp(what, "done") == 0)
         pac_world_done(); /* aborts with 75 by itself */
     else
