@@ -20,7 +20,11 @@ void pac_st_close(pac_st **f);
 
 int64_t pac_st_count(const pac_st *f);
 const char *pac_st_name(const pac_st *f, int64_t i);
-/** View of tensor i / of a named tensor (*found false if absent). data points into the mapping. */
+/**
+ * View of tensor i / of a named tensor (*found false if absent). data points into the mapping, read-only, and is aligned to its
+ * element in files of the usual writers, ours included, but the format does not promise it: check before use in place.
+ * The ledger does not know the mapping: who reads the pages accounts for them.
+ */
 void pac_st_view(const pac_st *f, int64_t i, pac_tensor *out);
 void pac_st_find(const pac_st *f, const char *name, bool *found, pac_tensor *out);
 /** "path" of the file that holds tensor i, for messages. */

@@ -14,7 +14,11 @@ typedef struct pac_yaml pac_yaml;           /* a document */
 typedef struct pac_yaml_node pac_yaml_node; /* borrowed from it */
 typedef enum pac_yaml_kind { PAC_YAML_SCALAR, PAC_YAML_LIST, PAC_YAML_MAP } pac_yaml_kind;
 
-/** Parse a file / a text (name is used in messages). Errors: PAC_EIO; PAC_ECONFIG with file:line:column (duplicate keys, anchors, more than 16 levels or 1e6 nodes too). */
+/**
+ * Parse a file / a text (name is used in messages; one that begins with "--" is a flag, whose value has no lines).
+ * Errors: PAC_EIO; PAC_EDATA (over 16 MiB); PAC_ECONFIG with file:line:column (duplicate keys, anchors, tags, more than 16 levels
+ * or 1e6 values too).
+ */
 pac_err pac_yaml_open(const char *path, pac_yaml **out);
 pac_err pac_yaml_parse(const char *name, const char *text, pac_yaml **out);
 void pac_yaml_close(pac_yaml **y);

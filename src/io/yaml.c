@@ -7,9 +7,9 @@
  */
 #include "pac/yaml.h"
 
+#include "pac/file.h"
 #include "pac/mem.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,7 +243,7 @@ static pac_err build(pac_yaml *doc, const char *text, size_t bytes)
 
 static pac_err parse(const char *name, const char *text, size_t bytes, pac_yaml **out)
 {
-    PAC_CHECK(bytes <= MAX_BYTES, PAC_ECONFIG, "%s: larger than %d MiB", name, MAX_BYTES >> 20);
+    PAC_CHECK(bytes <= MAX_BYTES, PAC_ECONFIG, "%s: larger than %d bytes", name, MAX_BYTES);
     void *p;
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_yaml), &p));
     pac_yaml *doc = p;
@@ -266,25 +266,11 @@ pac_err pac_yaml_parse(const char *name, const char *text, pac_yaml **out)
 
 pac_err pac_yaml_open(const char *path, pac_yaml **out)
 {
-    FILE *f = fopen(path, "rb");
-    PAC_CHECK(f != NULL, PAC_EIO, "%s: cannot open: %s", path, strerror(errno));
-    pac_err err = PAC_OK;
-    void *text = NULL;
-    int64_t capacity = 0;
-    size_t used = 0, got;
-    do {
-        PAC_GO(pac_mem_grow(PAC_MEM_OTHER, &text, &capacity, (int64_t)used + (1 << 16), 1));
-        got = fread((char *)text + used, 1, 1 << 16, f);
-        used += got;
-    } while (got > 0 && used <= MAX_BYTES);
-    if (ferror(f)) {
-        err = pac_fail(PAC_EIO, "%s: cannot read: %s", path, strerror(errno));
-        goto out;
-    }
-    PAC_GO(parse(path, text, used, out));
-out:
+    char *text;
+    size_t bytes;
+    PAC_TRY(pac_file_load(path, MAX_BYTES, &text, &bytes));
+    pac_err err = parse(path, text, bytes, out);
     pac_mem_free(text);
-    fclose(f);
     return err;
 }
 

@@ -189,8 +189,8 @@ static void test_limits_on_size(void **state)
     assert_int_equal(ftruncate(fd, 17 << 20), 0);
     close(fd);
     pac_yaml *y = NULL;
-    assert_int_equal(pac_yaml_open(path, &y), PAC_ECONFIG);
-    assert_message("larger than 16 MiB");
+    assert_int_equal(pac_yaml_open(path, &y), PAC_EDATA);
+    assert_message("larger than 16777216 bytes");
     unlink(path);
 }
 

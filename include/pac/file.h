@@ -1,0 +1,31 @@
+/*
+ * Whole files: read one with a limit on its size; replace one so that a reader sees the old or the new content, never a half.
+ */
+#ifndef PAC_FILE_H
+#define PAC_FILE_H
+
+#include "pac/err.h"
+
+#include <stdint.h>
+
+/**
+ * The content of a file, with a zero byte behind it. The caller frees *text with pac_mem_free(). bytes may be NULL.
+ * Errors: PAC_EIO (cannot open or read), PAC_EDATA (larger than `limit` bytes).
+ */
+pac_err pac_file_load(const char *path, size_t limit, char **text, size_t *bytes);
+
+typedef struct pac_piece {
+    const void *data;
+    size_t bytes;
+} pac_piece;
+
+/**
+ * Write the pieces one after the other to path.tmp, fsync, rename to path. On failure path is untouched and path.tmp is gone.
+ * Errors: PAC_EIO (what and why), PAC_ENOSPACE (bytes needed).
+ */
+pac_err pac_file_replace(const char *path, const pac_piece *pieces, int64_t n);
+
+/** pac_file_replace() with one piece of text. */
+pac_err pac_file_replace_text(const char *path, const char *text);
+
+#endif
