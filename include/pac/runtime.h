@@ -1,0 +1,104 @@
+/*
+ * The runtime: what the commands do. A job is everything a command knows (configuration, model, data, options); train, profile,
+ * plan, eval and predict are functions of a job. Nothing here prints: an observer receives progress, results are structs and JSON.
+ */
+#ifndef PAC_RUNTIME_H
+#define PAC_RUNTIME_H
+
+#include "pac/config.h"
+#include "pac/data.h"
+#include "pac/plan.h"
+
+/* ---- watching a job ---- */
+
+typedef struct pac_progress {
+    const char *phase;      /* "profile", "hybrid epoch 1", "evaluation", ... */
+    int64_t done, total;    /* steps or batches */
+    double seconds;         /* since the phase began */
+    double loss;            /* of the last step, NAN where there is none */
+    double tokens_per_s;    /* 0 where unknown */
+} pac_progress;
+
+typedef struct pac_observer {
+    void *user;
+    void (*progress)(void *user, const pac_progress *p); /* rank 0 only; may be NULL */
+} pac_observer;
+
+/* ---- a job ---- */
+
+typedef struct pac_job {
+    pac_config cfg;
+    pac_observer watch;
+    pac_model_desc desc;
+    const pac_backend *be;
+    const pac_task *task;
+    pac_tokenizer *tokenizer;       /* NULL where the task needs none, and on ranks other than 0 */
+    pac_side_opts side;
+    pac_batch_opts batching;
+    pac_dataset train, eval;        /* on every rank */
+    pac_gold gold;                  /* of the eval rows, rank 0 only */
+    uint64_t model_id, tokenizer_id;
+    double budget;                  /* bytes of memory this rank may use */
+} pac_job;
+
+enum { PAC_JOB_TRAIN = 1, PAC_JOB_EVAL = 2 }; /* which data sets are loaded */
+
+/**
+ * Read the model description, the tokenizer and the data; check that they fit together. Text is tokenised once, on rank 0, and the
+ * ids are sent to all. Collective. The caller owns *out.
+ */
+pac_err pac_job_open(const pac_config *cfg, int data, const pac_observer *watch, pac_job **out);
+void pac_job_close(pac_job **job);
+/** How this job's text becomes ids. Not collective. */
+pac_data_opts pac_job_data_options(const pac_job *job);
+
+/* ---- commands ---- */
+
+/** Time layers and links; every rank gets the same profile. Layers are loaded one at a time. Collective. */
+pac_err pac_job_profile(pac_job *job, pac_profile *out);
+/**
+ * The plan of this job for the devices of the profile: given groups, or the planner (profile NULL: given groups and this world).
+ * Rank 0 decides, all receive the plan; `answer` (may be NULL) is filled at rank 0. Collective.
+ */
+pac_err pac_job_plan(pac_job *job, const pac_profile *profile, pac_plan *out, pac_plan_answer *answer);
+
+typedef struct pac_train_opts {
+    const char *plan_path, *profile_path; /* NULL: made here */
+    int64_t steps;                        /* > 0: stop after that many optimizer steps */
+} pac_train_opts;
+
+/** The whole job. *json (rank 0; NULL elsewhere): the result of interface.md; the caller frees it with pac_mem_free(). Collective. */
+pac_err pac_job_train(pac_job *job, const pac_train_opts *o, char **json);
+
+/**
+ * Metrics of saved adapters (NULL: the untouched backbone) on cfg->task.eval, through stages: the run's plan where output/plan.yaml
+ * fits the ranks, else a pipeline of equal parts. Technique, head and task come with the adapters. *json at rank 0. Collective.
+ */
+pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const pac_observer *watch, char **json);
+
+typedef struct pac_predict_opts {
+    const char *model_dir, *adapters_dir; /* adapters NULL: the untouched backbone, text to text */
+    const char *backend;                  /* NULL: auto */
+    int64_t max_new;                      /* 0: the task's max_target, else 32 */
+    const char *logits_path;              /* NULL: not wanted */
+    bool json_lines;                      /* input lines are JSON objects, answers too; else text in, text out */
+    bool (*read_line)(void *user, char **line); /* false at the end; the line is freed with free(); called on rank 0 */
+    void (*answer)(void *user, const char *line);
+    void *user;
+} pac_predict_opts;
+
+/** Answer lines until read_line() ends. Collective. */
+pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch);
+
+/* ---- facts about this process ---- */
+
+typedef struct pac_process_memory { int64_t rss, pss, peak_rss; } pac_process_memory; /* bytes */
+/** Resident size now, and its peak since pac_process_reset_peak() (0 where the system does not tell). */
+void pac_process_memory_read(pac_process_memory *out);
+void pac_process_reset_peak(void);
+/** Bytes this process may use: the smaller of the control group's limit and physical memory, divided among the ranks of the node. */
+double pac_memory_budget(int64_t ranks_on_node);
+/** Cores this process may run on (affinity mask). */
+int64_t pac_cores(void);
+
+#endif

@@ -1,0 +1,93 @@
+/* pac info and pac --version: what this program was built with and what it runs on. */
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <jansson.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "pac/h5.h"
+#include "pac/parallel.h"
+#include "pac/version.h"
+#include "revision.h"
+
+/* "eth0 10.0.0.2, ..." of the interfaces that are up, loopback last. */
+static void list_interfaces(char *out, size_t bytes)
+{
+    struct ifaddrs *all, *i;
+    out[0] = '\0';
+    if (getifaddrs(&all) != 0)
+        return;
+    for (i = all; i != NULL; i = i->ifa_next) {
+        char address[INET_ADDRSTRLEN];
+        size_t used = strlen(out);
+        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP))
+            continue;
+        inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr, address, sizeof address);
+        snprintf(out + used, bytes - used, "%s%s %s", used > 0 ? ", " : "", i->ifa_name, address);
+    }
+    freeifaddrs(all);
+}
+
+static void cpu_model(char *out, size_t bytes)
+{
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    snprintf(out, bytes, "unknown");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(out, bytes, "%s", colon + 2);
+        break;
+    }
+    if (f != NULL)
+        fclose(f);
+}
+
+typedef struct facts {
+    char mpi[256], blas[256], hdf5[64], cpu[128], interfaces[512];
+} facts;
+
+static void gather(facts *f)
+{
+    pac_mpi_version(f->mpi, sizeof f->mpi);
+    pac_blas_version(f->blas, sizeof f->blas);
+    pac_h5_version(f->hdf5, sizeof f->hdf5);
+    cpu_model(f->cpu, sizeof f->cpu);
+    list_interfaces(f->interfaces, sizeof f->interfaces);
+}
+
+void print_version(void)
+{
+    facts f;
+    gather(&f);
+    printf("pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      not built yet\ndevices   cpu: %s, %lld cores\n",
+           PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cpu, (long long)pac_cores());
+}
+
+pac_err cmd_info(const pac_args *a)
+{
+    facts f;
+    double memory = pac_memory_budget(1);
+    gather(&f);
+    if (!a->json) {
+        print_version();
+        printf("memory    %.1f GiB may be used\nnetwork   %s\n", memory / 1073741824, f.interfaces);
+        return PAC_OK;
+    }
+    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:f, s:s}", "version", PAC_VERSION, "revision", PAC_REVISION,
+                          "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5, "network", f.interfaces, "cuda", "cpu",
+                          f.cpu, "cores", (json_int_t)pac_cores(), "memory", memory, "device", "cpu");
+    char *text = r != NULL ? json_dumps(r, JSON_COMPACT) : NULL;
+    PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the result");
+    printf("%s\n", text);
+    free(text);
+    json_decref(r);
+    return PAC_OK;
+}

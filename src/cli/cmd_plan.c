@@ -1,0 +1,124 @@
+/* pac plan: the best plan for a profile, the candidates it beat, and why. */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli.h"
+#include "pac/parallel.h"
+
+static void print_stages(const pac_plan *plan, const pac_profile *profile)
+{
+    printf("stage  layers   device                 share   predicted      budget\n");
+    for (int64_t s = 0; s < plan->stages; s++)
+        for (int64_t i = 0; i < plan->stage[s].ranks; i++) {
+            const pac_stage_plan *st = &plan->stage[s];
+            const pac_device *d = &profile->device[st->rank[i]];
+            printf("%5lld  %3lld-%-3lld  %-20s %6.1f %%  %6.1f MiB  %6.1f MiB\n", (long long)s, (long long)st->first,
+                   (long long)st->last - 1, d->name, 100 * st->share[i], st->bytes[i] / 1048576, d->memory / 1048576);
+        }
+    printf("%lld micro-batches; hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; total %.2f s\n",
+           (long long)plan->microbatches, plan->predicted.hybrid_step_s, plan->predicted.hybrid_epoch_s,
+           plan->predicted.redistribute_s, plan->predicted.cached_epoch_s, plan->predicted.total_s);
+}
+
+static void print_candidates(const pac_plan_answer *a)
+{
+    printf("\ncandidate      micro-batches  step      why\n");
+    for (int64_t i = 0; i < a->candidates; i++) {
+        const pac_candidate *c = &a->candidate[i];
+        char step[24] = "-";
+        if (isfinite(c->step_s))
+            snprintf(step, sizeof step, "%.4f s", c->step_s);
+        printf("%-14s %13lld  %-9s %s\n", c->shape, (long long)c->microbatches, step, c->why);
+    }
+}
+
+static json_t *stages_json(const pac_plan *plan, const pac_profile *profile, json_t *memory)
+{
+    json_t *stages = json_array();
+    for (int64_t s = 0; s < plan->stages; s++) {
+        const pac_stage_plan *st = &plan->stage[s];
+        json_t *devices = json_array(), *shares = json_array();
+        for (int64_t i = 0; i < st->ranks; i++) {
+            const pac_device *d = &profile->device[st->rank[i]];
+            json_array_append_new(devices, json_string(d->name));
+            json_array_append_new(shares, json_real(st->share[i]));
+            json_array_append_new(memory,
+                                  json_pack("{s:s, s:f, s:f}", "device", d->name, "bytes", st->bytes[i], "budget", d->memory));
+        }
+        json_array_append_new(stages, json_pack("{s:[I,I], s:o, s:o}", "layers", (json_int_t)st->first, (json_int_t)st->last,
+                                                "devices", devices, "shares", shares));
+    }
+    return stages;
+}
+
+static void print_json(const pac_plan *plan, const pac_profile *profile, const pac_plan_answer *a)
+{
+    json_t *memory = json_array(), *candidates = json_array();
+    json_t *stages = stages_json(plan, profile, memory);
+    const pac_predicted *p = &plan->predicted;
+    for (int64_t i = 0; i < a->candidates; i++) {
+        const pac_candidate *c = &a->candidate[i];
+        json_array_append_new(candidates, json_pack("{s:s, s:I, s:o, s:s}", "shape", c->shape, "microbatches",
+                                                    (json_int_t)c->microbatches, "step_s",
+                                                    isfinite(c->step_s) ? json_real(c->step_s) : json_null(), "why", c->why));
+    }
+    json_t *r = json_pack("{s:o, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:s, s:f}", "stages", stages, "microbatches",
+                          (json_int_t)plan->microbatches, "predicted", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s",
+                          p->hybrid_epoch_s, "redistribute_s", p->redistribute_s, "cached_epoch_s", p->cached_epoch_s, "total_s",
+                          p->total_s, "memory", memory, "candidates", candidates, "planner", plan->planner, "seconds", a->seconds);
+    char *text = r != NULL ? json_dumps(r, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    printf("%s\n", text != NULL ? text : "{}");
+    free(text);
+    json_decref(r);
+}
+
+static pac_err show(const pac_args *a, const pac_plan *plan, const pac_profile *profile, const pac_plan_answer *answer)
+{
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    if (a->output != NULL)
+        PAC_TRY(pac_plan_write(plan, a->output));
+    if (a->json) {
+        print_json(plan, profile, answer);
+        return PAC_OK;
+    }
+    print_stages(plan, profile);
+    if (answer->candidates > 0)
+        print_candidates(answer);
+    if (a->output != NULL)
+        printf("\nwritten to %s\n", a->output);
+    return PAC_OK;
+}
+
+static pac_err plan_job(const pac_args *a, pac_job *job)
+{
+    pac_profile profile;
+    pac_plan plan = {0};
+    pac_plan_answer answer = {0};
+    PAC_TRY(pac_agree(pac_world(), pac_profile_read(a->profile, &profile)));
+    pac_err err = pac_job_plan(job, &profile, &plan, &answer);
+    if (err == PAC_OK) {
+        err = pac_agree(pac_world(), show(a, &plan, &profile, &answer));
+        pac_plan_free(&plan);
+        pac_plan_answer_free(&answer);
+    }
+    pac_profile_free(&profile);
+    return err;
+}
+
+pac_err cmd_plan(const pac_args *a)
+{
+    pac_config cfg;
+    pac_job *job = NULL;
+    pac_observer watch = print_observer();
+    if (a->profile == NULL)
+        return pac_agree(pac_world(), pac_fail(PAC_EUSAGE, "plan: --profile FILE is needed (mpirun -np N pac profile RUN.yaml -o FILE "
+                                                           "makes one)"));
+    PAC_TRY(read_config(a, &cfg));
+    PAC_TRY(pac_job_open(&cfg, PAC_JOB_TRAIN, &watch, &job));
+    pac_err err = plan_job(a, job);
+    pac_job_close(&job);
+    return err;
+}

@@ -1,0 +1,68 @@
+/* pac profile: measure this cluster and write profile.yaml. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli.h"
+#include "pac/log.h"
+#include "pac/parallel.h"
+
+static const char *const kind_names[PAC_COST_NKINDS] = {"encoder block",   "decoder block", "encoder embedding", "decoder embedding",
+                                                        "head and loss",   "encoder side",  "decoder side"};
+
+static void print_devices(const pac_profile *p)
+{
+    for (int64_t d = 0; d < p->devices; d++) {
+        const pac_device *dev = &p->device[d];
+        printf("%s, memory %.1f MiB\n", dev->name, dev->memory / 1048576);
+        for (int k = 0; k < PAC_COST_NKINDS; k++) {
+            const pac_cost_curve *c = &dev->cost[k];
+            int64_t last = c->points - 1;
+            if (last >= 0 && c->fwd[last] > 0)
+                printf("  %-18s batch %.0f: forward %.3f ms, backward %.3f ms\n", kind_names[k], c->batch[last], 1e3 * c->fwd[last],
+                       1e3 * c->bwd[last]);
+        }
+        for (int64_t e = 0; e < p->devices; e++)
+            if (e != d)
+                printf("  link to %-10s %.1f MB/s, latency %.1f us\n", p->device[e].name, p->bandwidth[d * p->devices + e] / 1e6,
+                       1e6 * p->latency[d * p->devices + e]);
+    }
+}
+
+static pac_err finish(const pac_args *a, const pac_job *job, const pac_profile *p)
+{
+    char path[PAC_PATH + 16];
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    snprintf(path, sizeof path, "%s", a->output != NULL ? a->output : "profile.yaml");
+    PAC_TRY(pac_profile_write(p, path));
+    if (a->json) {
+        char *text = NULL;
+        json_t *object = json_pack("{s:s, s:I, s:s}", "profile", path, "devices", (json_int_t)p->devices, "model", job->cfg.model.path);
+        text = json_dumps(object, JSON_COMPACT);
+        printf("%s\n", text != NULL ? text : "{}");
+        free(text);
+        json_decref(object);
+        return PAC_OK;
+    }
+    print_devices(p);
+    printf("written to %s\n", path);
+    return PAC_OK;
+}
+
+pac_err cmd_profile(const pac_args *a)
+{
+    pac_config cfg;
+    pac_job *job = NULL;
+    pac_profile p;
+    pac_observer watch = print_observer();
+    PAC_TRY(read_config(a, &cfg));
+    PAC_TRY(pac_job_open(&cfg, PAC_JOB_TRAIN, &watch, &job));
+    pac_err err = pac_job_profile(job, &p);
+    if (err == PAC_OK) {
+        err = pac_agree(pac_world(), finish(a, job, &p));
+        pac_profile_free(&p);
+    }
+    pac_job_close(&job);
+    return err;
+}

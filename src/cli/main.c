@@ -1,0 +1,105 @@
+/* Entry: find the command, start MPI where it is wanted, run, report an error once, exit with the documented status. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "pac/clock.h"
+#include "pac/parallel.h"
+#include "pac/yaml.h"
+
+/* Before MPI starts, the launcher's variable tells the rank, so that four ranks do not complain four times. */
+static bool is_first_process(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (rank == NULL)
+        rank = getenv("SLURM_PROCID");
+    return rank == NULL || strcmp(rank, "0") == 0;
+}
+
+static void say_error(pac_err err)
+{
+    print_clear_progress();
+    fprintf(stderr, "pac: error: %s: %s\n", pac_err_name(err), pac_err_message());
+}
+
+static int unknown_command(const char *word)
+{
+    const char *known[32];
+    int n = 0;
+    for (const command *c = commands; c->name != NULL && n < 31; c++)
+        known[n++] = c->name;
+    known[n] = NULL;
+    const char *near = pac_nearest(word, known);
+    fprintf(stderr, "pac: error: usage: unknown command '%s'%s%s%s (pac --help lists them)\n", word,
+            near != NULL ? ": did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "");
+    return pac_err_exit_code(PAC_EUSAGE);
+}
+
+/*
+ * Most errors are known to all ranks: rank 0 tells and ends everybody. An error of one rank alone is told by that rank, which first
+ * gives rank 0 the time to do so.
+ */
+static void end_all(pac_err err)
+{
+    if (pac_world_rank() != 0)
+        pac_sleep(1.0);
+    say_error(err);
+    fflush(NULL);
+    pac_world_abort(pac_err_exit_code(err));
+}
+
+/* All ranks come here with the same command line; an error that all share is told once. */
+static int run_parallel(const command *c, const pac_args *a, int *argc, char ***argv)
+{
+    pac_err err = pac_world_init(argc, argv);
+    if (err != PAC_OK) {
+        say_error(err);
+        return pac_err_exit_code(err);
+    }
+    print_setup(a->quiet);
+    err = c->run(a);
+    if (err != PAC_OK)
+        end_all(err);
+    pac_world_done();
+    return 0;
+}
+
+static int run_command(const command *c, int *argc, char ***argv)
+{
+    pac_args a;
+    pac_err err = parse_args(c, *argc, *argv, &a);
+    if (err == PAC_OK && a.help) {
+        print_command_help(c);
+        return 0;
+    }
+    if (err == PAC_OK && c->run == NULL)
+        err = pac_fail(PAC_ENOTBUILT, "pac %s: not built yet", c->name);
+    if (err == PAC_OK && c->mpi)
+        return run_parallel(c, &a, argc, argv);
+    if (err == PAC_OK) {
+        print_setup(a.quiet);
+        err = c->run(&a);
+    }
+    if (err != PAC_OK && is_first_process())
+        say_error(err);
+    return pac_err_exit_code(err);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help();
+        return pac_err_exit_code(PAC_EUSAGE);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        print_version();
+        return 0;
+    }
+    const command *c = find_command(argv[1]);
+    return c != NULL ? run_command(c, &argc, &argv) : unknown_command(argv[1]);
+}

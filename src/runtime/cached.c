@@ -1,0 +1,195 @@
+/*
+ * The cached phase: the backbone is gone. Every rank holds the whole side network and the head, reads the activations of its samples
+ * of each mini-batch from disk ahead of need, and all ranks sum their gradients: data parallelism.
+ */
+#include "train.h"
+
+#include "pac/clock.h"
+
+enum {
+    CHUNK = 16,  /* samples of one micro-batch: bounds activations and read buffers */
+    AHEAD = 2,   /* requests that the cache keeps outstanding */
+};
+
+struct cached {
+    train *t;
+    stage s;            /* only side, work and widths are used: the loss needs them */
+    micro x;
+    pac_model *head;    /* lm head; NULL with a classification head */
+    reducer reduce;
+    int64_t *mine;      /* this rank's samples of the epoch, in order of use */
+    int64_t *mine_end;  /* [batches] end of each mini-batch's samples in `mine` */
+    int64_t asked;      /* samples already asked of the cache */
+    int64_t batch_asked;
+};
+
+static pac_err cached_local(cached *c)
+{
+    train *t = c->t;
+    const pac_job *job = t->job;
+    void *p;
+    c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .side = t->whole};
+    c->s.R = c->s.D / job->side.reduction;
+    pac_side_reads(&job->desc, &job->side, c->s.reads, &c->s.reads_final);
+    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &c->s.work));
+    PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &c->x.arena));
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, job->train.rows, sizeof(int64_t), &p));
+    c->mine = p;
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, train_batches(t), sizeof(int64_t), &p));
+    c->mine_end = p;
+    if (job->side.head != PAC_HEAD_LM)
+        return PAC_OK;
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    return pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY, &c->head);
+}
+
+pac_err cached_new(train *t, cached **out)
+{
+    void *p;
+    PAC_TRY(pac_agree(pac_world(), pac_mem_alloc(PAC_MEM_OTHER, sizeof(cached), &p)));
+    cached *c = p;
+    c->t = t;
+    reducer_for_world(&c->reduce);
+    pac_err err = pac_agree(pac_world(), cached_local(c));
+    if (err != PAC_OK)
+        cached_free(&c);
+    else
+        *out = c;
+    return err;
+}
+
+void cached_free(cached **cp)
+{
+    cached *c = *cp;
+    if (c == NULL)
+        return;
+    pac_model_free(&c->head);
+    pac_arena_free(&c->x.arena);
+    pac_arena_free(&c->s.work);
+    pac_mem_free(c->mine);
+    pac_mem_free(c->mine_end);
+    pac_mem_free(c);
+    *cp = NULL;
+}
+
+/* ---- which samples ---- */
+
+/* Everywhere readable: a contiguous part of the mini-batch. Sharded: those that this rank owns. */
+static void list_samples(cached *c)
+{
+    const train *t = c->t;
+    int64_t n = 0, R = pac_world_size(), rank = pac_world_rank();
+    for (int64_t i = 0; i < train_batches(t); i++) {
+        pac_range b = train_batch(t, i);
+        pac_range part = pac_split_even(b.hi - b.lo, R, rank);
+        for (int64_t j = b.lo; j < b.hi; j++) {
+            int64_t owner = pac_cache_owner(t->cache, t->order[j]);
+            bool in_part = j - b.lo >= part.lo && j - b.lo < part.hi;
+            if (owner == rank || (owner < 0 && in_part))
+                c->mine[n++] = t->order[j];
+        }
+        c->mine_end[i] = n;
+    }
+}
+
+/* The next chunk after `from` inside mini-batch i. */
+static int64_t chunk_end(const cached *c, int64_t i, int64_t from)
+{
+    return from + CHUNK < c->mine_end[i] ? from + CHUNK : c->mine_end[i];
+}
+
+/* Ask for one more chunk, if there is one; chunks never cross mini-batches. */
+static pac_err ask_next(cached *c)
+{
+    int64_t batches = train_batches(c->t);
+    while (c->batch_asked < batches && c->asked == c->mine_end[c->batch_asked])
+        c->batch_asked++;
+    if (c->batch_asked == batches)
+        return PAC_OK;
+    int64_t end = chunk_end(c, c->batch_asked, c->asked), from = c->asked;
+    c->asked = end;
+    return pac_cache_prefetch(c->t->cache, c->mine + from, end - from);
+}
+
+/* ---- one mini-batch ---- */
+
+static void bind_parts(cached *c, const float *const *part)
+{
+    const cache_map *map = &c->t->map;
+    c->x.acts = (pac_acts){0};
+    for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
+        for (int64_t i = 0; i <= c->t->job->desc.layers[stack]; i++)
+            if (map->part[stack][i] >= 0)
+                c->x.acts.b[stack][i] = part[map->part[stack][i]];
+    if (map->final >= 0)
+        c->x.acts.final = part[map->final];
+}
+
+static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scale, double *loss)
+{
+    const pac_job *job = c->t->job;
+    micro *x = &c->x;
+    const float *part[2 * PAC_MAX_LAYERS + 3];
+    pac_side_state none = {0}, out;
+    PAC_TRY(pac_cache_take(c->t->cache, part));
+    PAC_TRY(ask_next(c));
+    pac_arena_reset(x->arena);
+    bind_parts(c, part);
+    PAC_TRY(pac_batch_gather(&job->train, sample, n, &job->batching, x->arena, &x->batch));
+    PAC_TRY(pac_side_fwd(c->s.side, &x->batch, &x->acts, &none, &out, &x->h, true, x->arena, c->s.work, &x->saved));
+    PAC_TRY(stage_loss(&c->s, x, c->head, scale, true));
+    *loss += x->loss;
+    return pac_side_bwd(c->s.side, &x->batch, &x->acts, &none, x->dh, &out, x->arena, c->s.work, x->saved);
+}
+
+static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *out)
+{
+    train *t = c->t;
+    const pac_job *job = t->job;
+    double started = pac_now(), loss = 0;
+    pac_range r = train_batch(t, i);
+    int64_t counted = loss_count(job, &job->train, t->order + r.lo, r.hi - r.lo), tokens = train_tokens(t, r);
+    float scale = counted > 0 ? 1.0f / (float)counted : 0;
+    for (int64_t from = i == 0 ? 0 : c->mine_end[i - 1]; from < c->mine_end[i]; from = chunk_end(c, i, from))
+        PAC_TRY(run_chunk(c, c->mine + from, chunk_end(c, i, from) - from, scale, &loss));
+    PAC_TRY(train_update(t, &c->reduce, pac_side_params(t->whole), loss, tokens, "cached", epoch, started, &loss));
+    out->loss += loss * (double)(r.hi - r.lo);
+    out->samples += r.hi - r.lo;
+    out->tokens += tokens;
+    return PAC_OK;
+}
+
+/* --steps ended the epoch early: take what was asked, so that the next epoch starts clean. */
+static pac_err drain(cached *c, int64_t used)
+{
+    const float *part[2 * PAC_MAX_LAYERS + 3];
+    int64_t i = 0;
+    while (used < c->asked) {
+        while (c->mine_end[i] <= used)
+            i++;
+        used = chunk_end(c, i, used);
+        PAC_TRY(pac_cache_take(c->t->cache, part));
+    }
+    return PAC_OK;
+}
+
+pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out)
+{
+    train *t = c->t;
+    double start = t->phase_started = pac_now();
+    int64_t used = 0;
+    *out = (epoch_result){.phase = "cached"};
+    list_samples(c);
+    c->asked = c->batch_asked = 0;
+    for (int k = 0; k < AHEAD; k++)
+        PAC_TRY(ask_next(c));
+    for (int64_t i = 0; i < train_batches(t) && !train_done(t); i++) {
+        pac_set_phase("cached epoch", t->step);
+        PAC_TRY(cached_step(c, i, epoch, out));
+        used = c->mine_end[i];
+    }
+    PAC_TRY(drain(c, used));
+    out->loss /= out->samples > 0 ? (double)out->samples : 1;
+    out->seconds = pac_now() - start;
+    return PAC_OK;
+}

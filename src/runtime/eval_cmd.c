@@ -1,0 +1,70 @@
+/* The eval command: a job whose technique and task come from saved adapters, evaluated through stages. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "pac/log.h"
+#include "trainer.h"
+
+/* The plan that the run was trained with, where it fits; rank 0 looks, so that all do the same. */
+static pac_err choose_plan(const pac_job *job, pac_plan *out)
+{
+    char path[PAC_PATH + 16];
+    int usable = 0;
+    snprintf(path, sizeof path, "%s/plan.yaml", job->cfg.output);
+    if (pac_world_rank() == 0 && job->cfg.output[0] != '\0' && access(path, R_OK) == 0) {
+        pac_plan plan;
+        if (pac_plan_read(path, &plan) == PAC_OK) {
+            usable = plan.world == pac_world_size() && plan.layers == job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+            pac_plan_free(&plan);
+        }
+    }
+    PAC_TRY(pac_bcast(pac_world(), &usable, sizeof usable, 0));
+    return usable ? plan_load(job, path, out) : plan_for_evaluation(job, out);
+}
+
+static pac_err eval_json(const pac_job *job, const evaluation *e, char **json)
+{
+    *json = NULL;
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    return json_text(json_pack("{s:o, s:I, s:f}", "metrics", metrics_json(&e->metrics), "rows", (json_int_t)job->eval.rows, "seconds",
+                               e->seconds),
+                     json);
+}
+
+static pac_err eval_job(pac_job *job, const char *adapters_dir, const adapters_info *info, char **json)
+{
+    pac_plan plan = {0};
+    pac_side *whole = NULL;
+    evaluation e = {0};
+    pac_err err = PAC_OK;
+    if (job->eval.rows == 0)
+        err = pac_fail(PAC_ECONFIG, "%s: task.eval is not set: nothing to evaluate", job->cfg.path);
+    PAC_GO(err);
+    PAC_GO(choose_plan(job, &plan));
+    if (adapters_dir != NULL) {
+        PAC_GO(pac_agree(pac_world(), adapters_check(job, info, adapters_dir)));
+        PAC_GO(whole_new(job, &whole));
+        PAC_GO(adapters_load(adapters_dir, whole));
+    }
+    PAC_GO(evaluate(job, &plan, whole, &e));
+    run_report_metrics("evaluation", &e);
+    err = pac_agree(pac_world(), eval_json(job, &e, json));
+out:
+    pac_side_free(&whole);
+    pac_plan_free(&plan);
+    return err;
+}
+
+pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const pac_observer *watch, char **json)
+{
+    pac_config c = *cfg;
+    adapters_info info = {0};
+    pac_job *job = NULL;
+    if (adapters_dir != NULL)
+        PAC_TRY(pac_agree(pac_world(), adapters_configure(adapters_dir, &c, &info)));
+    PAC_TRY(pac_job_open(&c, PAC_JOB_EVAL, watch, &job));
+    pac_err err = eval_job(job, adapters_dir, &info, json);
+    pac_job_close(&job);
+    return err;
+}

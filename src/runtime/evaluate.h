@@ -1,0 +1,54 @@
+/*
+ * The evaluator: the stages of a plan, forward only, with greedy decoding. Used by evaluate() on a data set and by predict on lines.
+ */
+#ifndef PAC_RUNTIME_EVALUATE_H
+#define PAC_RUNTIME_EVALUATE_H
+
+#include "stage.h"
+
+typedef struct evaluator {
+    const pac_job *job;
+    const pac_plan *plan;
+    bool tuned;
+    pac_layout layout;
+    stage *s;
+    pac_link *prev, *next;
+    int64_t M, rows_per_micro; /* micro-batches of a round; samples of each */
+    size_t *mark;              /* [M] arena mark behind the encoder's part */
+    int64_t *sample;           /* rows of this round */
+} evaluator;
+
+/* Outputs of one round: sample i said token[i * max_new .. + length[i]), its end token included. */
+typedef struct decoded {
+    int64_t max_new;
+    int32_t *token;
+    int64_t *length;
+    unsigned char *ended;
+} decoded;
+
+/** Load this rank's slice. `whole`: the tuned network (NULL: the untouched backbone). Collective. */
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluator *e);
+void evaluator_close(evaluator *e);
+
+int64_t evaluator_round_rows(const evaluator *e);
+/**
+ * Run the encoder for rows first..first+n of `data` (n <= round rows), and, when loss is not NULL, the decoder on the true targets:
+ * *loss += this rank's summed loss; score[row] = class or value of the rows this rank computed (classification head). Collective.
+ */
+pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *score);
+/** Greedy decoding of the n rows that were just encoded; every rank gets all outputs. Collective. */
+pac_err evaluator_greedy(evaluator *e, int64_t n, decoded *d);
+
+/**
+ * logits [T, C] of the one row that was just encoded, the decoder forced to its targets (or the class scores: T = 1), on every rank.
+ * logits is zero on entry. Collective.
+ */
+pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C);
+
+/** Text of one output without its end token: decoded, or ids joined by spaces where the task has no text. Owned by the caller. */
+pac_err output_text(const pac_job *job, const int32_t *ids, int64_t n, char **out);
+
+pac_err decoded_new(int64_t rows, int64_t max_new, decoded *out);
+void decoded_free(decoded *d);
+
+#endif

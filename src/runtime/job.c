@@ -1,0 +1,199 @@
+/*
+ * A job: the configuration joined with the model's description, the task, the tokenizer and the tokenised data. Rank 0 reads and
+ * tokenises; the ids travel to the others, so that files of text need to be on one device only.
+ */
+#include "pac/parallel.h"
+#include "pac/runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the data set to every rank ---- */
+
+static pac_err share_array(void **array, int64_t n, size_t size, bool present)
+{
+    if (!present)
+        return PAC_OK;
+    pac_err err = PAC_OK;
+    if (pac_world_rank() != 0)
+        err = pac_mem_array(PAC_MEM_DATA, n, size, array);
+    PAC_TRY(pac_agree(pac_world(), err));
+    return pac_bcast(pac_world(), *array, (size_t)n * size, 0);
+}
+
+static pac_err share_dataset(pac_dataset *d)
+{
+    int64_t head[6] = {d->rows, 0, 0, d->cls != NULL, d->value != NULL, (int64_t)d->identity};
+    if (pac_world_rank() == 0) {
+        head[1] = d->soff[d->rows];
+        head[2] = d->toff[d->rows];
+    }
+    PAC_TRY(pac_bcast(pac_world(), head, sizeof head, 0));
+    d->rows = head[0];
+    d->identity = (uint64_t)head[5];
+    PAC_TRY(share_array((void **)&d->soff, head[0] + 1, sizeof(int64_t), true));
+    PAC_TRY(share_array((void **)&d->toff, head[0] + 1, sizeof(int64_t), true));
+    PAC_TRY(share_array((void **)&d->sids, head[1], sizeof(int32_t), true));
+    PAC_TRY(share_array((void **)&d->labels, head[2], sizeof(int32_t), true));
+    PAC_TRY(share_array((void **)&d->cls, head[0], sizeof(int32_t), head[3] != 0));
+    return share_array((void **)&d->value, head[0], sizeof(float), head[4] != 0);
+}
+
+/* ---- options that the configuration and the model decide together ---- */
+
+static void side_options(pac_job *j)
+{
+    const pac_config *c = &j->cfg;
+    j->side = (pac_side_opts){
+        .reduction = c->technique.reduction,
+        .gate = c->technique.gate,
+        .merge = c->technique.merge,
+        .init = c->technique.init,
+        .head = c->head,
+        .classes = c->head == PAC_HEAD_CLASSIFICATION ? pac_task_classes(j->task) : 0,
+        .seed = c->train.seed,
+    };
+    int64_t E = j->desc.layers[PAC_ENC], L = E + j->desc.layers[PAC_DEC];
+    for (int64_t i = 0; i < L && c->technique.all_layers; i++)
+        j->side.has_layer[i] = true;
+    for (int64_t k = 0; k < c->technique.nlayers && !c->technique.all_layers; k++)
+        for (int stack = PAC_ENC; stack <= PAC_DEC; stack++) { /* counted from 1 in each stack; unequal stacks: where it exists */
+            int64_t i = c->technique.layers[k] - 1;
+            if (i < j->desc.layers[stack])
+                j->side.has_layer[stack == PAC_ENC ? i : E + i] = true;
+        }
+}
+
+static pac_err check_layer_list(const pac_job *j)
+{
+    const pac_config *c = &j->cfg;
+    int64_t most = j->desc.layers[PAC_ENC] > j->desc.layers[PAC_DEC] ? j->desc.layers[PAC_ENC] : j->desc.layers[PAC_DEC];
+    for (int64_t k = 0; k < c->technique.nlayers && !c->technique.all_layers; k++)
+        PAC_CHECK(c->technique.layers[k] <= most, PAC_ECONFIG, "%s: technique.layers: %lld, but %s has only %lld layers per stack",
+                  c->path, (long long)c->technique.layers[k], c->model.path, (long long)most);
+    return PAC_OK;
+}
+
+static pac_err describe(pac_job *j)
+{
+    const pac_config *c = &j->cfg;
+    PAC_TRY(pac_model_describe(c->model.path, &j->desc));
+    PAC_TRY(pac_backend_find(c->backend, &j->be));
+    PAC_TRY(pac_task_find(c->task.name, &j->task));
+    PAC_CHECK(c->head == PAC_HEAD_LM || pac_task_classes(j->task) > 0, PAC_ECONFIG,
+              "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);
+    PAC_TRY(check_layer_list(j));
+    side_options(j);
+    j->batching = (pac_batch_opts){.start_id = j->desc.start_id, .shift_source = c->head == PAC_HEAD_CLASSIFICATION};
+    PAC_TRY(pac_side_check(&j->desc, &j->side));
+    if (c->system.memory_auto)
+        j->budget = pac_memory_budget(pac_node_size());
+    else
+        j->budget = c->system.memory[c->system.nmemory == 1 ? 0 : pac_world_rank() % c->system.nmemory];
+    return PAC_OK;
+}
+
+static pac_err check_memory_list(const pac_config *c)
+{
+    PAC_CHECK(c->system.memory_auto || c->system.nmemory == 1 || c->system.nmemory == pac_world_size(), PAC_ECONFIG,
+              "%s: system.memory: a list of %lld budgets for %lld ranks", c->path, (long long)c->system.nmemory,
+              (long long)pac_world_size());
+    return PAC_OK;
+}
+
+/* ---- opening ---- */
+
+pac_data_opts pac_job_data_options(const pac_job *j)
+{
+    const pac_config *c = &j->cfg;
+    return (pac_data_opts){
+        .task = j->task,
+        .tokenizer = j->tokenizer,
+        .max_source = c->task.max_source,
+        .max_target = c->task.max_target,
+        .pad_max = c->task.pad_max,
+        .classification = c->head == PAC_HEAD_CLASSIFICATION,
+        .pad_id = j->desc.pad_id,
+        .eos_id = j->desc.eos_id,
+        .vocab = j->desc.vocab,
+    };
+}
+
+static pac_err load_at_root(pac_job *j, int data)
+{
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    const pac_config *c = &j->cfg;
+    if (pac_task_needs_tokenizer(j->task)) {
+        PAC_TRY(pac_tokenizer_open(c->model.path, &j->tokenizer));
+        PAC_CHECK(pac_tokenizer_size(j->tokenizer) <= j->desc.vocab, PAC_EDATA,
+                  "%s: the tokenizer has %lld pieces, the model's vocabulary only %lld", c->model.path,
+                  (long long)pac_tokenizer_size(j->tokenizer), (long long)j->desc.vocab);
+        j->tokenizer_id = pac_tokenizer_identity(j->tokenizer);
+    }
+    pac_data_opts o = pac_job_data_options(j);
+    pac_gold unused = {0};
+    if (data & PAC_JOB_TRAIN)
+        PAC_TRY(pac_data_load(c->task.train, &o, &j->train, &unused));
+    pac_gold_free(&unused);
+    if ((data & PAC_JOB_EVAL) && c->task.eval[0] != '\0')
+        PAC_TRY(pac_data_load(c->task.eval, &o, &j->eval, &j->gold));
+    return PAC_OK;
+}
+
+static pac_err share_identities(pac_job *j)
+{
+    pac_err err = PAC_OK;
+    uint64_t id = 0;
+    if (pac_node_rank() == 0)
+        err = pac_model_identity(j->cfg.model.path, &id);
+    PAC_TRY(pac_agree(pac_world(), err));
+    PAC_TRY(pac_bcast(pac_node(), &id, sizeof id, 0));
+    PAC_TRY(pac_agree_same(pac_world(), id, "the backbone's files (model.path) differ between devices"));
+    j->model_id = id;
+    return pac_bcast(pac_world(), &j->tokenizer_id, sizeof j->tokenizer_id, 0);
+}
+
+static pac_err open_job(pac_job *j, int data)
+{
+    PAC_TRY(pac_agree(pac_world(), describe(j)));
+    PAC_TRY(pac_agree(pac_world(), check_memory_list(&j->cfg)));
+    PAC_TRY(pac_agree(pac_world(), load_at_root(j, data)));
+    if (data & PAC_JOB_TRAIN)
+        PAC_TRY(share_dataset(&j->train));
+    int64_t has_eval = j->eval.rows;
+    PAC_TRY(pac_bcast(pac_world(), &has_eval, sizeof has_eval, 0));
+    if (has_eval > 0)
+        PAC_TRY(share_dataset(&j->eval));
+    return share_identities(j);
+}
+
+pac_err pac_job_open(const pac_config *cfg, int data, const pac_observer *watch, pac_job **out)
+{
+    void *p;
+    PAC_TRY(pac_agree(pac_world(), pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_job), &p)));
+    pac_job *j = p;
+    j->cfg = *cfg;
+    if (watch != NULL)
+        j->watch = *watch;
+    pac_err err = open_job(j, data);
+    if (err != PAC_OK)
+        pac_job_close(&j);
+    else
+        *out = j;
+    return err;
+}
+
+void pac_job_close(pac_job **jp)
+{
+    pac_job *j = *jp;
+    if (j == NULL)
+        return;
+    pac_dataset_free(&j->train);
+    pac_dataset_free(&j->eval);
+    pac_gold_free(&j->gold);
+    if (j->tokenizer != NULL)
+        pac_tokenizer_close(&j->tokenizer);
+    pac_mem_free(j);
+    *jp = NULL;
+}

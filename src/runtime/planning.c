@@ -1,0 +1,163 @@
+/*
+ * From a profile to a plan that every rank holds. Rank 0 decides (floating point may differ between machines), the others receive.
+ */
+#include "planning.h"
+
+#include <string.h>
+
+typedef struct flat_plan { /* what is sent: a header, then stage sizes, then ranks, shares and bytes in stage order */
+    int64_t world, layers, microbatches, stages;
+    pac_predicted predicted;
+    char planner[16];
+} flat_plan;
+
+static pac_err stage_arrays(pac_stage_plan *s)
+{
+    void *p;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, s->ranks, sizeof(int64_t), &p));
+    s->rank = p;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, s->ranks, sizeof(double), &p));
+    s->share = p;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, s->ranks, sizeof(double), &p));
+    s->bytes = p;
+    return PAC_OK;
+}
+
+static pac_err receive_stage(pac_stage_plan *s)
+{
+    bool root = pac_world_rank() == 0;
+    int64_t head[3] = {s->first, s->last, s->ranks};
+    PAC_TRY(pac_bcast(pac_world(), head, sizeof head, 0));
+    *s = (pac_stage_plan){head[0], head[1], head[2], s->rank, s->share, s->bytes};
+    PAC_TRY(pac_agree(pac_world(), root ? PAC_OK : stage_arrays(s)));
+    size_t n = (size_t)s->ranks;
+    PAC_TRY(pac_bcast(pac_world(), s->rank, n * sizeof *s->rank, 0));
+    PAC_TRY(pac_bcast(pac_world(), s->share, n * sizeof *s->share, 0));
+    return pac_bcast(pac_world(), s->bytes, n * sizeof *s->bytes, 0);
+}
+
+pac_err plan_share(pac_plan *plan)
+{
+    flat_plan f = {plan->world, plan->layers, plan->microbatches, plan->stages, plan->predicted, {0}};
+    memcpy(f.planner, plan->planner, sizeof f.planner);
+    PAC_TRY(pac_bcast(pac_world(), &f, sizeof f, 0));
+    pac_err err = PAC_OK;
+    void *p;
+    if (pac_world_rank() != 0) {
+        *plan = (pac_plan){.world = f.world, .layers = f.layers, .microbatches = f.microbatches, .stages = f.stages,
+                           .predicted = f.predicted};
+        memcpy(plan->planner, f.planner, sizeof f.planner);
+        err = pac_mem_array(PAC_MEM_OTHER, f.stages, sizeof(pac_stage_plan), &p);
+        if (err == PAC_OK)
+            plan->stage = p;
+    }
+    PAC_TRY(pac_agree(pac_world(), err));
+    for (int64_t s = 0; s < plan->stages; s++)
+        PAC_TRY(receive_stage(&plan->stage[s]));
+    return PAC_OK;
+}
+
+/* ---- making the plan ---- */
+
+static int64_t group_ranks(const pac_config *c)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->system.ngroups; i++)
+        n += c->system.groups[i];
+    return n;
+}
+
+static pac_err given_groups(const pac_job *job, int64_t devices, pac_plan *out)
+{
+    const pac_config *c = &job->cfg;
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], ranks = group_ranks(c);
+    int64_t M = c->train.microbatches > 0 ? c->train.microbatches : 2 * c->system.ngroups;
+    PAC_CHECK(ranks == devices, PAC_ECONFIG, "%s: system.groups needs %lld ranks, there are %lld", c->path, (long long)ranks,
+              (long long)devices);
+    PAC_CHECK(c->system.ngroups <= L, PAC_ECONFIG, "%s: system.groups has %lld stages, the model only %lld layers", c->path,
+              (long long)c->system.ngroups, (long long)L);
+    return pac_plan_even(c->system.groups, c->system.ngroups, L, M < c->train.batch ? M : c->train.batch, out);
+}
+
+pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
+{
+    const pac_config *c = &job->cfg;
+    return (pac_plan_request){.profile = profile,
+                              .batch = c->train.batch,
+                              .rows = job->train.rows,
+                              .epochs = c->train.epochs,
+                              .microbatches = c->train.microbatches,
+                              .cached = c->cache.on};
+}
+
+static pac_err plan_at_root(const pac_job *job, const pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
+{
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    pac_plan_request q = plan_request(job, profile);
+    if (job->cfg.system.ngroups > 0) {
+        PAC_TRY(given_groups(job, profile != NULL ? profile->devices : pac_world_size(), out));
+        return profile == NULL ? PAC_OK : pac_plan_predict(profile, &q, out);
+    }
+    pac_plan_answer a;
+    PAC_TRY(pac_plan_paper(&q, &a));
+    *out = a.plan;
+    a.plan = (pac_plan){0}; /* moved */
+    if (answer != NULL)
+        *answer = a;
+    else
+        pac_plan_answer_free(&a);
+    return PAC_OK;
+}
+
+pac_err pac_job_plan(pac_job *job, const pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
+{
+    pac_plan plan = {0};
+    PAC_TRY(pac_agree(pac_world(), plan_at_root(job, profile, &plan, answer)));
+    pac_err err = plan_share(&plan);
+    if (err != PAC_OK)
+        pac_plan_free(&plan);
+    else
+        *out = plan;
+    return err;
+}
+
+static pac_err read_at_root(const pac_job *job, const char *path, pac_plan *out)
+{
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    PAC_TRY(pac_plan_read(path, out));
+    if (out->world == pac_world_size() && out->layers == L)
+        return PAC_OK;
+    pac_err err = out->world != pac_world_size()
+                      ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again", path,
+                                 (long long)out->world, (long long)pac_world_size(), (long long)out->world)
+                      : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path,
+                                 (long long)out->layers, job->cfg.model.path, (long long)L);
+    pac_plan_free(out);
+    return err;
+}
+
+pac_err plan_load(const pac_job *job, const char *path, pac_plan *out)
+{
+    pac_plan plan = {0};
+    PAC_TRY(pac_agree(pac_world(), read_at_root(job, path, &plan)));
+    pac_err err = plan_share(&plan);
+    if (err != PAC_OK)
+        pac_plan_free(&plan);
+    else
+        *out = plan;
+    return err;
+}
+
+pac_err plan_for_evaluation(const pac_job *job, pac_plan *out)
+{
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], n = pac_world_size();
+    int64_t groups[PAC_MAX_DEVICES], stages = n < L ? n : L;
+    for (int64_t s = 0; s < stages; s++) {
+        pac_range r = pac_split_even(n, stages, s);
+        groups[s] = r.hi - r.lo;
+    }
+    return pac_agree(pac_world(), pac_plan_even(groups, stages, L, stages, out));
+}

@@ -1,0 +1,17 @@
+/* Plans on every rank: made by the planner, given by the configuration, or read from a file. */
+#ifndef PAC_RUNTIME_PLANNING_H
+#define PAC_RUNTIME_PLANNING_H
+
+#include "pac/parallel.h"
+#include "pac/runtime.h"
+
+/** Send rank 0's plan to all (their *plan is filled). Collective. */
+pac_err plan_share(pac_plan *plan);
+/** Read a plan file at rank 0; refuse one for other ranks or layers. Collective. */
+pac_err plan_load(const pac_job *job, const char *path, pac_plan *out);
+/** What the planner is asked for this job. */
+pac_plan_request plan_request(const pac_job *job, const pac_profile *profile);
+/** A pipeline over all ranks with nearly equal numbers of layers: eval and predict, where no plan is given. Collective. */
+pac_err plan_for_evaluation(const pac_job *job, pac_plan *out);
+
+#endif

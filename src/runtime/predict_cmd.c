@@ -1,0 +1,167 @@
+/* The predict command: a job from a model directory and saved adapters, a pipeline over the ranks, and the file of logits. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "adapters.h"
+#include "pac/safetensors.h"
+#include "planning.h"
+#include "predict.h"
+
+/* ---- logits ---- */
+
+static float mean_loss(const pac_job *job, const pac_dataset *row, const float *logits, int64_t T, int64_t C)
+{
+    double sum = 0;
+    int64_t counted = 0;
+    for (int64_t t = 0; t < T && row->toff[1] == T; t++) {
+        float loss = 0;
+        if (row->labels[t] < 0)
+            continue;
+        job->be->xent(&loss, (float *)logits + t * C, &row->labels[t], 1, C, 1.0f, false); /* grad false: logits are only read */
+        sum += (double)loss;
+        counted++;
+    }
+    return counted > 0 ? (float)(sum / (double)counted) : NAN;
+}
+
+static pac_err keep_at_root(predictor *p, const pac_dataset *row, const float *logits, int64_t T, int64_t C)
+{
+    void *copy;
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    PAC_TRY(pac_mem_grow(PAC_MEM_WORK, &p->kept, &p->capacity, p->nkept + 1, sizeof(kept_logits)));
+    PAC_TRY(pac_mem_array(PAC_MEM_WORK, T * C, sizeof(float), &copy));
+    memcpy(copy, logits, (size_t)(T * C) * sizeof(float));
+    ((kept_logits *)p->kept)[p->nkept++] = (kept_logits){T, C, copy, mean_loss(p->job, row, logits, T, C)};
+    return PAC_OK;
+}
+
+pac_err predict_keep(predictor *p, const pac_dataset *row, const float *logits, int64_t T, int64_t C)
+{
+    return pac_agree(pac_world(), keep_at_root(p, row, logits, T, C));
+}
+
+typedef struct logits_file {
+    pac_st_entry *entry;
+    char (*name)[32];
+    float *loss;
+} logits_file;
+
+static pac_err fill_logits_file(const predictor *p, logits_file *f)
+{
+    const kept_logits *k = p->kept;
+    bool classes = p->job->side.head == PAC_HEAD_CLASSIFICATION;
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, p->nkept + 1, sizeof(pac_st_entry), &v));
+    f->entry = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, p->nkept + 1, sizeof *f->name, &v));
+    f->name = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, p->nkept + 1, sizeof(float), &v));
+    f->loss = v;
+    for (int64_t i = 0; i < p->nkept; i++) {
+        snprintf(f->name[i], sizeof f->name[i], "logits.%lld", (long long)i);
+        pac_tensor t = {.dtype = PAC_F32, .ndim = classes ? 1 : 2, .shape = {classes ? k[i].C : k[i].T, k[i].C}, .data = k[i].data};
+        f->entry[i] = (pac_st_entry){f->name[i], t};
+        f->loss[i] = k[i].loss;
+    }
+    f->entry[p->nkept] = (pac_st_entry){"loss", {.dtype = PAC_F32, .ndim = 1, .shape = {p->nkept}, .data = f->loss}};
+    return PAC_OK;
+}
+
+static pac_err write_logits(const predictor *p)
+{
+    logits_file f = {0};
+    if (pac_world_rank() != 0 || p->opts->logits_path == NULL)
+        return PAC_OK;
+    pac_err err = fill_logits_file(p, &f);
+    if (err == PAC_OK)
+        err = pac_st_write(p->opts->logits_path, f.entry, p->nkept + 1, NULL);
+    pac_mem_free(f.entry);
+    pac_mem_free(f.name);
+    pac_mem_free(f.loss);
+    return err;
+}
+
+static void predictor_close(predictor *p)
+{
+    for (int64_t i = 0; i < p->nkept; i++)
+        pac_mem_free(((kept_logits *)p->kept)[i].data);
+    pac_mem_free(p->kept);
+    decoded_free(&p->out);
+    evaluator_close(&p->e);
+}
+
+/* ---- opening ---- */
+
+/* Without adapters: text to text where the model has a tokenizer, else token ids. */
+static pac_err choose_task(const pac_predict_opts *o, pac_config *c)
+{
+    int has_tokenizer = 0;
+    if (pac_world_rank() == 0) {
+        pac_tokenizer *t;
+        has_tokenizer = pac_tokenizer_open(o->model_dir, &t) == PAC_OK;
+        if (has_tokenizer)
+            pac_tokenizer_close(&t);
+    }
+    PAC_TRY(pac_bcast(pac_world(), &has_tokenizer, sizeof has_tokenizer, 0));
+    strcpy(c->task.name, has_tokenizer ? "seq2seq" : "tokens");
+    c->task.max_source = 512;
+    c->task.max_target = 32;
+    return PAC_OK;
+}
+
+static pac_err configure(const pac_predict_opts *o, pac_config *c, adapters_info *info)
+{
+    PAC_CHECK(strlen(o->model_dir) < sizeof c->model.path, PAC_EUSAGE, "--model: path too long");
+    strcpy(c->model.path, o->model_dir);
+    if (o->backend != NULL)
+        snprintf(c->backend, sizeof c->backend, "%s", o->backend);
+    return o->adapters_dir != NULL ? adapters_configure(o->adapters_dir, c, info) : PAC_OK;
+}
+
+static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, const adapters_info *info, pac_side **whole)
+{
+    if (o->adapters_dir == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_agree(pac_world(), adapters_check(job, info, o->adapters_dir)));
+    PAC_TRY(whole_new(job, whole));
+    return adapters_load(o->adapters_dir, *whole);
+}
+
+static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_plan *plan, pac_side *whole)
+{
+    predictor p = {.job = job, .opts = o};
+    int64_t max_new = o->max_new > 0 ? o->max_new : job->cfg.task.max_target;
+    pac_err err;
+    PAC_TRY(evaluator_open(job, plan, whole, &p.e));
+    PAC_GO(pac_agree(pac_world(), decoded_new(1, max_new, &p.out)));
+    PAC_GO(predict_lines(&p));
+    err = pac_agree(pac_world(), write_logits(&p));
+out:
+    predictor_close(&p);
+    return err;
+}
+
+pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch)
+{
+    pac_config c;
+    adapters_info info = {0};
+    pac_job *job = NULL;
+    pac_side *whole = NULL;
+    pac_plan plan = {0};
+    pac_err err;
+    pac_config_defaults(&c);
+    PAC_TRY(pac_agree(pac_world(), configure(o, &c, &info)));
+    if (o->adapters_dir == NULL)
+        PAC_TRY(choose_task(o, &c));
+    PAC_TRY(pac_job_open(&c, 0, watch, &job));
+    PAC_GO(load_adapters(job, o, &info, &whole));
+    PAC_GO(plan_for_evaluation(job, &plan));
+    err = run_predictor(job, o, &plan, whole);
+out:
+    pac_plan_free(&plan);
+    pac_side_free(&whole);
+    pac_job_close(&job);
+    return err;
+}

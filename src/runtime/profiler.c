@@ -1,0 +1,324 @@
+/*
+ * The profiler: seconds per kind of layer at several batch sizes on this device, bytes per layer from shapes, links between all
+ * pairs. Layers are loaded one at a time, so no device ever holds more than one; layers of equal shape share one measurement.
+ */
+#include "pac/clock.h"
+#include "pac/rng.h"
+#include "stage.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REPEATS = 3 }; /* the fastest counts: the others were disturbed */
+
+typedef struct bench {
+    pac_job *job;
+    pac_profile *profile;
+    pac_device *device;
+    pac_arena *keep, *work;
+    int64_t points;
+    int64_t batch[PAC_MAX_POINTS];
+    int64_t *sample; /* rows of the data set, the first of a random order */
+} bench;
+
+/* ---- one layer at one batch size ---- */
+
+typedef struct layer_bench {
+    pac_model *model;
+    pac_side *side;
+    int64_t layer;
+    pac_stack stack;
+    pac_batch batch;
+    float *x, *y, *enc;      /* backbone rows in, out; encoder output */
+    pac_acts acts;
+    pac_side_state in, out, dout, din;
+} layer_bench;
+
+static pac_err random_rows(pac_arena *arena, int64_t n, float **out)
+{
+    PAC_TRY(pac_arena_floats(arena, n, out));
+    for (int64_t i = 0; i < n; i++)
+        (*out)[i] = pac_rng_uniform(1, PAC_STREAM_TEST, (uint64_t)i) - 0.5f;
+    return PAC_OK;
+}
+
+static pac_err prepare(bench *b, layer_bench *l, int64_t B)
+{
+    const pac_job *job = b->job;
+    int64_t E = job->desc.layers[PAC_ENC], D = job->desc.block[PAC_ENC].D, R = D / job->side.reduction;
+    pac_arena_reset(b->keep);
+    PAC_TRY(pac_batch_gather(&job->train, b->sample, B, &job->batching, b->keep, &l->batch));
+    int64_t S = l->batch.soff[B], N = l->stack == PAC_ENC ? S : l->batch.toff[B];
+    PAC_TRY(random_rows(b->keep, N * D, &l->x));
+    PAC_TRY(random_rows(b->keep, N * D, &l->y));
+    PAC_TRY(random_rows(b->keep, S * D, &l->enc));
+    PAC_TRY(random_rows(b->keep, N * R, &l->in.a));
+    PAC_TRY(random_rows(b->keep, S * R, &l->in.enc));
+    int64_t i = l->layer - (l->stack == PAC_ENC ? 0 : E);
+    l->acts = (pac_acts){.final = l->x};
+    l->acts.b[l->stack][i] = l->acts.b[l->stack][i + 1] = l->x;
+    if (l->stack == PAC_ENC)
+        l->in.enc = NULL;
+    if (i == 0)
+        l->in.a = NULL;
+    return PAC_OK;
+}
+
+static double fastest(double best, double started)
+{
+    double t = pac_now() - started;
+    return best < t ? best : t;
+}
+
+static pac_err time_backbone(bench *b, layer_bench *l, int64_t at)
+{
+    pac_cost_kind block = l->stack == PAC_ENC ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK;
+    pac_cost_kind embed = l->stack == PAC_ENC ? PAC_COST_ENC_EMBED : PAC_COST_DEC_EMBED;
+    int64_t E = b->job->desc.layers[PAC_ENC];
+    bool first = l->layer == (l->stack == PAC_ENC ? 0 : E);
+    double run = INFINITY, look = INFINITY;
+    for (int r = 0; r < REPEATS; r++) {
+        double t = pac_now();
+        PAC_TRY(pac_model_block(l->model, l->layer, &l->batch, l->enc, l->y, l->x, b->work));
+        run = fastest(run, t);
+        t = pac_now();
+        if (first)
+            PAC_TRY(pac_model_embed(l->model, l->stack, &l->batch, l->y));
+        look = fastest(look, t);
+    }
+    b->device->cost[block].fwd[at] = run;
+    if (first)
+        b->device->cost[embed].fwd[at] = look;
+    return PAC_OK;
+}
+
+static pac_err time_side(bench *b, layer_bench *l, int64_t at)
+{
+    pac_cost_kind kind = l->stack == PAC_ENC ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE;
+    int64_t E = b->job->desc.layers[PAC_ENC], R = b->job->desc.block[PAC_ENC].D / b->job->side.reduction;
+    int64_t N = l->stack == PAC_ENC ? l->batch.soff[l->batch.B] : l->batch.toff[l->batch.B];
+    double fwd = INFINITY, bwd = INFINITY;
+    for (int r = 0; r < REPEATS; r++) {
+        size_t mark = pac_arena_mark(b->keep);
+        pac_side_saved *saved;
+        float *h = NULL, *dh = NULL, *grad;
+        double t = pac_now();
+        PAC_TRY(pac_side_fwd(l->side, &l->batch, &l->acts, &l->in, &l->out, &h, true, b->keep, b->work, &saved));
+        fwd = fastest(fwd, t);
+        b->profile->layer[l->layer].activations =
+            (double)(pac_arena_mark(b->keep) - mark) / (double)l->batch.B + (double)N / (double)l->batch.B * 4.0 * (double)b->job->desc.block[0].D;
+        PAC_TRY(random_rows(b->keep, N * R, &grad));
+        bool ends_encoder = l->layer == E - 1;
+        l->dout = (pac_side_state){.a = ends_encoder ? NULL : grad, .enc = ends_encoder ? grad : NULL};
+        if (h != NULL)
+            PAC_TRY(random_rows(b->keep, N * b->job->desc.block[0].D, &dh));
+        if (h != NULL)
+            l->dout = (pac_side_state){0};
+        t = pac_now();
+        PAC_TRY(pac_side_bwd(l->side, &l->batch, &l->acts, &l->dout, dh, &l->din, b->keep, b->work, saved));
+        bwd = fastest(bwd, t);
+        pac_arena_release(b->keep, mark);
+    }
+    b->device->cost[kind].fwd[at] = fwd;
+    b->device->cost[kind].bwd[at] = bwd;
+    return PAC_OK;
+}
+
+static pac_err bench_layer(bench *b, int64_t layer)
+{
+    pac_job *job = b->job;
+    layer_bench l = {.layer = layer, .stack = layer < job->desc.layers[PAC_ENC] ? PAC_ENC : PAC_DEC};
+    double *zero = NULL;
+    void *p;
+    pac_err err;
+    PAC_GO(pac_model_load(&job->desc, job->be, layer, layer + 1, 0, &l.model));
+    PAC_GO(pac_side_new(&job->desc, &job->side, job->be, layer, layer + 1, &l.side));
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, 2 * job->desc.block[0].D, sizeof(double), &p));
+    zero = p;
+    PAC_GO(pac_side_init(l.side, l.model, zero));
+    for (int64_t at = 0; at < b->points; at++) {
+        PAC_GO(prepare(b, &l, b->batch[at]));
+        PAC_GO(time_backbone(b, &l, at));
+        PAC_GO(time_side(b, &l, at));
+    }
+out:
+    pac_mem_free(zero);
+    pac_side_free(&l.side);
+    pac_model_free(&l.model);
+    return err;
+}
+
+static pac_err bench_head(bench *b)
+{
+    pac_job *job = b->job;
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    stage s = {.job = job, .D = job->desc.block[0].D, .work = b->work};
+    micro x = {.arena = b->keep};
+    pac_model *head = NULL;
+    pac_err err = PAC_OK;
+    if (job->side.head != PAC_HEAD_LM)
+        return PAC_OK;
+    PAC_GO(pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY, &head));
+    for (int64_t at = 0; at < b->points; at++) {
+        double best = INFINITY;
+        pac_arena_reset(b->keep);
+        PAC_GO(pac_batch_gather(&job->train, b->sample, b->batch[at], &job->batching, b->keep, &x.batch));
+        PAC_GO(random_rows(b->keep, x.batch.toff[x.batch.B] * s.D, &x.h));
+        for (int r = 0; r < REPEATS; r++) {
+            double t = pac_now();
+            PAC_GO(stage_loss(&s, &x, head, 1.0f, true));
+            best = fastest(best, t);
+        }
+        b->device->cost[PAC_COST_HEAD].fwd[at] = best;
+    }
+out:
+    pac_model_free(&head);
+    return err;
+}
+
+/* ---- all kinds ---- */
+
+/* 1, 2, 4, ... up to the mini-batch, which is always the last point. */
+static void choose_points(bench *b)
+{
+    int64_t rows = b->job->train.rows, most = b->job->cfg.train.batch < rows ? b->job->cfg.train.batch : rows;
+    for (int64_t n = 1; n < most && b->points < PAC_MAX_POINTS - 1; n *= 2)
+        b->batch[b->points++] = n;
+    b->batch[b->points++] = most;
+    for (int k = 0; k < PAC_COST_NKINDS; k++) {
+        b->device->cost[k].points = b->points;
+        for (int64_t i = 0; i < b->points; i++)
+            b->device->cost[k].batch[i] = (double)b->batch[i];
+    }
+}
+
+/* The first layer of each stack (it carries the embedding), then a middle one, which stands for the rest. */
+static pac_err bench_layers(bench *b)
+{
+    for (int64_t base = 0, stack = PAC_ENC; stack <= PAC_DEC; base += b->job->desc.layers[stack++]) {
+        PAC_TRY(bench_layer(b, base));
+        if (b->job->desc.layers[stack] > 2)
+            PAC_TRY(bench_layer(b, base + 1));
+    }
+    return bench_head(b);
+}
+
+static pac_err measure_here(bench *b)
+{
+    pac_job *job = b->job;
+    void *p;
+    PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &b->keep));
+    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &b->work));
+    PAC_TRY(pac_mem_array(PAC_MEM_WORK, job->train.rows, sizeof(int64_t), &p));
+    b->sample = p;
+    pac_rng_permutation(job->cfg.train.seed, 0, job->train.rows, b->sample);
+    choose_points(b);
+    return bench_layers(b);
+}
+
+/* ---- bytes from shapes ---- */
+
+static void layer_bytes(const pac_job *job, pac_profile *p)
+{
+    int64_t E = p->layers_enc, L = E + p->layers_dec;
+    double deepest[2] = {0, 0};
+    for (int64_t l = 0; l < L; l++) {
+        bool lm = job->side.head == PAC_HEAD_LM;
+        p->layer[l].weights = (double)pac_model_slice_bytes(&job->desc, l, l + 1, l == L - 1 && lm);
+        p->layer[l].tuned = 4.0 * (double)pac_side_slice_parameters(&job->desc, &job->side, l, l + 1);
+        if (p->layer[l].activations > deepest[l >= E])
+            deepest[l >= E] = p->layer[l].activations;
+    }
+    for (int64_t l = 0; l < L; l++) /* layers that were not measured are like the largest of their stack */
+        if (p->layer[l].activations == 0)
+            p->layer[l].activations = deepest[l >= E];
+}
+
+static void boundary_bytes(const pac_job *job, pac_profile *p)
+{
+    int64_t E = p->layers_enc, L = E + p->layers_dec;
+    double D = 4.0 * (double)job->desc.block[0].D, R = D / (double)job->side.reduction;
+    for (int64_t l = 1; l < L; l++) {
+        p->boundary_fwd[l] = p->source_tokens * (D + R) + (l > E ? p->target_tokens * (D + R) : 0);
+        p->boundary_bwd[l] = p->source_tokens * R + (l > E ? p->target_tokens * R : 0);
+    }
+}
+
+static pac_err profile_arrays(pac_profile *p)
+{
+    int64_t L = p->layers_enc + p->layers_dec, n = p->devices;
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, L, sizeof(pac_layer_bytes), &v));
+    p->layer = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, L + 1, sizeof(double), &v));
+    p->boundary_fwd = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, L + 1, sizeof(double), &v));
+    p->boundary_bwd = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n, sizeof(pac_device), &v));
+    p->device = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n * n, sizeof(double), &v));
+    p->bandwidth = v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n * n, sizeof(double), &v));
+    p->latency = v;
+    return PAC_OK;
+}
+
+static void describe_run(const pac_job *job, pac_profile *p)
+{
+    const pac_dataset *d = &job->train;
+    bool shift = job->batching.shift_source;
+    const char *name = strrchr(job->cfg.model.path, '/');
+    *p = (pac_profile){.layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = pac_world_size()};
+    snprintf(p->model, sizeof p->model, "%s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
+    snprintf(p->technique, sizeof p->technique, "parallel");
+    snprintf(p->optimizer, sizeof p->optimizer, "%s", job->cfg.train.optimizer.kind == PAC_ADAMW ? "adamw" : "sgd");
+    p->optimizer_states = job->cfg.train.optimizer.kind == PAC_ADAMW ? 2 : 0;
+    p->source_tokens = (double)d->soff[d->rows] / (double)d->rows;
+    p->target_tokens = shift ? p->source_tokens : (double)d->toff[d->rows] / (double)d->rows;
+}
+
+/* ---- together ---- */
+
+static pac_err exchange(pac_job *job, pac_profile *p, const pac_device *mine)
+{
+    int64_t n = p->devices, L = p->layers_enc + p->layers_dec;
+    size_t counts[PAC_MAX_DEVICES];
+    for (int64_t i = 0; i < n; i++)
+        counts[i] = sizeof *mine;
+    PAC_TRY(pac_allgatherv(pac_world(), mine, sizeof *mine, p->device, counts));
+    PAC_TRY(pac_measure_links(pac_world(), p->bandwidth, p->latency));
+    PAC_TRY(pac_bcast(pac_world(), p->bandwidth, (size_t)(n * n) * sizeof(double), 0));
+    PAC_TRY(pac_bcast(pac_world(), p->latency, (size_t)(n * n) * sizeof(double), 0));
+    layer_bytes(job, p);
+    boundary_bytes(job, p);
+    p->cached_step_bytes_read = (p->source_tokens * (double)(p->layers_enc + 1) + p->target_tokens * (double)(p->layers_dec + 1)) *
+                                4.0 * (double)job->desc.block[0].D;
+    return pac_bcast(pac_world(), p->layer, (size_t)L * sizeof *p->layer, 0);
+}
+
+pac_err pac_job_profile(pac_job *job, pac_profile *out)
+{
+    pac_profile p;
+    pac_device mine = {.memory = job->budget};
+    bench b = {.job = job, .profile = &p, .device = &mine};
+    pac_err err = PAC_OK;
+    describe_run(job, &p);
+    snprintf(mine.name, sizeof mine.name, "%.48s:%lld", pac_world_host(), (long long)pac_world_rank());
+    if (pac_world_size() > PAC_MAX_DEVICES)
+        err = pac_fail(PAC_EUSAGE, "%lld ranks: at most %d are supported", (long long)pac_world_size(), PAC_MAX_DEVICES);
+    else
+        err = profile_arrays(&p);
+    PAC_GO(pac_agree(pac_world(), err));
+    PAC_GO(pac_agree(pac_world(), measure_here(&b)));
+    PAC_GO(exchange(job, &p, &mine));
+    *out = p;
+out:
+    pac_mem_free(b.sample);
+    pac_arena_free(&b.keep);
+    pac_arena_free(&b.work);
+    if (err != PAC_OK)
+        pac_profile_free(&p);
+    return err;
+}

@@ -1,0 +1,193 @@
+/* What is reported of a run: log lines while it goes, memory per phase and rank, and the JSON object at its end. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pac/log.h"
+#include "pac/version.h"
+#include "trainer.h"
+
+static const char *const phase_names[PHASE_COUNT] = {"hybrid", "cached", "eval"};
+
+/* ---- memory per phase ---- */
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+void run_end_phase(run *r)
+{
+    if (r->phase < 0)
+        return;
+    phase_memory *m = &r->memory[r->phase];
+    pac_process_memory now;
+    pac_process_memory_read(&now);
+    m->seen = 1;
+    m->peak_rss = larger(m->peak_rss, now.peak_rss);
+    m->pss = larger(m->pss, now.pss);
+    for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
+        m->tag[tag] = larger(m->tag[tag], pac_mem_peak(tag));
+    r->phase = -1;
+}
+
+void run_begin_phase(run *r, run_phase phase)
+{
+    run_end_phase(r);
+    r->phase = (int)phase;
+    pac_mem_reset_peaks();
+    pac_process_reset_peak();
+}
+
+pac_err run_gather_memory(run *r)
+{
+    size_t counts[PAC_MAX_DEVICES];
+    void *p;
+    PAC_TRY(pac_agree(pac_world(), pac_mem_array(PAC_MEM_OTHER, pac_world_size(), sizeof r->memory, &p)));
+    r->memory_all = p;
+    for (int64_t i = 0; i < pac_world_size(); i++)
+        counts[i] = sizeof r->memory;
+    return pac_allgatherv(pac_world(), r->memory, sizeof r->memory, r->memory_all, counts);
+}
+
+/* ---- log lines ---- */
+
+static void append(char *line, size_t bytes, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void append(char *line, size_t bytes, const char *fmt, ...)
+{
+    size_t used = strlen(line);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line + used, bytes - used, fmt, args);
+    va_end(args);
+}
+
+void run_report_plan(const run *r)
+{
+    const pac_plan *plan = &r->plan;
+    char shape[64];
+    pac_plan_shape(plan, shape, sizeof shape);
+    pac_log(PAC_LOG_INFO, "plan %s (%s): %lld stages, %lld micro-batches", shape, plan->planner, (long long)plan->stages,
+            (long long)plan->microbatches);
+    for (int64_t s = 0; s < plan->stages; s++) {
+        const pac_stage_plan *st = &plan->stage[s];
+        char line[1024] = "";
+        append(line, sizeof line, "  stage %lld: layers %lld-%lld, ranks", (long long)s, (long long)st->first, (long long)st->last - 1);
+        for (int64_t i = 0; i < st->ranks; i++)
+            append(line, sizeof line, " %lld (%.0f %%)", (long long)st->rank[i], 100 * st->share[i]);
+        if (st->bytes != NULL && st->bytes[0] > 0)
+            append(line, sizeof line, ", predicted %.1f MiB each", st->bytes[0] / 1048576);
+        pac_log(PAC_LOG_INFO, "%s", line);
+    }
+}
+
+void run_report_metrics(const char *when, const evaluation *e)
+{
+    char line[256] = "";
+    for (int64_t i = 0; i < e->metrics.count; i++)
+        append(line, sizeof line, " %s %.4f", e->metrics.v[i].name, e->metrics.v[i].value);
+    if (e->metrics.count > 0)
+        pac_log(PAC_LOG_INFO, "%s:%s (%.1f s)", when, line, e->seconds);
+}
+
+void run_report_epoch(run *r, const epoch_result *e, int64_t epoch)
+{
+    json_t *object = json_pack("{s:s, s:f, s:I, s:I, s:f}", "phase", e->phase, "seconds", e->seconds, "samples",
+                               (json_int_t)e->samples, "tokens", (json_int_t)e->tokens, "loss", e->loss);
+    pac_log(PAC_LOG_INFO, "epoch %lld (%s): loss %.4f, %.2f s, %.0f samples/s", (long long)epoch, e->phase, e->loss, e->seconds,
+            e->seconds > 0 ? (double)e->samples / e->seconds : 0);
+    if (pac_world_rank() != 0 || object == NULL) {
+        json_decref(object);
+        return;
+    }
+    json_array_append(r->epochs, object);
+    json_object_set_new(object, "event", json_string("epoch"));
+    json_object_set_new(object, "epoch", json_integer(epoch));
+    record_line(r->t.rec, json_copy(object));
+    json_object_del(object, "event");
+    json_decref(object);
+}
+
+/* ---- the result ---- */
+
+json_t *metrics_json(const pac_metrics *m)
+{
+    json_t *object = json_object();
+    for (int64_t i = 0; i < m->count; i++)
+        json_object_set_new(object, m->v[i].name, json_real(m->v[i].value));
+    return object;
+}
+
+static json_t *plan_json(const pac_plan *plan)
+{
+    json_t *stages = json_array();
+    for (int64_t s = 0; s < plan->stages; s++) {
+        const pac_stage_plan *st = &plan->stage[s];
+        json_t *ranks = json_array(), *shares = json_array();
+        for (int64_t i = 0; i < st->ranks; i++) {
+            json_array_append_new(ranks, json_integer(st->rank[i]));
+            json_array_append_new(shares, json_real(st->share[i]));
+        }
+        json_array_append_new(stages, json_pack("{s:[I,I], s:o, s:o}", "layers", (json_int_t)st->first, (json_int_t)st->last,
+                                                "ranks", ranks, "shares", shares));
+    }
+    return json_pack("{s:o, s:I, s:s}", "stages", stages, "microbatches", (json_int_t)plan->microbatches, "planner", plan->planner);
+}
+
+static json_t *predicted_json(const pac_predicted *p)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s", p->hybrid_epoch_s,
+                     "redistribute_s", p->redistribute_s, "cached_epoch_s", p->cached_epoch_s, "total_s", p->total_s);
+}
+
+static json_t *memory_json(const run *r)
+{
+    json_t *list = json_array();
+    for (int64_t rank = 0; rank < pac_world_size(); rank++)
+        for (int phase = 0; phase < PHASE_COUNT; phase++) {
+            const phase_memory *m = &r->memory_all[rank * PHASE_COUNT + phase];
+            if (!m->seen)
+                continue;
+            json_t *tags = json_object();
+            for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
+                json_object_set_new(tags, pac_mem_tag_name(tag), json_integer(m->tag[tag]));
+            json_array_append_new(list, json_pack("{s:I, s:s, s:I, s:I, s:o}", "rank", (json_int_t)rank, "phase",
+                                                  phase_names[phase], "peak_rss", (json_int_t)m->peak_rss, "pss",
+                                                  (json_int_t)m->pss, "tags", tags));
+        }
+    return list;
+}
+
+static json_t *cache_json(const run *r)
+{
+    return json_pack("{s:I, s:f, s:f, s:I, s:b}", "bytes", (json_int_t)r->cache_bytes, "seconds_write", r->t.seconds_write,
+                     "seconds_redistribute", r->moved.seconds, "bytes_moved", (json_int_t)r->moved.bytes_sent, "reused",
+                     r->cache_reused);
+}
+
+pac_err json_text(json_t *object, char **out)
+{
+    PAC_CHECK(object != NULL, PAC_EINTERNAL, "cannot build the JSON result");
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(object);
+    PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the JSON result");
+    pac_err err = pac_mem_strdup(text, out);
+    free(text);
+    return err;
+}
+
+pac_err run_result(const run *r, char **json)
+{
+    *json = NULL;
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    const char *status = train_done(&r->t) && r->t.step < r->t.total_steps ? "stopped" : "done";
+    return json_text(json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:f}", "status", status, "epochs", r->epochs,
+                               "eval", metrics_json(&r->after.metrics), "eval_before", metrics_json(&r->before.metrics), "plan",
+                               plan_json(&r->plan), "predicted", predicted_json(&r->plan.predicted), "memory", memory_json(r),
+                               "cache", cache_json(r), "device", r->t.job->be->name, "version", PAC_VERSION, "seconds_profile",
+                               r->seconds_profile),
+                     json);
+}

@@ -1,0 +1,76 @@
+/*
+ * One stage of the pipeline: a slice of the backbone, its part of the side network, and the micro-batches in flight.
+ *
+ * A stage knows nothing of MPI waits or schedules: hybrid.c and evaluate.c drive it.
+ */
+#ifndef PAC_RUNTIME_STAGE_H
+#define PAC_RUNTIME_STAGE_H
+
+#include "pac/parallel.h"
+#include "pac/runtime.h"
+
+/* What flows over a boundary: arrays with the rows of this rank's samples. */
+typedef struct flow {
+    float *hidden;       /* [N, D] running backbone rows */
+    float *enc_out;      /* [S, D] encoder output, in front of decoder layers */
+    pac_side_state side; /* [N, R] and [S, R] */
+} flow;
+
+/* One micro-batch in flight. Everything lives in its arena until the slot is taken again. */
+typedef struct micro {
+    pac_arena *arena;
+    int64_t n;              /* samples of the whole micro-batch */
+    pac_range own;          /* this rank's samples of it */
+    const int64_t *woff[2]; /* [n + 1] row offsets of the whole micro-batch, by stack */
+    pac_batch batch;        /* this rank's part */
+    pac_acts acts;
+    flow in, out, din, dout;
+    float *h, *dh;          /* [T, D] at the last stage */
+    double loss;            /* sum over this rank's rows, already divided by the mini-batch's count */
+    pac_side_saved *saved;
+} micro;
+
+typedef struct stage {
+    const pac_job *job;
+    int64_t first, last;    /* layers */
+    int64_t D, R;           /* widths of backbone and side network */
+    pac_model *model;
+    pac_side *side;         /* training: the whole slice; NULL: the untouched backbone */
+    pac_side *half[2];      /* evaluation: encoder and decoder part of the slice, so that decoding need not repeat the encoder */
+    bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
+    pac_arena *work;
+    int64_t slots;
+    micro *slot;            /* [slots] */
+} stage;
+
+/** Load layers [first, last). `tuned`: create the side network's slice too. Not collective. */
+pac_err stage_new(const pac_job *job, int64_t first, int64_t last, bool tuned, stage **out);
+void stage_free(stage **s);
+/** Make sure that at least n slots exist. */
+pac_err stage_reserve(stage *s, int64_t n);
+/** Split the slice's side network into encoder and decoder halves with the parameters of `whole` (a network over all layers). */
+pac_err stage_set_halves(stage *s, pac_side *whole);
+
+/** Fill a slot with this rank's part of the micro-batch sample[0..n). Resets the slot. */
+pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l);
+
+/* Which traffic of a boundary: the encoder's part, the decoder's part, or both (training). */
+enum { WIRE_ENCODE = 1, WIRE_DECODE = 2, WIRE_BOTH = 3 };
+
+/** Send / receive the flow of `x` over the boundary in front of `layer`. grad: gradients of the side state only. */
+pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag);
+pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);
+
+/** Run the backbone blocks of `stack` in this slice, from x->in to x->out; fills x->acts. */
+pac_err stage_backbone(stage *s, micro *x, pac_stack stack);
+/** Forward and backward of a training micro-batch. Loss rows are weighted by `scale` (1 / counted rows of the mini-batch). */
+pac_err stage_fwd(stage *s, micro *x, float scale);
+pac_err stage_bwd(stage *s, micro *x);
+
+/** Loss of x->h and, when grad, x->dh: head, softmax and cross-entropy in row blocks, so that memory does not grow with T * V. */
+pac_err stage_loss(stage *s, micro *x, const pac_model *head, float scale, bool grad);
+
+/** Rows (or samples, with a classification head) of these samples that count in the loss. */
+int64_t loss_count(const pac_job *job, const pac_dataset *data, const int64_t *sample, int64_t n);
+
+#endif

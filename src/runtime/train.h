@@ -1,0 +1,116 @@
+/*
+ * Training state shared by the hybrid and the cached phase: parameters and optimizer, how gradients are summed, and the records.
+ */
+#ifndef PAC_RUNTIME_TRAIN_H
+#define PAC_RUNTIME_TRAIN_H
+
+#include "record.h"
+#include "stage.h"
+
+/* ---- summing gradients (reduce.c) ---- */
+
+typedef struct shared_param {
+    int64_t index;   /* in the stage's parameter list */
+    pac_comm *span;  /* ranks of all stages that hold it; borrowed from `spans` */
+    bool first;      /* this stage is the first holder: it counts the parameter in the norm */
+} shared_param;
+
+typedef struct reducer {
+    pac_comm *group;          /* ranks with the same parameters */
+    int64_t member;           /* place in it */
+    int64_t nshared, nspans;
+    shared_param *shared;
+    pac_comm **spans;
+} reducer;
+
+/** For a pipeline stage: group sums, then sums of shared parameters over their stages. Collective on the world. */
+pac_err reducer_for_stage(const pac_layout *l, const pac_params *p, reducer *out);
+/** For the cached phase: every rank holds everything. */
+void reducer_for_world(reducer *out);
+void reducer_free(reducer *r);
+
+typedef struct step_sums { double loss, norm; } step_sums; /* of the mini-batch, before clipping */
+
+/**
+ * Sum p->g over the ranks that hold each parameter, and the loss over all; the global norm counts every parameter once.
+ * Errors: PAC_ENUMERIC on all ranks when loss or norm is not finite. Collective on the world.
+ */
+pac_err reduce_gradients(const reducer *r, const pac_backend *be, pac_params *p, double local_loss, step_sums *out);
+
+/* ---- what is cached (steps.c) ---- */
+
+typedef struct cache_map {
+    pac_cache_layout shape;
+    int64_t part[2][PAC_MAX_LAYERS + 1]; /* part number of b_i of a stack, -1: not stored */
+    int64_t final;                       /* part number of the decoder's final output, or -1 */
+    int64_t *len[2];                     /* [rows] rows of each sample in encoder and decoder parts; owned */
+} cache_map;
+
+/** Parts that the side network of this job reads, and the length of every training sample. Not collective. */
+pac_err cache_map_new(const pac_job *job, cache_map *out);
+void cache_map_free(cache_map *m);
+
+/* ---- the run ---- */
+
+typedef struct train {
+    pac_job *job;
+    record *rec;
+    int64_t step, total_steps, stop_after; /* optimizer steps done; of the whole run; end of the run (--steps) */
+    int64_t warmup;
+    const pac_plan *plan;
+    pac_layout layout;
+    pac_side *whole;            /* the whole side network (cached phase), else NULL */
+    pac_optimizer *opt;
+    pac_cache *cache;           /* NULL: no cache */
+    cache_map map;
+    double seconds_write;       /* spent appending to the cache */
+    int64_t *order;             /* [rows] this epoch's permutation */
+    double phase_started;       /* clock at the begin of this epoch */
+} train;
+
+/** Rows of mini-batch i of this epoch: order[lo..hi). */
+pac_range train_batch(const train *t, int64_t i);
+int64_t train_batches(const train *t);
+bool train_done(const train *t);
+/** Tokens (encoder and decoder rows) of these rows of the permutation. */
+int64_t train_tokens(const train *t, pac_range r);
+
+/** Sum, clip, update and record one step; *loss is the mini-batch's. Collective. */
+pac_err train_update(train *t, const reducer *r, pac_params *p, double local_loss, int64_t tokens, const char *phase,
+                     int64_t epoch, double started, double *loss);
+
+typedef struct epoch_result { const char *phase; double seconds, loss; int64_t samples, tokens; } epoch_result;
+
+/* ---- the hybrid phase (hybrid.c) ---- */
+
+typedef struct hybrid hybrid;
+/** Load this rank's stage, links and operation lists. Collective. */
+pac_err hybrid_new(train *t, hybrid **out);
+void hybrid_free(hybrid **h);
+stage *hybrid_stage(hybrid *h);
+/** One epoch; writes the cache when t->cache is set. Collective. */
+pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out);
+
+/* ---- the cached phase (cached.c) ---- */
+
+typedef struct cached cached;
+pac_err cached_new(train *t, cached **out);
+void cached_free(cached **c);
+pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
+
+/* ---- moving parameters (gather.c) ---- */
+
+/** Join the stages' parameters (and optimizer moments) into the whole network on every rank. Collective. */
+pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_side *whole, pac_optimizer *whole_opt);
+
+/* ---- evaluation (evaluate.c) ---- */
+
+typedef struct evaluation {
+    pac_metrics metrics; /* the task's metrics and "loss", the same on every rank */
+    double seconds;
+} evaluation;
+
+/** Metrics of the eval rows through the plan's stages. whole NULL: the untouched backbone. Collective. */
+pac_err evaluate(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluation *out);
+
+#endif

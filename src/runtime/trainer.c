@@ -1,0 +1,284 @@
+/*
+ * The whole job: profile, plan, hybrid epoch that fills the cache, redistribution, cached epochs, evaluation, save.
+ *
+ * Each phase owns its memory and gives it back before the next: the stage with its slice of the backbone exists in the hybrid phase
+ * (and, freshly loaded, in evaluation), the whole side network and the head in the cached phase.
+ */
+#include "trainer.h"
+
+#include "pac/clock.h"
+#include "pac/rng.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- profile and plan ---- */
+
+static pac_err write_at_root(pac_err (*write)(const void *, const char *), const void *what, const char *output, const char *name)
+{
+    char path[PAC_PATH + 32];
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    snprintf(path, sizeof path, "%s/%s", output, name);
+    return write(what, path);
+}
+
+static pac_err write_profile(const void *p, const char *path)
+{
+    return pac_profile_write(p, path);
+}
+
+static pac_err write_plan(const void *p, const char *path)
+{
+    return pac_plan_write(p, path);
+}
+
+static bool needs_profile(const pac_job *job, const pac_train_opts *o)
+{
+    return o->plan_path == NULL && job->cfg.system.ngroups == 0;
+}
+
+static pac_err obtain_profile(run *r, const pac_train_opts *o)
+{
+    if (o->profile_path != NULL)
+        return pac_agree(pac_world(), pac_profile_read(o->profile_path, &r->profile));
+    double start = pac_now();
+    pac_set_phase("profile", 0);
+    PAC_TRY(pac_job_profile(r->t.job, &r->profile));
+    r->seconds_profile = pac_now() - start;
+    return pac_agree(pac_world(), write_at_root(write_profile, &r->profile, r->t.job->cfg.output, "profile.yaml"));
+}
+
+static pac_err obtain_plan(run *r, const pac_train_opts *o)
+{
+    pac_job *job = r->t.job;
+    r->has_profile = o->profile_path != NULL || needs_profile(job, o);
+    if (r->has_profile)
+        PAC_TRY(obtain_profile(r, o));
+    pac_set_phase("plan", 0);
+    if (o->plan_path != NULL)
+        PAC_TRY(plan_load(job, o->plan_path, &r->plan));
+    else
+        PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->plan, NULL));
+    r->t.plan = &r->plan;
+    PAC_TRY(pac_agree(pac_world(), write_at_root(write_plan, &r->plan, job->cfg.output, "plan.yaml")));
+    return pac_layout_new(&r->plan, &r->t.layout);
+}
+
+/* ---- phases ---- */
+
+static void new_order(train *t, int64_t epoch)
+{
+    pac_rng_permutation(t->job->cfg.train.seed, (uint64_t)epoch, t->job->train.rows, t->order);
+}
+
+static bool uses_cache(const train *t)
+{
+    return t->job->cfg.cache.on && t->job->cfg.train.epochs > 1;
+}
+
+static pac_cache_id identity_of(const train *t)
+{
+    uint64_t shape = pac_rng_u64((uint64_t)t->map.shape.parts, (uint64_t)t->map.shape.D, (uint64_t)t->map.shape.dtype);
+    for (int64_t p = 0; p < t->map.shape.parts; p++)
+        shape = pac_rng_u64(shape, t->map.shape.stack[p], (uint64_t)p);
+    for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
+        for (int64_t i = 0; i <= t->job->desc.layers[stack]; i++)
+            shape = pac_rng_u64(shape, (uint64_t)i, (uint64_t)t->map.part[stack][i]);
+    return (pac_cache_id){.model = t->job->model_id, .data = t->job->train.identity, .layout = shape};
+}
+
+/* After the hybrid epochs every rank gets the whole network and optimizer; the stage and its backbone are freed. */
+static pac_err leave_hybrid(run *r, hybrid **h)
+{
+    train *t = &r->t;
+    pac_params *mine = pac_side_params(hybrid_stage(*h)->side);
+    pac_optimizer *old = t->opt, *opt = NULL;
+    pac_err err;
+    PAC_GO(whole_new(t->job, &t->whole));
+    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, pac_side_params(t->whole)->total, &opt)));
+    PAC_GO(gather_whole(t, mine, old, t->whole, opt));
+    t->opt = opt;
+    opt = NULL;
+    pac_optimizer_free(&old);
+out:
+    pac_optimizer_free(&opt);
+    hybrid_free(h);
+    return err;
+}
+
+static pac_err redistribute(run *r)
+{
+    train *t = &r->t;
+    const pac_config *c = &t->job->cfg;
+    int32_t *owner = NULL;
+    void *p;
+    double start = pac_now();
+    pac_err err = pac_mem_array(PAC_MEM_CACHE, t->job->train.rows, sizeof(int32_t), &p);
+    if (err == PAC_OK) {
+        owner = p;
+        for (int64_t i = 0; i < t->job->train.rows; i++)
+            owner[i] = (int32_t)(i % pac_world_size());
+    }
+    PAC_GO(pac_agree(pac_world(), err));
+    pac_set_phase("redistribution", 0);
+    PAC_GO(pac_cache_finish(t->cache));
+    PAC_GO(pac_cache_redistribute(t->cache, c->cache.redistribute, owner, REDISTRIBUTE_BLOCK, &r->moved));
+    r->moved.seconds = pac_now() - start;
+out:
+    pac_mem_free(owner);
+    return err;
+}
+
+static pac_err hybrid_phase(run *r, int64_t *epoch)
+{
+    train *t = &r->t;
+    hybrid *h = NULL;
+    pac_err err;
+    run_begin_phase(r, PHASE_HYBRID);
+    PAC_GO(hybrid_new(t, &h));
+    int64_t epochs = t->cache != NULL ? 1 : t->job->cfg.train.epochs;
+    if (r->cache_reused)
+        epochs = 0;
+    for (; *epoch < epochs && !train_done(t); (*epoch)++) {
+        epoch_result e;
+        new_order(t, *epoch);
+        PAC_GO(hybrid_epoch(h, *epoch + 1, &e));
+        run_report_epoch(r, &e, *epoch + 1);
+    }
+    err = leave_hybrid(r, &h);
+out:
+    hybrid_free(&h);
+    return err;
+}
+
+static pac_err cached_phase(run *r, int64_t *epoch)
+{
+    train *t = &r->t;
+    cached *c = NULL;
+    pac_err err;
+    run_begin_phase(r, PHASE_CACHED);
+    PAC_GO(cached_new(t, &c));
+    for (; *epoch < t->job->cfg.train.epochs && !train_done(t); (*epoch)++) {
+        epoch_result e;
+        new_order(t, *epoch);
+        PAC_GO(cached_epoch(c, *epoch + 1, &e));
+        run_report_epoch(r, &e, *epoch + 1);
+        PAC_GO(record_flush(t->rec));
+    }
+out:
+    cached_free(&c);
+    return err;
+}
+
+static pac_err open_cache(run *r)
+{
+    train *t = &r->t;
+    const pac_config *c = &t->job->cfg;
+    pac_cache_id id = identity_of(t);
+    if (!uses_cache(t))
+        return PAC_OK;
+    if (c->cache.keep)
+        PAC_TRY(pac_cache_open(c->cache.dir, &t->map.shape, &id, &r->cache_reused, &t->cache));
+    if (r->cache_reused)
+        return PAC_OK;
+    PAC_TRY(pac_cache_check_space(c->cache.dir, &t->map.shape, &t->layout, c->cache.redistribute));
+    return pac_cache_create(c->cache.dir, &t->map.shape, &id, &t->cache);
+}
+
+static pac_err train_phases(run *r)
+{
+    train *t = &r->t;
+    int64_t epoch = 0;
+    PAC_TRY(open_cache(r));
+    PAC_TRY(hybrid_phase(r, &epoch));
+    PAC_TRY(record_flush(t->rec));
+    bool more = t->cache != NULL && epoch < t->job->cfg.train.epochs && !train_done(t);
+    if (more && !r->cache_reused)
+        PAC_TRY(redistribute(r));
+    if (more)
+        PAC_TRY(cached_phase(r, &epoch));
+    r->cache_bytes = t->cache != NULL ? pac_cache_bytes(&t->map.shape) : 0;
+    bool complete = r->cache_reused || more; /* a cache that was not redistributed is of no use to a later run */
+    return pac_cache_close(&t->cache, t->job->cfg.cache.keep && complete);
+}
+
+static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const char *when)
+{
+    if (r->t.job->eval.rows == 0)
+        return PAC_OK;
+    run_begin_phase(r, PHASE_EVAL);
+    PAC_TRY(evaluate(r->t.job, &r->plan, whole, out));
+    run_end_phase(r);
+    run_report_metrics(when, out);
+    return PAC_OK;
+}
+
+/* ---- the run ---- */
+
+static pac_err prepare_local(run *r, const pac_train_opts *o)
+{
+    train *t = &r->t;
+    const pac_config *c = &t->job->cfg;
+    void *p;
+    PAC_TRY(cache_map_new(t->job, &t->map));
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, t->job->train.rows, sizeof(int64_t), &p));
+    t->order = p;
+    t->total_steps = train_batches(t) * c->train.epochs;
+    t->stop_after = o->steps;
+    t->warmup = (int64_t)(c->train.warmup < 1 ? c->train.warmup * (double)t->total_steps : c->train.warmup);
+    return pac_world_rank() == 0 ? make_directory(c->output) : PAC_OK;
+}
+
+static pac_err run_all(run *r, const pac_train_opts *o)
+{
+    pac_job *job = r->t.job;
+    char dir[PAC_PATH + 16];
+    PAC_TRY(pac_agree(pac_world(), prepare_local(r, o)));
+    PAC_TRY(record_open(job->cfg.output, &r->t.rec));
+    PAC_TRY(obtain_plan(r, o));
+    run_report_plan(r);
+    PAC_TRY(evaluate_phase(r, NULL, &r->before, "before tuning"));
+    PAC_TRY(train_phases(r));
+    run_end_phase(r);
+    snprintf(dir, sizeof dir, "%s/adapters", job->cfg.output);
+    PAC_TRY(adapters_save(job, r->t.whole, dir));
+    pac_optimizer_free(&r->t.opt);
+    PAC_TRY(evaluate_phase(r, r->t.whole, &r->after, "after tuning"));
+    PAC_TRY(run_gather_memory(r));
+    return record_flush(r->t.rec);
+}
+
+static void run_free(run *r)
+{
+    train *t = &r->t;
+    if (t->cache != NULL)
+        pac_cache_abandon(&t->cache);
+    pac_side_free(&t->whole);
+    pac_optimizer_free(&t->opt);
+    cache_map_free(&t->map);
+    pac_mem_free(t->order);
+    record_close(&t->rec);
+    pac_layout_free(&t->layout);
+    pac_plan_free(&r->plan);
+    if (r->has_profile)
+        pac_profile_free(&r->profile);
+    pac_mem_free(r->memory_all);
+    json_decref(r->epochs);
+    pac_mem_free(r);
+}
+
+pac_err pac_job_train(pac_job *job, const pac_train_opts *o, char **json)
+{
+    void *p;
+    PAC_TRY(pac_agree(pac_world(), pac_mem_alloc(PAC_MEM_OTHER, sizeof(run), &p)));
+    run *r = p;
+    r->t.job = job;
+    r->phase = -1;
+    r->epochs = json_array();
+    pac_err err = run_all(r, o);
+    if (err == PAC_OK)
+        err = pac_agree(pac_world(), run_result(r, json));
+    run_free(r);
+    return err;
+}

@@ -1,0 +1,55 @@
+/* One training run: its state across phases, and what is reported of it. */
+#ifndef PAC_RUNTIME_TRAINER_H
+#define PAC_RUNTIME_TRAINER_H
+
+#include "adapters.h"
+#include "planning.h"
+#include "train.h"
+
+enum { REDISTRIBUTE_BLOCK = 4 << 20 }; /* bytes per rank and round */
+
+typedef enum run_phase { PHASE_HYBRID, PHASE_CACHED, PHASE_EVAL, PHASE_COUNT } run_phase;
+
+/* Peak memory of one phase on one rank. */
+typedef struct phase_memory {
+    int64_t seen; /* 0: this phase did not run */
+    int64_t peak_rss, pss;
+    int64_t tag[PAC_MEM_NTAGS];
+} phase_memory;
+
+typedef struct run {
+    train t;
+    pac_profile profile;
+    bool has_profile;
+    double seconds_profile;
+    pac_plan plan;
+    bool cache_reused;
+    int64_t cache_bytes;
+    pac_cache_moved moved;
+    evaluation before, after;
+    json_t *epochs;                 /* rank 0: array of epoch results */
+    int phase;                      /* open phase, -1: none */
+    phase_memory memory[PHASE_COUNT];
+    phase_memory *memory_all;       /* [ranks * PHASE_COUNT], after run_gather_memory() */
+} run;
+
+/** Open a phase (closing the one before): memory peaks are taken anew. Not collective. */
+void run_begin_phase(run *r, run_phase phase);
+void run_end_phase(run *r);
+/** All ranks' phase memories to every rank. Collective. */
+pac_err run_gather_memory(run *r);
+
+/** Log the plan, an epoch (rank 0's sink decides who sees it). */
+void run_report_plan(const run *r);
+void run_report_epoch(run *r, const epoch_result *e, int64_t epoch);
+void run_report_metrics(const char *when, const evaluation *e);
+
+/** The result object of interface.md at rank 0 (NULL elsewhere); the caller frees it with pac_mem_free(). Not collective. */
+pac_err run_result(const run *r, char **json);
+
+/** Metrics as a JSON object. */
+json_t *metrics_json(const pac_metrics *m);
+/** Dump an object into ledger memory; steals the reference. */
+pac_err json_text(json_t *object, char **out);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * What crosses a stage boundary, as a table: in front of an encoder layer the running rows; in front of a decoder layer also the
+ * encoder's outputs, which every decoder layer reads. method.md section 5.
+ */
+#include "stage.h"
+
+typedef struct field {
+    float **rows;
+    pac_stack stack;
+    int64_t width;
+} field;
+
+static void add_field(field *f, int64_t *n, float **rows, pac_stack stack, int64_t width)
+{
+    f[(*n)++] = (field){rows, stack, width};
+}
+
+/* The fields of boundary `layer`; without a side network its part is absent. */
+static int64_t boundary_fields(const stage *s, int64_t layer, flow *f, int parts, bool grad, field *out)
+{
+    int64_t E = s->job->desc.layers[PAC_ENC], n = 0;
+    bool decoder = layer >= E, tuned = s->R > 0;
+    if (parts & WIRE_ENCODE) {
+        if (!grad)
+            add_field(out, &n, decoder ? &f->enc_out : &f->hidden, PAC_ENC, s->D);
+        if (tuned)
+            add_field(out, &n, decoder ? &f->side.enc : &f->side.a, PAC_ENC, s->R);
+    }
+    if ((parts & WIRE_DECODE) && layer > E) {
+        if (!grad)
+            add_field(out, &n, &f->hidden, PAC_DEC, s->D);
+        if (tuned)
+            add_field(out, &n, &f->side.a, PAC_DEC, s->R);
+    }
+    return n;
+}
+
+static void slots_of(const micro *x, const field *f, int64_t n, pac_slot *slots, float **data)
+{
+    for (int64_t i = 0; i < n; i++) {
+        slots[i] = (pac_slot){.width = f[i].width, .off = x->woff[f[i].stack]};
+        data[i] = *f[i].rows;
+    }
+}
+
+pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag)
+{
+    field fields[PAC_MAX_SLOTS];
+    pac_slot slots[PAC_MAX_SLOTS];
+    float *data[PAC_MAX_SLOTS];
+    int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
+    slots_of(x, fields, n, slots, data);
+    return pac_link_send(k, x->n, slots, n, (const float *const *)data, tag);
+}
+
+pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
+{
+    field fields[PAC_MAX_SLOTS];
+    pac_slot slots[PAC_MAX_SLOTS];
+    float *data[PAC_MAX_SLOTS];
+    int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t *off = fields[i].stack == PAC_ENC ? x->batch.soff : x->batch.toff;
+        PAC_TRY(pac_arena_floats(x->arena, off[x->batch.B] * fields[i].width, fields[i].rows));
+    }
+    slots_of(x, fields, n, slots, data);
+    return pac_link_recv(k, x->n, slots, n, data, tag);
+}
