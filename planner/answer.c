@@ -49,10 +49,10 @@ static pac_err nothing_fits(const pac_plan_request *q, const pac_partition *best
 {
     const pac_profile *p = q->profile;
     const pac_partition *near = NULL;
-    worst_device least = {.lacks = INFINITY};
+    worst_device least = {0};
     for (int64_t i = 0; i < count; i++) {
         worst_device w = find_worst(q, &best[i]);
-        if (w.lacks < least.lacks) {
+        if (near == NULL || w.lacks < least.lacks) {
             least = w;
             near = &best[i];
         }

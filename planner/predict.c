@@ -12,9 +12,9 @@
 typedef struct forecast {
     const pac_profile *p;
     const pac_plan *plan;
-    int64_t batch;
-    int64_t size[2]; /* samples of the smaller and of the larger micro-batches */
-    int64_t larger;  /* how many of the larger there are */
+    int64_t batch, M; /* micro-batches that are not empty */
+    int64_t size[2];  /* samples of the smaller and of the larger micro-batches */
+    int64_t larger;   /* how many of the larger there are */
 } forecast;
 
 static double samples_of(const pac_stage_plan *st, int64_t n, int64_t r)
@@ -80,7 +80,7 @@ static pac_err hybrid_step(const forecast *f, double *seconds)
     pac_stage_times *t = v;
     for (int64_t i = 0; i < f->plan->stages; i++)
         stage_times(f, i, &t[i]);
-    pac_err err = pac_timeline_1f1b(t, f->plan->stages, f->plan->microbatches, f->larger, seconds);
+    pac_err err = pac_timeline_1f1b(t, f->plan->stages, f->M, f->larger, seconds);
     pac_mem_free(t);
     return err;
 }
@@ -142,7 +142,7 @@ static void predict_bytes(const forecast *f, pac_plan *plan)
         pac_stage_plan *st = &plan->stage[i];
         pac_layer_bytes b = pac_stage_bytes(f->p, st->first, st->last);
         int64_t behind = plan->stages - i;
-        double in_flight = (double)(plan->microbatches < behind ? plan->microbatches : behind);
+        double in_flight = (double)(f->M < behind ? f->M : behind);
         double received = i > 0 ? f->p->boundary_fwd[st->first] : 0;
         double gradient = i + 1 < plan->stages ? f->p->boundary_bwd[st->last] : 0;
         for (int64_t r = 0; r < st->ranks; r++) {
@@ -173,8 +173,8 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
     int64_t ranks[PAC_MAX_DEVICES];
     for (int64_t d = 0; d < p->devices; d++)
         ranks[d] = d;
-    forecast f = {.p = p, .plan = plan, .batch = q->batch, .larger = q->batch % plan->microbatches};
-    f.size[0] = q->batch / plan->microbatches;
+    int64_t M = plan->microbatches < q->batch ? plan->microbatches : q->batch;
+    forecast f = {.p = p, .plan = plan, .batch = q->batch, .M = M, .larger = q->batch % M, .size[0] = q->batch / M};
     f.size[1] = f.size[0] + (f.larger > 0);
     double step;
     PAC_TRY(hybrid_step(&f, &step));
