@@ -24,6 +24,7 @@ typedef struct pac_block_cfg {
     float eps;
     pac_act act;
     bool gated;         /* y = wo(act(wi x) * (wg x)) */
+    bool biases;        /* linears have biases (norms do where `norm` is PAC_NORM_LAYER) */
     bool cross;         /* has cross-attention (decoder of an encoder-decoder) */
     bool causal;
     float scale;        /* of the attention scores */
@@ -54,8 +55,11 @@ typedef struct pac_block_io {
 } pac_block_io;
 
 /**
- * y = block(x). `keep` NULL: nothing is saved (no backward); else the saved activations are allocated in `keep` and *saved set.
- * x, y: [N, D] with N = toff[B] or soff[B]; y may alias x only when keep is NULL.
+ * y = block(x). `keep` NULL: nothing is saved (no backward) and `saved` may be NULL; else the saved activations are allocated in
+ * `keep` (another arena than io->work) and *saved set. Saved: the inputs of the sub-layers and their norms' statistics, q, k, v,
+ * attention outputs with log-sum-exps, feed-forward pre-activations; normed inputs are made again in the backward pass.
+ * x, y: [N, D] with N = toff[B] or soff[B]; y may alias x only when keep is NULL. With `keep`, x and io->enc are borrowed until
+ * pac_block_bwd(). Not collective. Errors: PAC_ENOMEM.
  */
 pac_err pac_block_fwd(float *y, const float *x, const pac_block_cfg *cfg, const pac_block_weights *w, const pac_block_io *io,
                       pac_arena *keep, pac_block_saved **saved);
@@ -63,6 +67,15 @@ pac_err pac_block_fwd(float *y, const float *x, const pac_block_cfg *cfg, const 
 /** dx = d(block)/dx^T dy (may alias dy); denc [S, D] += (NULL: not wanted). Gradients of w accumulate where not NULL. */
 pac_err pac_block_bwd(float *dx, float *denc, const float *dy, const pac_block_cfg *cfg, const pac_block_weights *w,
                       const pac_block_io *io, const pac_block_saved *saved);
+
+/*
+ * y = norm(x) by kind; mean and rstd [N] receive the statistics (RMS uses rstd only; NULL: not wanted). y may alias x.
+ * Backward: dx overwritten (may alias dy), dw and db += where not NULL.
+ */
+void pac_norm_fwd(const pac_backend *be, pac_norm_kind kind, float *y, float *mean, float *rstd, const float *x, const pac_norm *w,
+                  int64_t N, int64_t D, float eps);
+void pac_norm_bwd(const pac_backend *be, pac_norm_kind kind, float *dx, const float *dy, const float *x, const pac_norm *w,
+                  const float *mean, const float *rstd, int64_t N, int64_t D);
 
 /* y = x w^T + b; the backward pair. x [N, in], y [N, out]. */
 void pac_linear_fwd(const pac_backend *be, float *y, const float *x, const pac_linear *w, int64_t N, int64_t in, int64_t out);
@@ -89,7 +102,7 @@ typedef struct pac_model_desc {
 /** Read config.json of a Hugging Face directory. Errors: PAC_EIO, PAC_EDATA (names file, key, what is allowed). */
 pac_err pac_model_describe(const char *dir, pac_model_desc *out);
 
-/** Backbone parameters by the unit (tied weights counted once). */
+/** Backbone parameters by the unit (tied weights counted once); this and the next give -1 when memory runs out. */
 int64_t pac_model_parameters(const pac_model_desc *d);
 /** Bytes of weights (f32) that the slice [first, last) needs with its riders. */
 int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t last, bool with_head);
@@ -97,10 +110,17 @@ int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t la
 /** Content hash of config and all weights (streams the files; no rank needs to hold them). */
 pac_err pac_model_identity(const char *dir, uint64_t *out);
 
-/** Write a model with random weights in Hugging Face layout (config.json, model.safetensors). Source of scales: HF's _init_weights. */
+/**
+ * Write a model with random weights in Hugging Face layout (config.json, model.safetensors): a known shape (t5-small, flan-t5-base,
+ * ...) or the path of a config.json. A directory that already holds weights is left alone. Memory stays bounded: the values are
+ * made in a mapped scratch file. Source of scales: HF's _init_weights. Errors: PAC_EUSAGE (unknown shape), PAC_EDATA, PAC_EIO,
+ * PAC_ENOSPACE.
+ */
 pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t seed);
 
 typedef struct pac_model pac_model;
+
+enum { PAC_MAX_BLOCKS = 512 }; /* layers of a model at most; pac/tune.h has arrays of this size */
 
 enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2 }; /* head with the last layer (lm head); or nothing but the head (cached phase) */
 

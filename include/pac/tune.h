@@ -68,11 +68,20 @@ void pac_side_free(pac_side **s);
 pac_params *pac_side_params(pac_side *s);
 
 /**
- * Initialise: random draws are a function of (seed, parameter name, index), so every layout gets the same numbers. `magnitude`
- * prunes the blocks of `model` (which holds at least this slice): the most important 1/k rows and columns, see docs.
- * A shared table is copied from the backbone and is the same on every stage.
+ * This slice's part of the importance of the backbone's channels, by weight magnitude: imp [2 * D] (encoder, decoder) is overwritten
+ * with the sums over the slice's blocks, in double. Summed over the stages, each block once, it is what pac_side_init() wants.
+ * Zeros unless init is magnitude. Errors: PAC_EINVAL (model does not hold the slice).
  */
-pac_err pac_side_init(pac_side *s, const pac_model *model);
+pac_err pac_side_importance(const pac_side *s, const pac_model *model, double *imp);
+
+/**
+ * Initialise: random draws are a function of (seed, parameter name, index), so every layout gets the same numbers. `magnitude`
+ * prunes the blocks of `model` (which holds at least this slice; may be NULL for random): the most important 1/k channels of each
+ * stack by imp [2 * D], summed over all stages (NULL: random init), then of each head and feed-forward layer; norms are sliced, a shared
+ * table is copied whole and so is the same on every stage. Down, up and head are random; biases and gates 0.
+ * Errors: PAC_EINVAL, PAC_ENOMEM, PAC_ENOTBUILT (fisher).
+ */
+pac_err pac_side_init(pac_side *s, const pac_model *model, const double *imp);
 
 /*
  * The forward pass of one micro-batch over the slice. `b` holds the backbone rows the side network reads; NULL entries are layers

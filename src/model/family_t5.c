@@ -1,0 +1,144 @@
+/*
+ * T5: v1.0 (relu, tied head with scale d^-0.5) and v1.1 / flan (gated gelu, own head, no scale).
+ *
+ * Source: Raffel et al. 2020; Hugging Face T5Config, T5ForConditionalGeneration and T5PreTrainedModel._init_weights. Configs
+ * written by transformers 5 always say tie_word_embeddings: true and tell the two apart by scale_decoder_outputs.
+ */
+#include "family.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+enum { MAX_WIDTH = 1 << 20, MAX_VOCAB = 1 << 24 };
+
+/* feed_forward_proj -> activation; dense_act_fn and is_gated_act repeat it where they are given. */
+static const struct {
+    pac_act act;
+    bool gated;
+    const char *dense_act_fn;
+} projections[] = {{PAC_ACT_RELU, false, "relu"}, {PAC_ACT_GELU_NEW, true, "gelu_new"}};
+
+static pac_err read_feed_forward(const hf_config *c, pac_block_cfg *b)
+{
+    const char *const names[] = {"relu", "gated-gelu", NULL};
+    int i, same;
+    bool gated;
+    PAC_TRY(pac_hf_choice(c, "feed_forward_proj", names, &i));
+    const char *const act[] = {projections[i].dense_act_fn, NULL};
+    PAC_TRY(pac_hf_choice(c, "dense_act_fn", act, &same));
+    PAC_TRY(pac_hf_bool(c, "is_gated_act", projections[i].gated, &gated));
+    PAC_CHECK(gated == projections[i].gated, PAC_EDATA, "%s: is_gated_act contradicts feed_forward_proj \"%s\"", c->path,
+              names[i]);
+    b->act = projections[i].act;
+    b->gated = gated;
+    return PAC_OK;
+}
+
+static pac_err read_block(const hf_config *c, pac_block_cfg *b)
+{
+    double eps;
+    PAC_TRY(pac_hf_int(c, "d_model", 1, MAX_WIDTH, 0, &b->D));
+    PAC_TRY(pac_hf_int(c, "d_kv", 1, MAX_WIDTH, 0, &b->K));
+    PAC_TRY(pac_hf_int(c, "num_heads", 1, MAX_WIDTH, 0, &b->H));
+    PAC_TRY(pac_hf_int(c, "d_ff", 1, MAX_WIDTH, 0, &b->F));
+    PAC_TRY(pac_hf_int(c, "relative_attention_num_buckets", 4, 65536, 32, &b->buckets));
+    PAC_TRY(pac_hf_int(c, "relative_attention_max_distance", 1, INT32_MAX, 128, &b->max_distance));
+    PAC_TRY(pac_hf_number(c, "layer_norm_epsilon", 1e-6, &eps));
+    PAC_CHECK(b->H * b->K <= MAX_WIDTH, PAC_EDATA, "%s: num_heads x d_kv is %lld; at most %d are supported", c->path,
+              (long long)(b->H * b->K), MAX_WIDTH);
+    PAC_CHECK(b->max_distance > b->buckets / 2, PAC_EDATA,
+              "%s: relative_attention_max_distance must be above half of relative_attention_num_buckets", c->path);
+    b->eps = (float)eps;
+    b->norm = PAC_NORM_RMS;
+    b->scale = 1.0f;
+    return read_feed_forward(c, b);
+}
+
+static pac_err read_tokens(const hf_config *c, pac_model_desc *d)
+{
+    PAC_TRY(pac_hf_int(c, "vocab_size", 2, MAX_VOCAB, 0, &d->vocab));
+    PAC_TRY(pac_hf_token(c, "pad_token_id", d->vocab, 0, &d->pad_id));
+    PAC_TRY(pac_hf_token(c, "eos_token_id", d->vocab, 1, &d->eos_id));
+    return pac_hf_token(c, "decoder_start_token_id", d->vocab, d->pad_id, &d->start_id);
+}
+
+static pac_err read_config(const hf_config *c, pac_model_desc *d)
+{
+    pac_block_cfg *enc = &d->block[PAC_ENC], *dec = &d->block[PAC_DEC];
+    bool both, tied;
+    PAC_TRY(pac_hf_bool(c, "is_encoder_decoder", true, &both));
+    PAC_CHECK(both, PAC_EDATA, "%s: is_encoder_decoder is false; a T5 needs both stacks here", c->path);
+    PAC_TRY(read_tokens(c, d));
+    PAC_TRY(pac_hf_int(c, "num_layers", 1, PAC_MAX_BLOCKS - 1, 0, &d->layers[PAC_ENC]));
+    PAC_TRY(pac_hf_int(c, "num_decoder_layers", 1, PAC_MAX_BLOCKS - 1, d->layers[PAC_ENC], &d->layers[PAC_DEC]));
+    PAC_TRY(read_block(c, enc));
+    *dec = *enc;
+    dec->cross = dec->causal = true;
+    PAC_TRY(pac_hf_bool(c, "tie_word_embeddings", true, &tied));
+    PAC_TRY(pac_hf_bool(c, "scale_decoder_outputs", tied, &d->tied));
+    d->head_scale = d->tied ? (float)(1.0 / sqrt((double)enc->D)) : 1.0f;
+    d->final_norm[PAC_ENC] = d->final_norm[PAC_DEC] = true;
+    return PAC_OK;
+}
+
+static void embed(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, const int32_t *ids, int64_t N, float *x)
+{
+    be->embed_fwd(x, w->embed, ids, N, d->block[PAC_ENC].D);
+}
+
+#define B(field) offsetof(pac_block_weights, field)
+#define R(field) offsetof(pac_riders, field)
+#define BLOCK(stack, when, name, field, dims, divisor)                                                                         \
+    {                                                                                                                          \
+        PAC_T_BLOCK, stack, when, name, NULL, B(field), dims, divisor                                                          \
+    }
+#define ENC(name, field, dims, divisor)                                                                                        \
+    BLOCK(PAC_ENC, PAC_WHEN_ALWAYS, "encoder.block.#.layer." name ".weight", field, dims, divisor)
+#define DEC(name, field, dims, divisor)                                                                                        \
+    BLOCK(PAC_DEC, PAC_WHEN_ALWAYS, "decoder.block.#.layer." name ".weight", field, dims, divisor)
+#define ENC_IF(when, name, field, dims, divisor)                                                                               \
+    BLOCK(PAC_ENC, when, "encoder.block.#.layer." name ".weight", field, dims, divisor)
+#define DEC_IF(when, name, field, dims, divisor)                                                                               \
+    BLOCK(PAC_DEC, when, "decoder.block.#.layer." name ".weight", field, dims, divisor)
+#define TABLE(stack) stack ".block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+
+static const pac_tensor_rule rules[] = {
+    {PAC_T_FIRST, PAC_ENC, PAC_WHEN_ALWAYS, "shared.weight", "encoder.embed_tokens.weight", R(embed), "VD", "1"},
+    {PAC_T_STACK, PAC_ENC, PAC_WHEN_ALWAYS, TABLE("encoder"), NULL, R(bias_table), "RH", "D"},
+    ENC("0.layer_norm", self.norm.w, "D", NULL),
+    ENC("0.SelfAttention.q", self.q.w, "ID", "DK"),
+    ENC("0.SelfAttention.k", self.k.w, "ID", "D"),
+    ENC("0.SelfAttention.v", self.v.w, "ID", "D"),
+    ENC("0.SelfAttention.o", self.o.w, "DI", "I"),
+    ENC("1.layer_norm", ff_norm.w, "D", NULL),
+    ENC_IF(PAC_WHEN_PLAIN, "1.DenseReluDense.wi", wi.w, "FD", "D"),
+    ENC_IF(PAC_WHEN_GATED, "1.DenseReluDense.wi_0", wi.w, "FD", "D"),
+    ENC_IF(PAC_WHEN_GATED, "1.DenseReluDense.wi_1", wg.w, "FD", "D"),
+    ENC("1.DenseReluDense.wo", wo.w, "DF", "F"),
+    {PAC_T_LAST, PAC_ENC, PAC_WHEN_ALWAYS, "encoder.final_layer_norm.weight", NULL, R(final_norm), "D", NULL},
+
+    {PAC_T_FIRST, PAC_DEC, PAC_WHEN_ALWAYS, "shared.weight", "encoder.embed_tokens.weight", R(embed), "VD", "1"},
+    {PAC_T_STACK, PAC_DEC, PAC_WHEN_ALWAYS, TABLE("decoder"), NULL, R(bias_table), "RH", "D"},
+    DEC("0.layer_norm", self.norm.w, "D", NULL),
+    DEC("0.SelfAttention.q", self.q.w, "ID", "DK"),
+    DEC("0.SelfAttention.k", self.k.w, "ID", "D"),
+    DEC("0.SelfAttention.v", self.v.w, "ID", "D"),
+    DEC("0.SelfAttention.o", self.o.w, "DI", "I"),
+    DEC("1.layer_norm", cross.norm.w, "D", NULL),
+    DEC("1.EncDecAttention.q", cross.q.w, "ID", "DK"),
+    DEC("1.EncDecAttention.k", cross.k.w, "ID", "D"),
+    DEC("1.EncDecAttention.v", cross.v.w, "ID", "D"),
+    DEC("1.EncDecAttention.o", cross.o.w, "DI", "I"),
+    DEC("2.layer_norm", ff_norm.w, "D", NULL),
+    DEC_IF(PAC_WHEN_PLAIN, "2.DenseReluDense.wi", wi.w, "FD", "D"),
+    DEC_IF(PAC_WHEN_GATED, "2.DenseReluDense.wi_0", wi.w, "FD", "D"),
+    DEC_IF(PAC_WHEN_GATED, "2.DenseReluDense.wi_1", wg.w, "FD", "D"),
+    DEC("2.DenseReluDense.wo", wo.w, "DF", "F"),
+    {PAC_T_LAST, PAC_DEC, PAC_WHEN_ALWAYS, "decoder.final_layer_norm.weight", NULL, R(final_norm), "D", NULL},
+    {PAC_T_HEAD, PAC_DEC, PAC_WHEN_TIED, "shared.weight", "encoder.embed_tokens.weight", R(head), "VD", "1"},
+    {PAC_T_HEAD, PAC_DEC, PAC_WHEN_UNTIED, "lm_head.weight", NULL, R(head), "VD", "1"},
+    {.name = NULL},
+};
+
+const pac_family pac_family_t5 = {.name = "t5", .read_config = read_config, .rules = rules, .embed = embed};

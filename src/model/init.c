@@ -1,0 +1,212 @@
+/*
+ * A model with random weights in Hugging Face layout, for tests and for measurements where only the shape matters.
+ *
+ * config.json is written first and then read like any other, so the tensors, their shapes and the scales of their values come
+ * from the family's table. Values are made in a mapped scratch file: resident memory is the system's to reclaim.
+ */
+#include "family.h"
+
+#include "pac/rng.h"
+#include "pac/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_CONFIG = 1 << 20, PATH_BYTES = 4096 };
+
+static const struct {
+    const char *name;
+    int d_model, d_ff, layers, heads;
+    bool v11;
+} t5_shapes[] = {
+    {"t5-small", 512, 2048, 6, 8, false},      {"t5-base", 768, 3072, 12, 12, false},
+    {"t5-large", 1024, 4096, 24, 16, false},   {"flan-t5-small", 512, 1024, 8, 6, true},
+    {"flan-t5-base", 768, 2048, 12, 12, true}, {"flan-t5-large", 1024, 2816, 24, 16, true},
+};
+
+enum { T5_SHAPES = sizeof t5_shapes / sizeof t5_shapes[0] };
+
+static int shape_config(const char *shape, char *text, size_t size)
+{
+    for (int i = 0; i < T5_SHAPES; i++)
+        if (strcmp(t5_shapes[i].name, shape) == 0)
+            return snprintf(
+                text, size,
+                "{\n  \"architectures\": [\"T5ForConditionalGeneration\"],\n  \"model_type\": \"t5\",\n"
+                "  \"vocab_size\": 32128,\n  \"d_model\": %d,\n  \"d_kv\": 64,\n  \"d_ff\": %d,\n  \"num_layers\": %d,\n"
+                "  \"num_decoder_layers\": %d,\n  \"num_heads\": %d,\n  \"feed_forward_proj\": \"%s\",\n"
+                "  \"tie_word_embeddings\": %s,\n  \"relative_attention_num_buckets\": 32,\n"
+                "  \"relative_attention_max_distance\": 128,\n  \"layer_norm_epsilon\": 1e-06,\n"
+                "  \"dropout_rate\": 0.1,\n  \"initializer_factor\": 1.0,\n  \"is_encoder_decoder\": true,\n"
+                "  \"pad_token_id\": 0,\n  \"eos_token_id\": 1,\n  \"decoder_start_token_id\": 0\n}\n",
+                t5_shapes[i].d_model, t5_shapes[i].d_ff, t5_shapes[i].layers, t5_shapes[i].layers, t5_shapes[i].heads,
+                t5_shapes[i].v11 ? "gated-gelu" : "relu", t5_shapes[i].v11 ? "false" : "true");
+    return -1;
+}
+
+static pac_err read_text(const char *path, char *text, size_t size, size_t *bytes)
+{
+    FILE *f = fopen(path, "rb");
+    PAC_CHECK(f != NULL, PAC_EIO, "%s: cannot open: %s", path, strerror(errno));
+    *bytes = fread(text, 1, size, f);
+    bool bad = ferror(f) != 0;
+    fclose(f);
+    PAC_CHECK(!bad, PAC_EIO, "%s: cannot read", path);
+    PAC_CHECK(*bytes < size, PAC_EDATA, "%s: larger than %zu bytes, hardly a config.json", path, size - 1);
+    return PAC_OK;
+}
+
+static pac_err config_text(const char *shape_or_config, char *text, size_t *bytes)
+{
+    int n = shape_config(shape_or_config, text, MAX_CONFIG);
+    if (n >= 0) {
+        *bytes = (size_t)n;
+        return PAC_OK;
+    }
+    if (strchr(shape_or_config, '/') != NULL || strstr(shape_or_config, ".json") != NULL)
+        return read_text(shape_or_config, text, MAX_CONFIG, bytes);
+    char known[256] = "";
+    for (int i = 0; i < T5_SHAPES; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ", t5_shapes[i].name);
+    return pac_fail(PAC_EUSAGE, "unknown shape '%s'; known are %sor the path of a config.json", shape_or_config, known);
+}
+
+static pac_err join(char *out, const char *dir, const char *file)
+{
+    PAC_CHECK(snprintf(out, PATH_BYTES, "%s/%s", dir, file) < PATH_BYTES, PAC_EIO, "%s: the path is too long", dir);
+    return PAC_OK;
+}
+
+/* No weights may be there, nor another configuration. */
+static pac_err check_vacant(const char *dir, const char *text, size_t bytes)
+{
+    const char *const weights[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"};
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
+        PAC_TRY(join(path, dir, weights[i]));
+        PAC_CHECK(access(path, F_OK) != 0, PAC_EIO, "%s exists: choose another directory or remove it first", path);
+    }
+    PAC_TRY(join(path, dir, "config.json"));
+    if (access(path, F_OK) != 0)
+        return PAC_OK;
+    void *old;
+    size_t old_bytes = 0;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_WORK, MAX_CONFIG, &old));
+    pac_err err = read_text(path, old, MAX_CONFIG, &old_bytes);
+    if (err == PAC_OK && (old_bytes != bytes || memcmp(old, text, bytes) != 0))
+        err = pac_fail(PAC_EIO, "%s exists and differs: choose another directory or remove it first", path);
+    pac_mem_free(old);
+    return err;
+}
+
+static pac_err write_fault(const char *path)
+{
+    return pac_fail(errno == ENOSPC || errno == EDQUOT ? PAC_ENOSPACE : PAC_EIO, "%s: cannot write: %s", path, strerror(errno));
+}
+
+static pac_err write_config(const char *dir, const char *text, size_t bytes)
+{
+    char path[PATH_BYTES];
+    PAC_TRY(join(path, dir, "config.json"));
+    FILE *f = fopen(path, "wb");
+    if (f == NULL)
+        return write_fault(path);
+    bool bad = fwrite(text, 1, bytes, f) != bytes;
+    bad = fclose(f) != 0 || bad;
+    return bad ? write_fault(path) : PAC_OK;
+}
+
+static void draw(float *w, const pac_tensor_need *t, uint64_t seed)
+{
+    uint64_t s = seed ^ pac_rng_name(t->name);
+    for (int64_t i = 0; i < t->n; i++)
+        w[i] = t->deviation == 0 ? 1.0f : (float)t->deviation * pac_rng_normal(s, PAC_STREAM_INIT, (uint64_t)i);
+}
+
+/* `bytes` of file-backed memory that vanishes with its mapping. */
+static pac_err map_scratch(const char *dir, size_t bytes, void **out)
+{
+    char path[PATH_BYTES];
+    PAC_TRY(join(path, dir, ".pac-init-XXXXXX"));
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return write_fault(path);
+    unlink(path);
+    pac_err err = PAC_OK;
+    int full = posix_fallocate(fd, 0, (off_t)bytes); /* else a full disk would be a fault on access */
+    if (full != 0) {
+        errno = full;
+        err = write_fault(path);
+    } else {
+        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+            err = pac_fail(PAC_ENOMEM, "%s: cannot map %zu bytes: %s", path, bytes, strerror(errno));
+        else
+            *out = p;
+    }
+    close(fd);
+    return err;
+}
+
+/* One entry a distinct tensor; returns their number. */
+static int64_t fill(pac_st_entry *entries, float *values, const pac_tensor_need *list, int64_t count, uint64_t seed)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const pac_tensor_need *t = &list[i];
+        if (t->repeated)
+            continue;
+        draw(values, t, seed);
+        entries[n] = (pac_st_entry){.name = t->name, .tensor = {.dtype = PAC_F32, .ndim = t->ndim, .data = values}};
+        memcpy(entries[n++].tensor.shape, t->shape, sizeof t->shape);
+        values += t->n;
+    }
+    return n;
+}
+
+static pac_err write_weights(const char *dir, const pac_model_desc *d, uint64_t seed)
+{
+    static const char *const metadata[] = {"format", "pt", NULL};
+    pac_tensor_need *list = NULL;
+    int64_t count = 0;
+    void *values = NULL, *entries = NULL;
+    size_t bytes = (size_t)pac_model_parameters(d) * sizeof(float);
+    char path[PATH_BYTES];
+    pac_err err;
+    PAC_GO(join(path, dir, "model.safetensors"));
+    PAC_GO(pac_tensors_of(d, 0, d->layers[PAC_ENC] + d->layers[PAC_DEC], true, &list, &count));
+    PAC_GO(pac_mem_array(PAC_MEM_OTHER, count, sizeof(pac_st_entry), &entries));
+    PAC_GO(map_scratch(dir, bytes, &values));
+    PAC_GO(pac_st_write(path, entries, fill(entries, values, list, count, seed), metadata));
+out:
+    if (values != NULL)
+        munmap(values, bytes);
+    pac_mem_free(entries);
+    pac_mem_free(list);
+    return err;
+}
+
+pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t seed)
+{
+    void *text = NULL;
+    size_t bytes = 0;
+    pac_model_desc d;
+    pac_err err;
+    PAC_GO(pac_mem_alloc(PAC_MEM_WORK, MAX_CONFIG, &text));
+    PAC_GO(config_text(shape_or_config, text, &bytes));
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        PAC_GO(pac_fail(PAC_EIO, "%s: cannot make the directory: %s", dir, strerror(errno)));
+    PAC_GO(check_vacant(dir, text, bytes));
+    PAC_GO(write_config(dir, text, bytes));
+    PAC_GO(pac_model_describe(dir, &d));
+    PAC_GO(write_weights(dir, &d, seed));
+out:
+    pac_mem_free(text);
+    return err;
+}
