@@ -59,6 +59,9 @@ int64_t pac_mem_current_total(void);      /* bytes, all tags */
 int64_t pac_mem_peak_total(void);         /* peak of the sum (not the sum of peaks) */
 int64_t pac_mem_blocks(void);             /* live blocks: 0 at a clean exit */
 
+/** Give freed memory back to the system at once, so that the resident size shows it. */
+void pac_mem_trim(void);
+
 /** Set every peak to the current value: the peak of each phase is taken anew. */
 void pac_mem_reset_peaks(void);
 

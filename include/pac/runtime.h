@@ -81,13 +81,14 @@ typedef struct pac_predict_opts {
     const char *backend;                  /* NULL: auto */
     int64_t max_new;                      /* 0: the task's max_target, else 32 */
     const char *logits_path;              /* NULL: not wanted */
-    bool json_lines;                      /* input lines are JSON objects, answers too; else text in, text out */
+    const char *input_path;               /* a file of JSON lines; NULL: lines are typed */
+    bool json_lines;                      /* answers are JSON objects, else text */
     bool (*read_line)(void *user, char **line); /* false at the end; the line is freed with free(); called on rank 0 */
     void (*answer)(void *user, const char *line);
     void *user;
 } pac_predict_opts;
 
-/** Answer lines until read_line() ends. Collective. */
+/** Answer every row of the file, or lines until read_line() ends. Collective. */
 pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch);
 
 /* ---- facts about this process ---- */

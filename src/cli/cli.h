@@ -47,6 +47,7 @@ void print_clear_progress(void);
 /** Print a result: as JSON on standard output with --json, else through `table`. */
 void print_result(const pac_args *a, const char *json, void (*table)(const char *json));
 
+/** RUN.yaml, read on rank 0 (one device needs the file) and sent to all. Collective. */
 pac_err read_config(const pac_args *a, pac_config *c);
 
 pac_err cmd_train(const pac_args *a);

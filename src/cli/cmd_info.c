@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "pac/blas.h"
 #include "pac/h5.h"
 #include "pac/parallel.h"
 #include "pac/version.h"

@@ -94,10 +94,10 @@ static pac_err show(const pac_args *a, const pac_plan *plan, const pac_profile *
 
 static pac_err plan_job(const pac_args *a, pac_job *job)
 {
-    pac_profile profile;
+    pac_profile profile = {0};
     pac_plan plan = {0};
     pac_plan_answer answer = {0};
-    PAC_TRY(pac_agree(pac_world(), pac_profile_read(a->profile, &profile)));
+    PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? pac_profile_read(a->profile, &profile) : PAC_OK));
     pac_err err = pac_job_plan(job, &profile, &plan, &answer);
     if (err == PAC_OK) {
         err = pac_agree(pac_world(), show(a, &plan, &profile, &answer));

@@ -61,6 +61,7 @@ static int run_parallel(const command *c, const pac_args *a, int *argc, char ***
     err = c->run(a);
     if (err != PAC_OK)
         end_all(err);
+    pac_backend_release();
     pac_world_done();
     return 0;
 }

@@ -88,5 +88,7 @@ void print_result(const pac_args *a, const char *json, void (*table)(const char 
 
 pac_err read_config(const pac_args *a, pac_config *c)
 {
-    return pac_agree(pac_world(), pac_config_read(a->words[0], a->sets, a->nsets, c));
+    pac_err err = pac_world_rank() == 0 ? pac_config_read(a->words[0], a->sets, a->nsets, c) : PAC_OK;
+    PAC_TRY(pac_agree(pac_world(), err));
+    return pac_bcast(pac_world(), c, sizeof *c, 0);
 }

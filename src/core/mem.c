@@ -4,6 +4,7 @@
  */
 #include "pac/mem.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +159,11 @@ int64_t pac_mem_peak_total(void)
 int64_t pac_mem_blocks(void)
 {
     return read_locked(&ledger.blocks);
+}
+
+void pac_mem_trim(void)
+{
+    malloc_trim(0);
 }
 
 void pac_mem_reset_peaks(void)

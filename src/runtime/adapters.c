@@ -185,11 +185,13 @@ static pac_err apply_json(const char *path, json_t *j, const pac_model_desc *des
     return read_layers(path, layers, c, desc->layers[PAC_ENC], desc->layers[PAC_ENC] + desc->layers[PAC_DEC]);
 }
 
-pac_err adapters_configure(const char *dir, pac_config *c, adapters_info *info)
+static pac_err configure_at_root(const char *dir, pac_config *c, adapters_info *info)
 {
     char path[PAC_PATH];
     pac_model_desc desc;
     json_error_t e;
+    if (pac_world_rank() != 0)
+        return PAC_OK;
     PAC_TRY(join(path, dir, "adapters.json"));
     PAC_CHECK(access(path, R_OK) == 0, PAC_EIO, "%s: %s (a directory written by `pac train` is expected)", path, strerror(errno));
     PAC_TRY(pac_model_describe(c->model.path, &desc));
@@ -198,6 +200,13 @@ pac_err adapters_configure(const char *dir, pac_config *c, adapters_info *info)
     pac_err err = apply_json(path, j, &desc, c, info);
     json_decref(j);
     return err;
+}
+
+pac_err adapters_configure(const char *dir, pac_config *c, adapters_info *info)
+{
+    PAC_TRY(pac_agree(pac_world(), configure_at_root(dir, c, info)));
+    PAC_TRY(pac_bcast(pac_world(), c, sizeof *c, 0));
+    return pac_bcast(pac_world(), info, sizeof *info, 0);
 }
 
 static void warn_other_tokenizer(const pac_job *job, const adapters_info *info)

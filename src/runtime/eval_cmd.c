@@ -62,7 +62,7 @@ pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const pac_obse
     adapters_info info = {0};
     pac_job *job = NULL;
     if (adapters_dir != NULL)
-        PAC_TRY(pac_agree(pac_world(), adapters_configure(adapters_dir, &c, &info)));
+        PAC_TRY(adapters_configure(adapters_dir, &c, &info));
     PAC_TRY(pac_job_open(&c, PAC_JOB_EVAL, watch, &job));
     pac_err err = eval_job(job, adapters_dir, &info, json);
     pac_job_close(&job);

@@ -33,33 +33,10 @@ void decoded_free(decoded *d)
     *d = (decoded){0};
 }
 
-/* ---- outputs as text ---- */
-
-static pac_err ids_as_text(const int32_t *ids, int64_t n, char **out)
-{
-    void *p;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, (size_t)n * 12 + 1, &p));
-    char *text = p;
-    size_t used = 0;
-    for (int64_t i = 0; i < n; i++)
-        used += (size_t)sprintf(text + used, i == 0 ? "%d" : " %d", (int)ids[i]);
-    *out = text;
-    return PAC_OK;
-}
-
-pac_err output_text(const pac_job *job, const int32_t *ids, int64_t n, char **out)
-{
-    if (n > 0 && ids[n - 1] == job->desc.eos_id)
-        n--;
-    if (job->tokenizer != NULL && pac_task_needs_tokenizer(job->task))
-        return pac_tokenizer_decode(job->tokenizer, ids, n, out);
-    return ids_as_text(ids, n, out);
-}
-
 static pac_err keep_texts(const pac_job *job, const decoded *d, int64_t n, char **text)
 {
     for (int64_t i = 0; i < n; i++)
-        PAC_TRY(output_text(job, d->token + i * d->max_new, d->length[i], &text[i]));
+        PAC_TRY(pac_task_output_text(job->task, job->tokenizer, job->desc.eos_id, d->token + i * d->max_new, d->length[i], &text[i]));
     return PAC_OK;
 }
 

@@ -45,9 +45,6 @@ pac_err evaluator_greedy(evaluator *e, int64_t n, decoded *d);
  */
 pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C);
 
-/** Text of one output without its end token: decoded, or ids joined by spaces where the task has no text. Owned by the caller. */
-pac_err output_text(const pac_job *job, const int32_t *ids, int64_t n, char **out);
-
 pac_err decoded_new(int64_t rows, int64_t max_new, decoded *out);
 void decoded_free(decoded *d);
 

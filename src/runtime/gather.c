@@ -45,11 +45,12 @@ pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_si
         source from = source_of(t, mine, p);
         int64_t here = from.index >= 0 ? mine->v[from.index].w - mine->w : 0, there = p->w - all->w;
         PAC_TRY(send_array(mine->w + here, all->w + there, p->n, &from));
-        if (whole_opt->m == NULL)
+        if (whole_opt == NULL || whole_opt->m == NULL)
             continue;
         PAC_TRY(send_array(mine_opt->m + here, whole_opt->m + there, p->n, &from));
         PAC_TRY(send_array(mine_opt->v + here, whole_opt->v + there, p->n, &from));
     }
-    whole_opt->step = mine_opt->step;
+    if (whole_opt != NULL)
+        whole_opt->step = mine_opt->step;
     return PAC_OK;
 }

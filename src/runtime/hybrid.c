@@ -99,6 +99,7 @@ void hybrid_free(hybrid **hp)
     pac_oplist_free(&h->ops);
     stage_free(&h->stage);
     pac_mem_free(h);
+    pac_mem_trim(); /* the backbone is gone: let the resident size say so */
     *hp = NULL;
 }
 

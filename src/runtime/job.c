@@ -2,42 +2,14 @@
  * A job: the configuration joined with the model's description, the task, the tokenizer and the tokenised data. Rank 0 reads and
  * tokenises; the ids travel to the others, so that files of text need to be on one device only.
  */
+#include "pac/blas.h"
+#include "pac/log.h"
 #include "pac/parallel.h"
 #include "pac/runtime.h"
+#include "share.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-/* ---- the data set to every rank ---- */
-
-static pac_err share_array(void **array, int64_t n, size_t size, bool present)
-{
-    if (!present)
-        return PAC_OK;
-    pac_err err = PAC_OK;
-    if (pac_world_rank() != 0)
-        err = pac_mem_array(PAC_MEM_DATA, n, size, array);
-    PAC_TRY(pac_agree(pac_world(), err));
-    return pac_bcast(pac_world(), *array, (size_t)n * size, 0);
-}
-
-static pac_err share_dataset(pac_dataset *d)
-{
-    int64_t head[6] = {d->rows, 0, 0, d->cls != NULL, d->value != NULL, (int64_t)d->identity};
-    if (pac_world_rank() == 0) {
-        head[1] = d->soff[d->rows];
-        head[2] = d->toff[d->rows];
-    }
-    PAC_TRY(pac_bcast(pac_world(), head, sizeof head, 0));
-    d->rows = head[0];
-    d->identity = (uint64_t)head[5];
-    PAC_TRY(share_array((void **)&d->soff, head[0] + 1, sizeof(int64_t), true));
-    PAC_TRY(share_array((void **)&d->toff, head[0] + 1, sizeof(int64_t), true));
-    PAC_TRY(share_array((void **)&d->sids, head[1], sizeof(int32_t), true));
-    PAC_TRY(share_array((void **)&d->labels, head[2], sizeof(int32_t), true));
-    PAC_TRY(share_array((void **)&d->cls, head[0], sizeof(int32_t), head[3] != 0));
-    return share_array((void **)&d->value, head[0], sizeof(float), head[4] != 0);
-}
+#include <unistd.h>
 
 /* ---- options that the configuration and the model decide together ---- */
 
@@ -84,7 +56,7 @@ static pac_err describe(pac_job *j)
               "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);
     PAC_TRY(check_layer_list(j));
     side_options(j);
-    j->batching = (pac_batch_opts){.start_id = j->desc.start_id, .shift_source = c->head == PAC_HEAD_CLASSIFICATION};
+    j->batching = (pac_batch_opts){.start_id = j->desc.start_id, .pad_id = j->desc.pad_id, .shift_source = c->head == PAC_HEAD_CLASSIFICATION};
     PAC_TRY(pac_side_check(&j->desc, &j->side));
     if (c->system.memory_auto)
         j->budget = pac_memory_budget(pac_node_size());
@@ -154,8 +126,19 @@ static pac_err share_identities(pac_job *j)
     return pac_bcast(pac_world(), &j->tokenizer_id, sizeof j->tokenizer_id, 0);
 }
 
+/* Ranks of a node that may run on all its cores share them; a rank that is bound uses the cores it is bound to. */
+static void choose_threads(void)
+{
+    int64_t cores = pac_cores(), all = (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t mine = cores < all ? cores : cores / pac_node_size();
+    int64_t used = pac_blas_set_threads(mine > 0 ? mine : 1);
+    pac_log(PAC_LOG_INFO, "%lld ranks on %lld nodes, %lld threads each (%lld cores here)", (long long)pac_world_size(),
+            (long long)pac_node_count(), (long long)used, (long long)cores);
+}
+
 static pac_err open_job(pac_job *j, int data)
 {
+    choose_threads();
     PAC_TRY(pac_agree(pac_world(), describe(j)));
     PAC_TRY(pac_agree(pac_world(), check_memory_list(&j->cfg)));
     PAC_TRY(pac_agree(pac_world(), load_at_root(j, data)));

@@ -1,96 +1,16 @@
 /*
- * Answers to lines, one at a time: rank 0 reads and tokenises, all ranks decode through the stages, rank 0 answers. A line that cannot
- * be used is answered with its error, and the next one is read.
+ * Answers: rows of a file in rounds, or one typed line at a time. Rank 0 reads and tokenises, all ranks decode through the stages, rank
+ * 0 answers. A typed line that cannot be used is answered with its error, and the next one is read.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <jansson.h>
-
 #include "predict.h"
 
-/* ---- one input line as a data set of one row (rank 0) ---- */
+#include "share.h"
 
-static pac_err ids_from_json(json_t *list, const char *what, int64_t vocab, int32_t **out, int64_t *n)
-{
-    void *p;
-    size_t i;
-    json_t *v;
-    PAC_CHECK(json_is_array(list) && json_array_size(list) > 0, PAC_EDATA, "%s: a non-empty list of token ids is expected", what);
-    PAC_TRY(pac_mem_array(PAC_MEM_DATA, (int64_t)json_array_size(list), sizeof(int32_t), &p));
-    json_array_foreach(list, i, v)
-    {
-        json_int_t id = json_integer_value(v);
-        if (!json_is_integer(v) || id >= vocab || (id < 0 && id != PAC_IGNORE)) {
-            pac_mem_free(p);
-            return pac_fail(PAC_EDATA, "%s: item %zu is no token id below %lld", what, i, (long long)vocab);
-        }
-        ((int32_t *)p)[i] = (int32_t)id;
-    }
-    *out = p;
-    *n = (int64_t)json_array_size(list);
-    return PAC_OK;
-}
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
 
-static pac_err offsets(int64_t n, int64_t **out)
-{
-    void *p;
-    PAC_TRY(pac_mem_array(PAC_MEM_DATA, 2, sizeof(int64_t), &p));
-    *out = p;
-    (*out)[1] = n;
-    return PAC_OK;
-}
-
-static pac_err row_from_ids(json_t *object, int64_t vocab, pac_dataset *d)
-{
-    int64_t ns = 0, nt = 0;
-    json_t *labels = json_object_get(object, "labels");
-    *d = (pac_dataset){.rows = 1};
-    PAC_TRY(ids_from_json(json_object_get(object, "input_ids"), "input_ids", vocab, &d->sids, &ns));
-    for (int64_t i = 0; i < ns; i++)
-        PAC_CHECK(d->sids[i] >= 0, PAC_EDATA, "input_ids: item %lld is negative", (long long)i);
-    if (labels != NULL)
-        PAC_TRY(ids_from_json(labels, "labels", vocab, &d->labels, &nt));
-    PAC_TRY(offsets(ns, &d->soff));
-    return offsets(nt, &d->toff);
-}
-
-static pac_err row_from_text(const pac_job *job, json_t *object, pac_dataset *d)
-{
-    const char *text = json_string_value(json_object_get(object, "text"));
-    const char *pair = json_string_value(json_object_get(object, "text_pair"));
-    char *line;
-    void *p;
-    PAC_CHECK(text != NULL, PAC_EDATA, "the object has neither \"text\" nor \"input_ids\"");
-    size_t n = strlen(text) + (pair != NULL ? strlen(pair) : 0) + 2;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, n, &p));
-    line = p;
-    snprintf(line, n, pair != NULL ? "%s\t%s" : "%s", text, pair);
-    pac_data_opts o = pac_job_data_options(job);
-    pac_err err = pac_data_from_line(line, &o, d);
-    pac_mem_free(line);
-    return err;
-}
-
-static pac_err row_from_line(const pac_job *job, bool json_lines, const char *line, pac_dataset *d)
-{
-    json_error_t e;
-    pac_data_opts o = pac_job_data_options(job);
-    if (!json_lines) {
-        PAC_CHECK(job->tokenizer != NULL, PAC_EDATA, "task %s takes token ids: use --input with JSON lines of input_ids",
-                  job->cfg.task.name);
-        return pac_data_from_line(line, &o, d);
-    }
-    json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &e);
-    PAC_CHECK(object != NULL, PAC_EDATA, "column %d: %s", e.column, e.text);
-    pac_err err = json_object_get(object, "input_ids") != NULL ? row_from_ids(object, job->desc.vocab, d)
-                                                               : row_from_text(job, object, d);
-    json_decref(object);
-    return err;
-}
-
-/* ---- answers ---- */
+/* ---- answers (rank 0) ---- */
 
 static json_t *id_list(const int32_t *ids, int64_t n)
 {
@@ -100,12 +20,12 @@ static json_t *id_list(const int32_t *ids, int64_t n)
     return list;
 }
 
-static void say(const pac_predict_opts *o, json_t *object)
+static void say_json(const predictor *p, json_t *object)
 {
     char *text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(object);
     if (text != NULL)
-        o->answer(o->user, text);
+        p->opts->answer(p->opts->user, text);
     free(text);
 }
 
@@ -113,20 +33,21 @@ static void say_error(const predictor *p)
 {
     char line[2100];
     if (p->opts->json_lines) {
-        say(p->opts, json_pack("{s:s}", "error", pac_err_message()));
+        say_json(p, json_pack("{s:s}", "error", pac_err_message()));
         return;
     }
     snprintf(line, sizeof line, "error: %s", pac_err_message());
     p->opts->answer(p->opts->user, line);
 }
 
-static pac_err say_text(const predictor *p)
+static pac_err say_output(const predictor *p, int64_t i)
 {
-    char *text;
     const decoded *d = &p->out;
-    PAC_TRY(output_text(p->job, d->token, d->length[0], &text));
+    const int32_t *ids = d->token + i * d->max_new;
+    char *text;
+    PAC_TRY(pac_task_output_text(p->job->task, p->job->tokenizer, p->job->desc.eos_id, ids, d->length[i], &text));
     if (p->opts->json_lines)
-        say(p->opts, json_pack("{s:s, s:o}", "text", text, "output_ids", id_list(d->token, d->length[0])));
+        say_json(p, json_pack("{s:s, s:o}", "text", text, "output_ids", id_list(ids, d->length[i])));
     else
         p->opts->answer(p->opts->user, text);
     pac_mem_free(text);
@@ -143,115 +64,106 @@ static void say_class(const predictor *p, const float *score)
         json_array_append_new(scores, json_real((double)score[c]));
         best = score[c] > score[best] ? c : best;
     }
-    snprintf(number, sizeof number, C == 1 ? "%.3f" : "%.0f", C == 1 ? (double)score[0] : (double)best);
+    snprintf(number, sizeof number, "%g", C == 1 ? (double)score[0] : (double)best);
     const char *label = words != NULL && C > 1 ? words[best] : number;
     if (p->opts->json_lines)
-        say(p->opts, json_pack("{s:s, s:O}", "label", label, "scores", scores));
+        say_json(p, json_pack("{s:s, s:O}", "label", label, "scores", scores));
     else
         p->opts->answer(p->opts->user, label);
     json_decref(scores);
 }
 
-/* ---- one line ---- */
+/* ---- rows ---- */
 
-static pac_err share_row(pac_dataset *d)
-{
-    int64_t n[2] = {0, 0};
-    pac_err err = PAC_OK;
-    void *p;
-    if (pac_world_rank() == 0) {
-        n[0] = d->soff[1];
-        n[1] = d->toff[1];
-    }
-    PAC_TRY(pac_bcast(pac_world(), n, sizeof n, 0));
-    if (pac_world_rank() != 0) {
-        *d = (pac_dataset){.rows = 1};
-        err = offsets(n[0], &d->soff);
-        if (err == PAC_OK)
-            err = offsets(n[1], &d->toff);
-        if (err == PAC_OK && (err = pac_mem_array(PAC_MEM_DATA, n[0], sizeof(int32_t), &p)) == PAC_OK)
-            d->sids = p;
-        if (err == PAC_OK && (err = pac_mem_array(PAC_MEM_DATA, n[1], sizeof(int32_t), &p)) == PAC_OK)
-            d->labels = p;
-    }
-    PAC_TRY(pac_agree(pac_world(), err));
-    PAC_TRY(pac_bcast(pac_world(), d->sids, (size_t)n[0] * sizeof(int32_t), 0));
-    return n[1] > 0 ? pac_bcast(pac_world(), d->labels, (size_t)n[1] * sizeof(int32_t), 0) : PAC_OK;
-}
-
-static pac_err answer_classes(predictor *p, const pac_dataset *row)
+static pac_err answer_class(predictor *p, const pac_dataset *data, int64_t row)
 {
     int64_t C = p->job->side.classes;
     float logits[PREDICT_MAX_CLASSES] = {0};
+    PAC_TRY(evaluator_encode(&p->e, data, row, 1, NULL, NULL));
     PAC_TRY(evaluator_logits(&p->e, logits, 1, C));
     if (pac_world_rank() == 0)
         say_class(p, logits);
-    return p->opts->logits_path == NULL ? PAC_OK : predict_keep(p, row, logits, 1, C);
+    return p->opts->logits_path == NULL ? PAC_OK : predict_keep(p, NULL, logits, 1, C);
 }
 
-/* Rows of the decoder are forced to the labels, or to what was said where there are none. */
-static pac_err keep_logits(predictor *p, pac_dataset *row)
+/* The decoder is forced to the row's labels, or to what was said where there are none. */
+static pac_err keep_logits(predictor *p, const pac_dataset *data, int64_t row, int64_t i)
 {
-    int64_t V = p->job->desc.vocab, T = row->toff[1] > 0 ? row->toff[1] : p->out.length[0];
-    pac_dataset said = *row;
-    int64_t toff[2] = {0, T};
-    float *logits = NULL;
-    void *memory = NULL;
-    if (row->toff[1] == 0) {
-        said.toff = toff;
-        said.labels = p->out.token;
-    }
-    PAC_TRY(pac_agree(pac_world(), pac_mem_array(PAC_MEM_WORK, T * V, sizeof(float), &memory)));
-    logits = memory;
-    pac_err err = evaluator_encode(&p->e, &said, 0, 1, NULL, NULL);
-    if (err == PAC_OK)
-        err = evaluator_logits(&p->e, logits, T, V);
-    if (err == PAC_OK)
-        err = predict_keep(p, row, logits, T, V);
-    pac_mem_free(memory);
+    int64_t V = p->job->desc.vocab, labelled = data->toff[row + 1] - data->toff[row];
+    int64_t T = labelled > 0 ? labelled : p->out.length[i];
+    int64_t soff[2] = {0, data->soff[row + 1] - data->soff[row]}, toff[2] = {0, T};
+    pac_dataset one = {.rows = 1, .soff = soff, .toff = toff, .sids = data->sids + data->soff[row]};
+    one.labels = labelled > 0 ? data->labels + data->toff[row] : p->out.token + i * p->out.max_new;
+    void *logits = NULL;
+    pac_err err;
+    PAC_GO(pac_agree(pac_world(), pac_mem_array(PAC_MEM_WORK, T * V, sizeof(float), &logits)));
+    PAC_GO(evaluator_encode(&p->e, &one, 0, 1, NULL, NULL));
+    PAC_GO(evaluator_logits(&p->e, logits, T, V));
+    err = predict_keep(p, labelled > 0 ? one.labels : NULL, logits, T, V);
+out:
+    pac_mem_free(logits);
     return err;
 }
 
-static pac_err answer_row(predictor *p, pac_dataset *row)
+static pac_err answer_texts(predictor *p, const pac_dataset *data, int64_t first, int64_t n)
 {
-    PAC_TRY(evaluator_encode(&p->e, row, 0, 1, NULL, NULL));
-    if (p->job->side.head == PAC_HEAD_CLASSIFICATION)
-        return answer_classes(p, row);
-    PAC_TRY(evaluator_greedy(&p->e, 1, &p->out));
-    PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? say_text(p) : PAC_OK));
-    return p->opts->logits_path == NULL ? PAC_OK : keep_logits(p, row);
+    pac_err err = PAC_OK;
+    PAC_TRY(evaluator_encode(&p->e, data, first, n, NULL, NULL));
+    PAC_TRY(evaluator_greedy(&p->e, n, &p->out));
+    for (int64_t i = 0; i < n && err == PAC_OK && pac_world_rank() == 0; i++)
+        err = say_output(p, i);
+    PAC_TRY(pac_agree(pac_world(), err));
+    for (int64_t i = 0; i < n && p->opts->logits_path != NULL; i++)
+        PAC_TRY(keep_logits(p, data, first + i, i));
+    return PAC_OK;
 }
 
-/* Rank 0 decides what happens next: 0 end, 1 a row, 2 a line that could not be used. */
-static int next_line(predictor *p, pac_dataset *row)
+pac_err predict_rows(predictor *p, const pac_dataset *data)
+{
+    int64_t round = evaluator_round_rows(&p->e);
+    if (p->job->side.head == PAC_HEAD_CLASSIFICATION) {
+        for (int64_t row = 0; row < data->rows; row++)
+            PAC_TRY(answer_class(p, data, row));
+        return PAC_OK;
+    }
+    for (int64_t first = 0; first < data->rows; first += round) {
+        int64_t left = data->rows - first;
+        PAC_TRY(answer_texts(p, data, first, left < round ? left : round));
+    }
+    return PAC_OK;
+}
+
+/* ---- typed lines ---- */
+
+typedef enum typed { TYPED_END, TYPED_ROW, TYPED_BAD } typed;
+
+static typed next_line(predictor *p, pac_dataset *row)
 {
     char *line = NULL;
     if (!p->opts->read_line(p->opts->user, &line))
-        return 0;
-    p->line++;
-    pac_err err = row_from_line(p->job, p->opts->json_lines, line, row);
+        return TYPED_END;
+    pac_data_opts o = pac_job_data_options(p->job);
+    pac_err err = pac_data_from_line(line, &o, row);
     free(line);
     if (err == PAC_OK)
-        return 1;
-    pac_fail_context(err, "line %lld", (long long)p->line);
+        return TYPED_ROW;
     say_error(p);
-    pac_dataset_free(row);
-    return 2;
+    return TYPED_BAD;
 }
 
 pac_err predict_lines(predictor *p)
 {
     for (;;) {
         pac_dataset row = {0};
-        int state = pac_world_rank() == 0 ? next_line(p, &row) : 0;
-        PAC_TRY(pac_bcast(pac_world(), &state, sizeof state, 0));
-        if (state == 0)
+        typed what = pac_world_rank() == 0 ? next_line(p, &row) : TYPED_END;
+        PAC_TRY(pac_bcast(pac_world(), &what, sizeof what, 0));
+        if (what == TYPED_END)
             return PAC_OK;
-        if (state == 2)
+        if (what == TYPED_BAD)
             continue;
-        pac_err err = share_row(&row);
+        pac_err err = share_dataset(&row);
         if (err == PAC_OK)
-            err = answer_row(p, &row);
+            err = predict_rows(p, &row);
         pac_dataset_free(&row);
         PAC_TRY(err);
     }

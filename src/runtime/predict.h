@@ -17,14 +17,15 @@ typedef struct predictor {
     const pac_predict_opts *opts;
     evaluator e;
     decoded out;       /* one row */
-    int64_t line;
     void *kept;        /* kept_logits[nkept], rank 0 */
     int64_t nkept, capacity;
 } predictor;
 
-/** Answer lines until the reader ends. Collective. */
+/** Answer all rows of a data set that every rank has. Collective. */
+pac_err predict_rows(predictor *p, const pac_dataset *data);
+/** Answer typed lines until the reader ends. Collective. */
 pac_err predict_lines(predictor *p);
-/** Keep a row's logits for the file (rank 0). Collective. */
-pac_err predict_keep(predictor *p, const pac_dataset *row, const float *logits, int64_t T, int64_t C);
+/** Keep a row's logits for the file (rank 0); labels [T] give its loss (NULL: none). Collective. */
+pac_err predict_keep(predictor *p, const int32_t *labels, const float *logits, int64_t T, int64_t C);
 
 #endif

@@ -7,25 +7,26 @@
 #include "pac/safetensors.h"
 #include "planning.h"
 #include "predict.h"
+#include "share.h"
 
 /* ---- logits ---- */
 
-static float mean_loss(const pac_job *job, const pac_dataset *row, const float *logits, int64_t T, int64_t C)
+static float mean_loss(const pac_job *job, const int32_t *labels, const float *logits, int64_t T, int64_t C)
 {
     double sum = 0;
     int64_t counted = 0;
-    for (int64_t t = 0; t < T && row->toff[1] == T; t++) {
+    for (int64_t t = 0; labels != NULL && t < T; t++) {
         float loss = 0;
-        if (row->labels[t] < 0)
+        if (labels[t] < 0)
             continue;
-        job->be->xent(&loss, (float *)logits + t * C, &row->labels[t], 1, C, 1.0f, false); /* grad false: logits are only read */
+        job->be->xent(&loss, (float *)logits + t * C, &labels[t], 1, C, 1.0f, false); /* grad false: logits are only read */
         sum += (double)loss;
         counted++;
     }
     return counted > 0 ? (float)(sum / (double)counted) : NAN;
 }
 
-static pac_err keep_at_root(predictor *p, const pac_dataset *row, const float *logits, int64_t T, int64_t C)
+static pac_err keep_at_root(predictor *p, const int32_t *labels, const float *logits, int64_t T, int64_t C)
 {
     void *copy;
     if (pac_world_rank() != 0)
@@ -33,13 +34,13 @@ static pac_err keep_at_root(predictor *p, const pac_dataset *row, const float *l
     PAC_TRY(pac_mem_grow(PAC_MEM_WORK, &p->kept, &p->capacity, p->nkept + 1, sizeof(kept_logits)));
     PAC_TRY(pac_mem_array(PAC_MEM_WORK, T * C, sizeof(float), &copy));
     memcpy(copy, logits, (size_t)(T * C) * sizeof(float));
-    ((kept_logits *)p->kept)[p->nkept++] = (kept_logits){T, C, copy, mean_loss(p->job, row, logits, T, C)};
+    ((kept_logits *)p->kept)[p->nkept++] = (kept_logits){T, C, copy, mean_loss(p->job, labels, logits, T, C)};
     return PAC_OK;
 }
 
-pac_err predict_keep(predictor *p, const pac_dataset *row, const float *logits, int64_t T, int64_t C)
+pac_err predict_keep(predictor *p, const int32_t *labels, const float *logits, int64_t T, int64_t C)
 {
-    return pac_agree(pac_world(), keep_at_root(p, row, logits, T, C));
+    return pac_agree(pac_world(), keep_at_root(p, labels, logits, T, C));
 }
 
 typedef struct logits_file {
@@ -111,13 +112,13 @@ static pac_err choose_task(const pac_predict_opts *o, pac_config *c)
     return PAC_OK;
 }
 
-static pac_err configure(const pac_predict_opts *o, pac_config *c, adapters_info *info)
+static pac_err configure(const pac_predict_opts *o, pac_config *c)
 {
     PAC_CHECK(strlen(o->model_dir) < sizeof c->model.path, PAC_EUSAGE, "--model: path too long");
     strcpy(c->model.path, o->model_dir);
     if (o->backend != NULL)
         snprintf(c->backend, sizeof c->backend, "%s", o->backend);
-    return o->adapters_dir != NULL ? adapters_configure(o->adapters_dir, c, info) : PAC_OK;
+    return PAC_OK;
 }
 
 static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, const adapters_info *info, pac_side **whole)
@@ -129,14 +130,29 @@ static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, cons
     return adapters_load(o->adapters_dir, *whole);
 }
 
+static pac_err predict_file(predictor *p)
+{
+    pac_dataset data = {0};
+    pac_data_opts o = pac_job_data_options(p->job);
+    pac_err err = PAC_OK;
+    if (pac_world_rank() == 0)
+        err = pac_data_load_inputs(p->opts->input_path, &o, &data);
+    PAC_GO(pac_agree(pac_world(), err));
+    PAC_GO(share_dataset(&data));
+    err = predict_rows(p, &data);
+out:
+    pac_dataset_free(&data);
+    return err;
+}
+
 static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_plan *plan, pac_side *whole)
 {
     predictor p = {.job = job, .opts = o};
     int64_t max_new = o->max_new > 0 ? o->max_new : job->cfg.task.max_target;
     pac_err err;
     PAC_TRY(evaluator_open(job, plan, whole, &p.e));
-    PAC_GO(pac_agree(pac_world(), decoded_new(1, max_new, &p.out)));
-    PAC_GO(predict_lines(&p));
+    PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), max_new, &p.out)));
+    PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));
     err = pac_agree(pac_world(), write_logits(&p));
 out:
     predictor_close(&p);
@@ -152,9 +168,8 @@ pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch)
     pac_plan plan = {0};
     pac_err err;
     pac_config_defaults(&c);
-    PAC_TRY(pac_agree(pac_world(), configure(o, &c, &info)));
-    if (o->adapters_dir == NULL)
-        PAC_TRY(choose_task(o, &c));
+    PAC_TRY(pac_agree(pac_world(), configure(o, &c)));
+    PAC_TRY(o->adapters_dir != NULL ? adapters_configure(o->adapters_dir, &c, &info) : choose_task(o, &c));
     PAC_TRY(pac_job_open(&c, 0, watch, &job));
     PAC_GO(load_adapters(job, o, &info, &whole));
     PAC_GO(plan_for_evaluation(job, &plan));

@@ -100,7 +100,7 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
 
 /* ---- moving parameters (gather.c) ---- */
 
-/** Join the stages' parameters (and optimizer moments) into the whole network on every rank. Collective. */
+/** Join the stages' parameters (and optimizer moments, where whole_opt is not NULL) into the whole network on every rank. Collective. */
 pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_side *whole, pac_optimizer *whole_opt);
 
 /* ---- evaluation (evaluate.c) ---- */

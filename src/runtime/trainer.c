@@ -41,7 +41,7 @@ static bool needs_profile(const pac_job *job, const pac_train_opts *o)
 static pac_err obtain_profile(run *r, const pac_train_opts *o)
 {
     if (o->profile_path != NULL)
-        return pac_agree(pac_world(), pac_profile_read(o->profile_path, &r->profile));
+        return pac_agree(pac_world(), pac_world_rank() == 0 ? pac_profile_read(o->profile_path, &r->profile) : PAC_OK);
     double start = pac_now();
     pac_set_phase("profile", 0);
     PAC_TRY(pac_job_profile(r->t.job, &r->profile));
@@ -130,6 +130,41 @@ out:
     return err;
 }
 
+/* train.eval_every: epoch. The last epoch is evaluated at the end of the run anyway. */
+static bool evaluates_after(const run *r, int64_t epoch)
+{
+    const pac_job *job = r->t.job;
+    return job->cfg.train.eval_each_epoch && job->eval.rows > 0 && epoch + 1 < job->cfg.train.epochs && !train_done(&r->t);
+}
+
+static pac_err evaluate_epoch(run *r, pac_side *whole, int64_t epoch)
+{
+    evaluation e;
+    char when[48];
+    run_phase phase = (run_phase)r->phase;
+    run_begin_phase(r, PHASE_EVAL);
+    PAC_TRY(evaluate(r->t.job, &r->plan, whole, &e));
+    run_begin_phase(r, phase);
+    snprintf(when, sizeof when, "after epoch %lld", (long long)epoch + 1);
+    run_report_metrics(when, &e);
+    if (pac_world_rank() == 0)
+        record_line(r->t.rec, json_pack("{s:s, s:I, s:o}", "event", "eval", "epoch", (json_int_t)epoch + 1, "metrics",
+                                        metrics_json(&e.metrics)));
+    return PAC_OK;
+}
+
+static pac_err evaluate_hybrid(run *r, hybrid *h, int64_t epoch)
+{
+    pac_side *whole = NULL;
+    pac_err err;
+    PAC_GO(whole_new(r->t.job, &whole));
+    PAC_GO(gather_whole(&r->t, pac_side_params(hybrid_stage(h)->side), NULL, whole, NULL));
+    err = evaluate_epoch(r, whole, epoch);
+out:
+    pac_side_free(&whole);
+    return err;
+}
+
 static pac_err hybrid_phase(run *r, int64_t *epoch)
 {
     train *t = &r->t;
@@ -145,6 +180,8 @@ static pac_err hybrid_phase(run *r, int64_t *epoch)
         new_order(t, *epoch);
         PAC_GO(hybrid_epoch(h, *epoch + 1, &e));
         run_report_epoch(r, &e, *epoch + 1);
+        if (evaluates_after(r, *epoch))
+            PAC_GO(evaluate_hybrid(r, h, *epoch));
     }
     err = leave_hybrid(r, &h);
 out:
@@ -165,6 +202,8 @@ static pac_err cached_phase(run *r, int64_t *epoch)
         PAC_GO(cached_epoch(c, *epoch + 1, &e));
         run_report_epoch(r, &e, *epoch + 1);
         PAC_GO(record_flush(t->rec));
+        if (evaluates_after(r, *epoch))
+            PAC_GO(evaluate_epoch(r, t->whole, *epoch));
     }
 out:
     cached_free(&c);

@@ -42,13 +42,10 @@ for groups in 2 1,1 3 2,1 1,2 1,1,1 4 2,2 3,1 2,1,1 1,1,1,1; do
     check "g$groups"
 done
 
-# unequal shares and cuts: plans edited by hand
-unequal() {
-    train "$1" "$2" --plan "$3" "$@"
-}
+# unequal shares, cuts and orders of ranks
 for plan in "$(dirname "$0")"/plans/*.yaml; do
     name=$(basename "$plan" .yaml)
-    ranks=$(sed -n 's/^ranks: *\([0-9]*\).*/\1/p' "$plan")
+    ranks=$(sed -n 's/^world: *\([0-9]*\).*/\1/p' "$plan")
     train "$name" "$ranks" --plan "$plan" "$@"
     check "$name"
 done
