@@ -52,7 +52,7 @@ static bool get_work(work *w, const pac_attn *p, bool backward, bool want_dbias)
     int64_t T = longest(p->toff, p->B), S = longest(p->soff, p->B);
     int64_t rows = T < BLOCK_ROWS ? T : BLOCK_ROWS;
     *w = (work){.ld = round_up(S), .span = T + S, .origin = T > 0 ? T - 1 : 0};
-    int64_t tile = rows * w->ld, lines = p->bias_table != NULL ? round_up(p->H * w->span) : 0;
+    int64_t tile = rows * w->ld, lines = p->bias_table != NULL ? round_up(p->H * w->span + PAD) : 0;
     int64_t dlines = want_dbias ? lines : 0;
     float *next = pac_scratch((size_t)(tile * (backward ? 2 : 1) + lines + dlines + (lines > 0 ? w->span : 0)) * sizeof *next);
     if (next == NULL)
@@ -90,10 +90,10 @@ static block block_at(const pac_attn *p, int64_t b, int64_t h, int64_t t0)
                    .k0 = p->soff[b]};
 }
 
-/* The piece of a bias line that row t of the block adds. */
+/* The piece of a bias line that a row of the block adds; NULL if there are none. Reading PAD elements too far is safe. */
 static float *line_of(const work *w, float *lines, const block *x, int64_t row)
 {
-    return lines + x->h * w->span + w->origin - (x->t0 + row);
+    return lines != NULL ? lines + x->h * w->span + w->origin - (x->t0 + row) : NULL;
 }
 
 static void scores_of(const work *w, const block *x, const float *q, int64_t ldq, const float *k, int64_t ldk,
@@ -103,29 +103,43 @@ static void scores_of(const work *w, const block *x, const float *q, int64_t ldq
     CPU(gemm)
     (w->scores, w->ld, q + x->q0 * ldq + column, ldq, false, k + x->k0 * ldk + column, ldk, true, x->rows, x->keys, p->K,
      p->scale, 0);
-    for (int64_t row = 0; row < x->rows && w->bias != NULL; row++) {
-        float *score = w->scores + row * w->ld;
-        const float *bias = line_of(w, w->bias, x, row);
-        SIMD for (int64_t s = 0; s < x->keys; s++) score[s] += bias[s];
-    }
 }
 
-/* score[0..n) becomes its soft-max, score[n..keys) zero. Returns log(sum exp). */
-static float softmax_row(float *score, int64_t n, int64_t keys)
+/* Rows are worked on in whole vectors: what lies behind the n keys that a row sees becomes -infinity, whose exponential is 0.
+ */
+static int64_t bias_and_pad(float *score, const float *bias, int64_t n)
 {
+    int64_t padded = round_up(n);
+    if (bias != NULL) {
+        SIMD for (int64_t s = 0; s < padded; s++) score[s] += bias[s];
+    }
+    for (int64_t s = n; s < padded; s++)
+        score[s] = -INFINITY;
+    return padded;
+}
+
+static void zero(float *x, int64_t from, int64_t to)
+{
+    for (int64_t i = from; i < to; i++)
+        x[i] = 0;
+}
+
+/* score[0..n) + bias becomes its soft-max, score[n..keys) zero. Returns log(sum exp). */
+static float softmax_row(float *score, const float *bias, int64_t n, int64_t keys)
+{
+    int64_t padded = bias_and_pad(score, bias, n);
     float max = -INFINITY, sum = 0;
     SIMD_MAX(max)
-    for (int64_t s = 0; s < n; s++)
+    for (int64_t s = 0; s < padded; s++)
         max = score[s] > max ? score[s] : max;
     SIMD_SUM(sum)
-    for (int64_t s = 0; s < n; s++) {
+    for (int64_t s = 0; s < padded; s++) {
         score[s] = exp_(score[s] - max);
         sum += score[s];
     }
     float c = 1 / sum;
-    SIMD for (int64_t s = 0; s < n; s++) score[s] *= c;
-    for (int64_t s = n; s < keys; s++)
-        score[s] = 0;
+    SIMD for (int64_t s = 0; s < padded; s++) score[s] *= c;
+    zero(score, padded, keys);
     return max + logf(sum);
 }
 
@@ -143,7 +157,8 @@ void CPU(attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ld
                 block x = block_at(p, b, h, t0);
                 scores_of(&w, &x, q, ldq, k, ldk, p);
                 for (int64_t row = 0; row < x.rows; row++) {
-                    float l = softmax_row(w.scores + row * w.ld, keys_seen(p, t0 + row, x.S), x.keys);
+                    float l =
+                        softmax_row(w.scores + row * w.ld, line_of(&w, w.bias, &x, row), keys_seen(p, t0 + row, x.S), x.keys);
                     if (lse != NULL)
                         lse[(x.q0 + row) * p->H + h] = l;
                 }
@@ -157,17 +172,19 @@ void CPU(attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ld
  * p = softmax(score): dscore = p (dp - sum_s p dp), in place of dp; score[0..n) becomes p. lse only keeps exp() in range:
  * dividing by the sum anew removes its rounding error.
  */
-static void softmax_row_bwd(float *score, float *dp, float lse, int64_t n, int64_t keys)
+static void softmax_row_bwd(float *score, float *dp, const float *bias, float lse, int64_t n, int64_t keys)
 {
+    int64_t padded = bias_and_pad(score, bias, n);
     float sum = 0, dot = 0;
+    zero(dp, n, padded > keys ? padded : keys);
     PAC_PRAGMA(omp simd reduction(+ : sum, dot))
-    for (int64_t s = 0; s < n; s++) {
+    for (int64_t s = 0; s < padded; s++) {
         score[s] = exp_(score[s] - lse);
         sum += score[s];
         dot += score[s] * dp[s];
     }
     float c = 1 / sum, mean = dot / sum;
-    SIMD for (int64_t s = 0; s < n; s++)
+    SIMD for (int64_t s = 0; s < padded; s++)
     {
         score[s] *= c;
         dp[s] = score[s] * (dp[s] - mean);
@@ -176,8 +193,7 @@ static void softmax_row_bwd(float *score, float *dp, float lse, int64_t n, int64
         score[0] = 1;
         dp[0] = 0;
     }
-    for (int64_t s = n; s < keys; s++)
-        score[s] = dp[s] = 0;
+    zero(score, padded, keys);
 }
 
 /* score = scale <q, k> + bias: dq = scale ds k, dk += scale ds^T q, dv += p^T do. */
@@ -234,8 +250,8 @@ void CPU(attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const fl
                 (w.dscores, w.ld, d_o + x.q0 * ldo + h * p->K, ldo, false, v + x.k0 * ldv + h * p->K, ldv, true, x.rows, x.keys,
                  p->K, 1, 0);
                 for (int64_t row = 0; row < x.rows; row++)
-                    softmax_row_bwd(w.scores + row * w.ld, w.dscores + row * w.ld, lse[(x.q0 + row) * p->H + h],
-                                    keys_seen(p, t0 + row, x.S), x.keys);
+                    softmax_row_bwd(w.scores + row * w.ld, w.dscores + row * w.ld, line_of(&w, w.bias, &x, row),
+                                    lse[(x.q0 + row) * p->H + h], keys_seen(p, t0 + row, x.S), x.keys);
                 block_bwd(&w, &x, dq, dk, dv, d_o, ldo, q, ldq, k, ldk, ldv, p);
             }
     if (w.dbias != NULL)
