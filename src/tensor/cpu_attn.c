@@ -9,7 +9,7 @@
  */
 #include "cpu.h"
 
-enum { BLOCK_ROWS = 64, PAD = 16 };
+enum { BLOCK_ROWS = 128, PAD = 16 };
 
 /* Scratch of a call. Position 0 of a line belongs to key 0 seen from the last query row of the longest sequence. */
 typedef struct work {

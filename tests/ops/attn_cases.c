@@ -132,14 +132,7 @@ static void attn_bwd_call(const pac_backend *be, const fixture *f)
 }
 
 const op_case attn_cases[] = {
-    {.name = "attn_fwd",
-     .setup = attn_fwd_setup,
-     .call = attn_fwd_call,
-     .variants = VARIANTS,
-     .tolerance = EXP,
-     .bench_n = 72,
-     .bench_d = 64,
-     .bench_variant = 2},
+    {.name = "attn_fwd", .setup = attn_fwd_setup, .call = attn_fwd_call, .variants = VARIANTS, .tolerance = EXP},
     {.name = "attn_bwd",
      .setup = attn_bwd_setup,
      .call = attn_bwd_call,
@@ -147,9 +140,6 @@ const op_case attn_cases[] = {
      .tolerance = EXP,
      .loss = attn_loss,
      .grads = {{0, 5}, {1, 6}, {2, 7}, {3, 9}},
-     .ngrads = 4,
-     .bench_n = 72,
-     .bench_d = 8,
-     .bench_variant = 2},
+     .ngrads = 4},
     {0},
 };

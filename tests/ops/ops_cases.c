@@ -22,7 +22,8 @@ static void gemm_setup(fixture *f, int64_t n, int64_t d, int variant)
 {
     static const int64_t depth[] = {17, 1, 64, 0, 130};
     bool ta = variant & 1, tb = variant & 2;
-    int64_t m = n, k = variant < 12 ? depth[(n + d) % 5] : 1024;
+    static const int64_t bench_depth[] = {1024, 96, 768};
+    int64_t m = n, k = variant < GEMM_DEEP ? depth[(n + d) % 5] : bench_depth[variant / 12 - 1];
     f->N = m, f->D = d, f->V = k;
     f->flops = 2.0 * (double)m * (double)d * (double)k;
     add_strided(f, beta_of(variant) == 0 ? OUT : CHANGED, "c", m, d, d + 3);
@@ -425,36 +426,28 @@ static void adamw_call(const pac_backend *be, const fixture *f)
 #define CASE(op) .name = #op, .setup = op##_setup, .call = op##_call
 
 const op_case row_cases[] = {
-    {CASE(gemm), .variants = 12, .tolerance = SUM, .bench_n = 1024, .bench_d = 1024, .bench_variant = 14},
-    {CASE(bias_fwd), .variants = 1, .tolerance = EXACT, .bench_n = 1024, .bench_d = 768},
-    {CASE(bias_bwd), .variants = 1, .tolerance = SUM, .bench_n = 1024, .bench_d = 768},
-    {CASE(rmsnorm_fwd), .variants = 3, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768},
-    {CASE(rmsnorm_bwd), .variants = 3, .tolerance = SUM, .loss = rmsnorm_loss, .grads = {{0, 3}, {1, 4}}, .ngrads = 2,
-     .bench_n = 1024, .bench_d = 96},
-    {CASE(layernorm_fwd), .variants = 3, .tolerance = SUM, .bench_n = 1024, .bench_d = 768},
+    {CASE(gemm), .variants = 12, .tolerance = SUM},
+    {CASE(bias_fwd), .variants = 1, .tolerance = EXACT},
+    {CASE(bias_bwd), .variants = 1, .tolerance = SUM},
+    {CASE(rmsnorm_fwd), .variants = 3, .tolerance = ROUND},
+    {CASE(rmsnorm_bwd), .variants = 3, .tolerance = SUM, .loss = rmsnorm_loss, .grads = {{0, 3}, {1, 4}}, .ngrads = 2},
+    {CASE(layernorm_fwd), .variants = 3, .tolerance = SUM},
     {CASE(layernorm_bwd), .variants = 3, .tolerance = SUM, .loss = layernorm_loss, .grads = {{0, 4}, {1, 5}, {2, 8}},
-     .ngrads = 3, .bench_n = 1024, .bench_d = 96},
-    {CASE(act_fwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768,
-     .bench_variant = PAC_ACT_GELU},
-    {CASE(act_bwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND, .loss = act_loss, .grads = {{0, 2}}, .ngrads = 1,
-     .bench_n = 1024, .bench_d = 768, .bench_variant = PAC_ACT_GELU},
-    {CASE(glu_fwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768,
-     .bench_variant = PAC_ACT_GELU_NEW},
-    {CASE(glu_bwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND, .loss = glu_loss, .grads = {{0, 3}, {1, 4}}, .ngrads = 2,
-     .bench_n = 1024, .bench_d = 256, .bench_variant = PAC_ACT_GELU_NEW},
-    {CASE(embed_fwd), .variants = 1, .tolerance = EXACT, .bench_n = 1024, .bench_d = 768},
-    {CASE(embed_bwd), .variants = 1, .tolerance = ROUND, .loss = embed_loss, .grads = {{0, 3}}, .ngrads = 1, .bench_n = 1024,
-     .bench_d = 768},
-    {CASE(add), .variants = 3, .tolerance = EXACT, .bench_n = 1024, .bench_d = 768},
-    {CASE(axpy), .variants = 1, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768},
-    {CASE(sumsq), .variants = 1, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768},
-    {CASE(gate_fwd), .variants = 6, .tolerance = ROUND, .bench_n = 1024, .bench_d = 96},
-    {CASE(gate_bwd), .variants = 8, .tolerance = SUM, .loss = gate_loss, .grads = {{0, 4}, {1, 5}, {2, 6}}, .ngrads = 3,
-     .bench_n = 1024, .bench_d = 96},
-    {CASE(xent), .variants = 3, .tolerance = SUM, .loss = xent_loss, .grads = {{1, 1}}, .ngrads = 1, .bench_n = 16,
-     .bench_d = 32128, .bench_variant = 1},
-    {CASE(argmax), .variants = 2, .tolerance = EXACT, .bench_n = 16, .bench_d = 32128},
-    {CASE(sgd), .variants = 2, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768},
-    {CASE(adamw), .variants = 3, .tolerance = ROUND, .bench_n = 1024, .bench_d = 768},
+     .ngrads = 3},
+    {CASE(act_fwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND},
+    {CASE(act_bwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND, .loss = act_loss, .grads = {{0, 2}}, .ngrads = 1},
+    {CASE(glu_fwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND},
+    {CASE(glu_bwd), .variants = 2 * PAC_NACTS, .tolerance = ROUND, .loss = glu_loss, .grads = {{0, 3}, {1, 4}}, .ngrads = 2},
+    {CASE(embed_fwd), .variants = 1, .tolerance = EXACT},
+    {CASE(embed_bwd), .variants = 1, .tolerance = ROUND, .loss = embed_loss, .grads = {{0, 3}}, .ngrads = 1},
+    {CASE(add), .variants = 3, .tolerance = EXACT},
+    {CASE(axpy), .variants = 1, .tolerance = ROUND},
+    {CASE(sumsq), .variants = 1, .tolerance = ROUND},
+    {CASE(gate_fwd), .variants = 6, .tolerance = ROUND},
+    {CASE(gate_bwd), .variants = 8, .tolerance = SUM, .loss = gate_loss, .grads = {{0, 4}, {1, 5}, {2, 6}}, .ngrads = 3},
+    {CASE(xent), .variants = 3, .tolerance = SUM, .loss = xent_loss, .grads = {{1, 1}}, .ngrads = 1},
+    {CASE(argmax), .variants = 2, .tolerance = EXACT},
+    {CASE(sgd), .variants = 2, .tolerance = ROUND},
+    {CASE(adamw), .variants = 3, .tolerance = ROUND},
     {0},
 };

@@ -6,6 +6,7 @@
 #ifndef OPS_FIXTURE_H
 #define OPS_FIXTURE_H
 
+#include "pac/mem.h"
 #include "pac/ops.h"
 
 typedef enum role {
@@ -55,8 +56,6 @@ typedef struct op_case {
         int grad, of;
     } grads[MAX_GRADS];
     int ngrads;
-    int64_t bench_n, bench_d;
-    int bench_variant;
 } op_case;
 
 /* Tolerances, relative as above. EXACT: the same float operations in the same order. ROUND: a few roundings per element. SUM:
@@ -68,6 +67,17 @@ typedef struct op_case {
 
 extern const op_case row_cases[], attn_cases[]; /* end with name == NULL */
 extern const pac_backend *ref;
+
+extern pac_arena *arena; /* everything of a fixture */
+
+/* Depths of products for the benchmark only: 1024, the width of a side network, that of a backbone. */
+enum { GEMM_DEEP = 12, GEMM_SIDE = 24, GEMM_DOWN = 36 };
+
+/* A fixture of a case; `bench`: all sequences of full length. */
+fixture make(const op_case *c, int64_t n, int64_t d, int variant, bool bench);
+/* New memory for every array, with guards, holding the initial contents. */
+void load(fixture *f);
+void bench_ops(const char *only);
 
 /* Append an array [rows, cols] with row stride ld; contents are filled according to its role. Returns its index. */
 int add_strided(fixture *f, role r, const char *name, int64_t rows, int64_t cols, int64_t ld);

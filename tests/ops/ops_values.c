@@ -5,6 +5,7 @@
 #include "ops_fixture.h"
 
 #include "pac/mem.h"
+#include "pac/tensor.h"
 
 #include <math.h>
 #include <string.h>
@@ -24,23 +25,27 @@ static void check_registry(void)
     expect(pac_backend_find("gpu", &be) == PAC_ECONFIG && strstr(pac_err_message(), "gpu") != NULL, "gpu is unknown");
 }
 
-/* Hugging Face's T5Attention._relative_position_bucket at the borders between buckets (32 buckets, maximum distance 128). */
+/* The smallest distance of each bucket, from Hugging Face's T5Attention._relative_position_bucket (32 buckets, up to 128). */
+static const int64_t causal_borders[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                         16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113};
+static const int64_t both_borders[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91};
+
+static int64_t last_border(const int64_t *borders, int64_t n, int64_t distance)
+{
+    int64_t bucket = 0;
+    while (bucket + 1 < n && borders[bucket + 1] <= distance)
+        bucket++;
+    return bucket;
+}
+
 static void check_buckets(void)
 {
-    static const struct {
-        int64_t r;
-        int both, causal;
-    } known[] = {
-        {0, 0, 0},      {1, 17, 0},     {-1, 1, 1},     {7, 23, 0},    {-7, 7, 7},    {8, 24, 0},
-        {-8, 8, 8},     {-11, 8, 11},   {-12, 9, 12},   {-15, 9, 15},  {-16, 10, 16}, {-22, 10, 18},
-        {-23, 11, 18},  {-31, 11, 21},  {-32, 12, 21},  {-64, 14, 26}, {-91, 15, 29}, {-90, 14, 29},
-        {-127, 15, 31}, {-128, 15, 31}, {-500, 15, 31}, {12, 25, 0},   {16, 26, 0},   {91, 31, 0},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        int64_t both = pac_rel_bucket(known[i].r, true, 32, 128), causal = pac_rel_bucket(known[i].r, false, 32, 128);
-        expect(both == known[i].both, "bucket of %lld is %lld, not %d", (long long)known[i].r, (long long)both, known[i].both);
-        expect(causal == known[i].causal, "causal bucket of %lld is %lld, not %d", (long long)known[i].r, (long long)causal,
-               known[i].causal);
+    for (int64_t r = -1000; r <= 1000; r++) {
+        int64_t causal = last_border(causal_borders, 32, r < 0 ? -r : 0);
+        int64_t both = last_border(both_borders, 16, r < 0 ? -r : r) + (r > 0 ? 16 : 0);
+        expect(pac_rel_bucket(r, false, 32, 128) == causal, "causal bucket of %lld is not %lld", (long long)r,
+               (long long)causal);
+        expect(pac_rel_bucket(r, true, 32, 128) == both, "bucket of %lld is not %lld", (long long)r, (long long)both);
     }
     for (int64_t r = -300; r <= 300; r++)
         for (int64_t buckets = 0; buckets < 9; buckets++)
@@ -157,9 +162,59 @@ static void check_no_memory(const pac_backend *be)
     expect(isfinite(o[0]) && isfinite(o[3]), "%s: works again with memory", be->name);
 }
 
+/* Every 16-bit number comes back from f32 as it was (a NaN as some NaN), at an odd address too. */
+static void check_round_trip(pac_dtype type)
+{
+    enum { ALL = 65536 };
+    static float wide[ALL];
+    static unsigned char in[2 * ALL + 1], out[2 * ALL + 1];
+    for (int i = 0; i < ALL; i++) {
+        uint16_t h = (uint16_t)i;
+        memcpy(in + 1 + 2 * i, &h, sizeof h);
+    }
+    expect(pac_to_f32(wide, in + 1, type, ALL) == PAC_OK && pac_from_f32(out + 1, wide, type, ALL) == PAC_OK, "conversion");
+    for (int i = 0; i < ALL; i++)
+        expect(isnan(wide[i]) ? (out[2 + 2 * i] & 0x7c) == 0x7c : memcmp(in + 1 + 2 * i, out + 1 + 2 * i, 2) == 0,
+               "%s %04x does not come back", pac_dtype_name(type), i);
+}
+
+static void check_rounding(void)
+{
+    static const struct {
+        float f;
+        uint16_t bf16, f16;
+    } known[] = {
+        {1.0f, 0x3f80, 0x3c00},          {-2.0f, 0xc000, 0xc000},      {0x1.01p0f, 0x3f80, 0x3c04}, {0x1.03p0f, 0x3f82, 0x3c0c},
+        {0x1.002p0f, 0x3f80, 0x3c00},    {0x1.006p0f, 0x3f80, 0x3c02}, {0x1p-24f, 0x3380, 0x0001},  {0x1p-25f, 0x3300, 0x0000},
+        {0x1.8p-24f, 0x33c0, 0x0002},    {65504.0f, 0x4780, 0x7bff},   {65520.0f, 0x4780, 0x7c00},  {65519.0f, 0x4780, 0x7bff},
+        {3.4028235e38f, 0x7f80, 0x7c00}, {-INFINITY, 0xff80, 0xfc00},  {-0.0f, 0x8000, 0x8000},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        uint16_t b = 0, h = 0;
+        pac_from_f32(&b, &known[i].f, PAC_BF16, 1);
+        pac_from_f32(&h, &known[i].f, PAC_F16, 1);
+        expect(b == known[i].bf16 && h == known[i].f16, "%a rounds to %04x and %04x", known[i].f, b, h);
+    }
+}
+
+static void check_dtypes(void)
+{
+    float x = 1;
+    check_round_trip(PAC_BF16);
+    check_round_trip(PAC_F16);
+    check_rounding();
+    expect(pac_to_f32(&x, &x, PAC_I8, 1) == PAC_EINVAL && pac_from_f32(&x, &x, PAC_I64, 1) == PAC_EINVAL,
+           "integers are refused");
+    expect(pac_to_f32(NULL, NULL, PAC_F32, 0) == PAC_OK, "nothing to convert");
+    expect(strcmp(pac_dtype_name(PAC_BF16), "bf16") == 0 && pac_dtype_size(PAC_I64) == 8, "names and sizes");
+    pac_tensor t = {.dtype = PAC_F32, .ndim = 3, .shape = {2, 3, 4}};
+    expect(pac_tensor_elements(&t) == 24, "elements of a tensor");
+}
+
 void check_values(void)
 {
     check_registry();
+    check_dtypes();
     check_buckets();
     for (const pac_backend *const *all = pac_backend_all(); *all != NULL; all++) {
         check_by_hand(*all);

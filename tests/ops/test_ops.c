@@ -8,8 +8,6 @@
  */
 #include "ops_fixture.h"
 
-#include "pac/clock.h"
-#include "pac/mem.h"
 #include "pac/rng.h"
 
 #include <math.h>
@@ -23,7 +21,7 @@ enum { GUARD = 37 }; /* floats; odd, so that arrays are not aligned */
 static const uint32_t guard_bits = 0x7fc0dead; /* a NaN: reading it poisons results */
 
 const pac_backend *ref;
-static pac_arena *arena;
+pac_arena *arena;
 static uint64_t draws;
 static int checks, failures;
 
@@ -113,7 +111,7 @@ static bool aliased(const fixture *f)
     return f->alias_in != f->alias_out;
 }
 
-static fixture make(const op_case *c, int64_t n, int64_t d, int variant, bool bench)
+fixture make(const op_case *c, int64_t n, int64_t d, int variant, bool bench)
 {
     fixture f = {.N = n, .D = d, .variant = variant, .bench = bench};
     draws = 0;
@@ -128,8 +126,7 @@ static int64_t floats_of(const array *a)
     return a->rows * a->ld;
 }
 
-/* New memory for every array, with guards, holding the initial contents. */
-static void load(fixture *f)
+void load(fixture *f)
 {
     for (int i = 0; i < f->arrays; i++) {
         array *a = &f->a[i];
@@ -325,95 +322,11 @@ static void test_case(const op_case *c, const sizes *s)
     putchar('\n');
 }
 
-/* ---- the benchmark ---- */
-
-static double seconds_of(const pac_backend *be, const op_case *c, const fixture *f)
+static void test_cases(const op_case *c, const sizes *s, const char *only)
 {
-    double best = INFINITY, spent = 0;
-    for (int i = 0; i < 1000 && (i < 3 || spent < 0.15); i++) {
-        double start = pac_now();
-        c->call(be, f);
-        double t = pac_now() - start;
-        best = t < best ? t : best;
-        spent += t;
-    }
-    return best;
-}
-
-static double bytes_of(const fixture *f)
-{
-    double n = 0;
-    for (int i = 0; i < f->arrays; i++) {
-        const array *a = &f->a[i];
-        bool twice = a->role == ADDED || a->role == CHANGED;
-        n += a->null ? 0 : (double)(a->rows * a->cols) * (twice ? 8 : 4);
-    }
-    return n;
-}
-
-/* memcpy that reads half the bytes and writes the other half: what memory allows for this footprint. */
-static double copy_seconds(double bytes)
-{
-    int64_t n = (int64_t)(bytes / 8) + 1;
-    float *from = temporary(n), *to = temporary(n);
-    double best = INFINITY;
-    for (int i = 0; i < 30; i++) {
-        double start = pac_now();
-        memcpy(to, from, (size_t)n * sizeof *to);
-        __asm__ volatile("" ::"r"(to) : "memory");
-        double t = pac_now() - start;
-        best = t < best ? t : best;
-    }
-    return best;
-}
-
-static void bench_case(const pac_backend *be, const op_case *c, double peak)
-{
-    fixture f = make(c, c->bench_n, c->bench_d, c->bench_variant, true);
-    load(&f);
-    double t = seconds_of(be, c, &f), bytes = bytes_of(&f);
-    printf("%-10s %-14s n %5lld d %5lld %9.1f us ", be->name, c->name, (long long)c->bench_n, (long long)c->bench_d, t * 1e6);
-    if (f.flops > 0)
-        printf("%7.1f GFLOP/s  %3.0f %% of sgemm\n", f.flops / t * 1e-9, 100 * f.flops / t / peak);
-    else
-        printf("%7.1f GB/s     %3.0f %% of memcpy\n", bytes / t * 1e-9, 100 * copy_seconds(bytes) / t);
-    pac_arena_reset(arena);
-}
-
-static double sgemm_peak(const pac_backend *be)
-{
-    const op_case *c = &row_cases[0];
-    fixture f = make(c, c->bench_n, c->bench_d, c->bench_variant, true);
-    load(&f);
-    double rate = f.flops / seconds_of(be, c, &f);
-    pac_arena_reset(arena);
-    return rate;
-}
-
-static void each(const char *only, void (*action)(const op_case *c, bool attention))
-{
-    for (const op_case *c = row_cases; c->name != NULL; c++)
+    for (; c->name != NULL; c++)
         if (only == NULL || strstr(c->name, only) != NULL)
-            action(c, false);
-    for (const op_case *c = attn_cases; c->name != NULL; c++)
-        if (only == NULL || strstr(c->name, only) != NULL)
-            action(c, true);
-}
-
-static void test_action(const op_case *c, bool attention)
-{
-    test_case(c, attention ? &attn_sizes : &row_sizes);
-}
-
-static void bench_action(const op_case *c, bool attention)
-{
-    (void)attention;
-    const pac_backend *const *all = pac_backend_all();
-    static double peak;
-    if (peak == 0)
-        peak = sgemm_peak(all[1]);
-    for (int b = 1; all[b] != NULL; b++)
-        bench_case(all[b], c, peak);
+            test_case(c, s);
 }
 
 int main(int argc, char **argv)
@@ -425,7 +338,12 @@ int main(int argc, char **argv)
         return 1;
     if (!bench && only == NULL)
         check_values();
-    each(only, bench ? bench_action : test_action);
+    if (bench) {
+        bench_ops(only);
+    } else {
+        test_cases(row_cases, &row_sizes, only);
+        test_cases(attn_cases, &attn_sizes, only);
+    }
     pac_arena_free(&arena);
     pac_backend_release();
     expect(pac_mem_blocks() == 0, "%lld blocks are still allocated", (long long)pac_mem_blocks());
