@@ -82,6 +82,24 @@ static void check_by_hand(const pac_backend *be)
     expect(near(wt, 2 * 0.95 + 0.1, 1e-6) && near(m, -0.3, 1e-6) && near(v, 0.009, 1e-6), "%s: adamw by hand", be->name);
 }
 
+/* Two keys with scores 0 and log 3: probabilities 1/4 and 3/4. Causal: the first query sees only the first key. */
+static void check_attention_by_hand(const pac_backend *be)
+{
+    float q[2] = {2, 2}, k[2] = {0, 0.549306144f}, v[2] = {0, 4}, o[2], lse[2], bias[2] = {0, -0.549306144f};
+    int64_t off[2] = {0, 2};
+    pac_attn p = {.B = 1, .H = 1, .K = 1, .toff = off, .soff = off, .scale = 1};
+    be->attn_fwd(o, 1, lse, q, 1, k, 1, v, 1, &p);
+    expect(near(o[0], 3, 1e-6) && near(o[1], 3, 1e-6) && near(lse[1], log(4), 1e-6), "%s: attention by hand", be->name);
+    p.causal = true;
+    be->attn_fwd(o, 1, lse, q, 1, k, 1, v, 1, &p);
+    expect(o[0] == 0 && near(o[1], 3, 1e-6) && lse[0] == 0, "%s: causal attention by hand", be->name);
+    p.bias_table = bias; /* bucket 0: the key at the query's position; bucket 1: the one before it */
+    p.buckets = 2;
+    p.max_distance = 8;
+    be->attn_fwd(o, 1, NULL, q, 1, k, 1, v, 1, &p);
+    expect(near(o[1], 4 * 3 / (3 + 1 / sqrt(3)), 1e-6), "%s: biased attention by hand", be->name);
+}
+
 static void check_huge_logits(const pac_backend *be)
 {
     float logits[3] = {1e4f, -1e4f, 9999}, loss;
@@ -218,6 +236,7 @@ void check_values(void)
     check_buckets();
     for (const pac_backend *const *all = pac_backend_all(); *all != NULL; all++) {
         check_by_hand(*all);
+        check_attention_by_hand(*all);
         check_huge_logits(*all);
         check_single_key(*all);
         check_accuracy(*all);
