@@ -382,6 +382,34 @@ static void test_wrong_profiles_are_refused(void **state)
         refused(profile_path, read_and_free_profile, bad[i].text, bad[i].line, bad[i].what);
 }
 
+/* ---- the examples in docs/formats.md ---- */
+
+static void check_example(const char *doc, const char *heading, const char *path, pac_err (*read)(const char *path))
+{
+    const char *start = strstr(doc, heading);
+    assert_non_null(start);
+    start = strstr(start, "```yaml\n");
+    assert_non_null(start);
+    start += strlen("```yaml\n");
+    put(path, start, (size_t)(strstr(start, "```") - start));
+    if (read(path) != PAC_OK)
+        fail_msg("%s", pac_err_message());
+}
+
+static void test_documented_examples(void **state)
+{
+    (void)state;
+    static char doc[1 << 18];
+    char path[4096];
+    const char *root = getenv("PAC_SOURCE_ROOT");
+    if (root == NULL)
+        skip();
+    snprintf(path, sizeof path, "%s/docs/formats.md", root);
+    get(path, doc, sizeof doc);
+    check_example(doc, "## plan.yaml", plan_path, read_and_free_plan);
+    check_example(doc, "## profile.yaml", profile_path, read_and_free_profile);
+}
+
 /* ---- any bytes at all ---- */
 
 /* Every truncation and hundreds of damaged copies: read or refused, never a crash, nothing left behind. */
@@ -465,10 +493,15 @@ static void test_unwritable_outputs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plans_read_back),         cmocka_unit_test(test_a_short_plan_by_hand),
-        cmocka_unit_test(test_wrong_plans_are_refused), cmocka_unit_test(test_profiles_read_back),
-        cmocka_unit_test(test_a_short_profile_by_hand), cmocka_unit_test(test_wrong_profiles_are_refused),
-        cmocka_unit_test(test_damaged_files),           cmocka_unit_test(test_failed_allocations_leave_nothing),
+        cmocka_unit_test(test_plans_read_back),
+        cmocka_unit_test(test_a_short_plan_by_hand),
+        cmocka_unit_test(test_wrong_plans_are_refused),
+        cmocka_unit_test(test_profiles_read_back),
+        cmocka_unit_test(test_a_short_profile_by_hand),
+        cmocka_unit_test(test_wrong_profiles_are_refused),
+        cmocka_unit_test(test_documented_examples),
+        cmocka_unit_test(test_damaged_files),
+        cmocka_unit_test(test_failed_allocations_leave_nothing),
         cmocka_unit_test(test_unwritable_outputs),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
