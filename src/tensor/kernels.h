@@ -13,9 +13,10 @@
 #define PAC_EACH_OP(X, b)                                                                                                      \
     X(b, gemm)                                                                                                                 \
     X(b, bias_fwd)                                                                                                             \
-    X(b, bias_bwd) X(b, rmsnorm_fwd) X(b, rmsnorm_bwd) X(b, layernorm_fwd) X(b, layernorm_bwd) X(b, act_fwd) X(b, act_bwd)     \
-        X(b, glu_fwd) X(b, glu_bwd) X(b, attn_fwd) X(b, attn_bwd) X(b, embed_fwd) X(b, embed_bwd) X(b, add) X(b, axpy)         \
-            X(b, gate_fwd) X(b, gate_bwd) X(b, xent) X(b, argmax) X(b, sgd) X(b, adamw) X(b, sumsq)
+    X(b, bias_bwd)                                                                                                             \
+    X(b, rmsnorm_fwd) X(b, rmsnorm_bwd) X(b, layernorm_fwd) X(b, layernorm_bwd) X(b, act_fwd) X(b, act_bwd) X(b, glu_fwd)      \
+        X(b, glu_bwd) X(b, attn_fwd) X(b, attn_bwd) X(b, embed_fwd) X(b, embed_bwd) X(b, add) X(b, axpy) X(b, gate_fwd)        \
+            X(b, gate_bwd) X(b, xent) X(b, argmax) X(b, sgd) X(b, adamw) X(b, sumsq)
 
 /* The prototype of pac_<backend>_<op>: the type that the table's pointer points to. */
 #define PAC_PROTOTYPE(b, op) extern __typeof__(*((pac_backend *)0)->op) pac_##b##_##op;
