@@ -129,15 +129,25 @@ static pac_err use_schedule(hybrid *h, int64_t M)
     return stage_reserve(h->stage, ops.in_flight);
 }
 
-/* A slot is taken again: what it was sending must have left. */
+/* A slot is taken again: what its last micro-batch sent must have left. */
+static pac_err flush_slot(hybrid *h, const micro *x)
+{
+    if (!x->used)
+        return PAC_OK;
+    if (h->next != NULL)
+        PAC_TRY(pac_link_flush(h->next, fwd_tag(x->m)));
+    return h->prev != NULL ? pac_link_flush(h->prev, bwd_tag(x->m)) : PAC_OK;
+}
+
 static pac_err take_slot(hybrid *h, const minibatch *b, const pac_op *op)
 {
+    micro *x = &h->stage->slot[op->slot];
     pac_range r = pac_split_even(b->n, h->microbatches, op->m);
-    if (h->next != NULL)
-        PAC_TRY(pac_link_flush(h->next, -1));
-    if (h->prev != NULL)
-        PAC_TRY(pac_link_flush(h->prev, -1));
-    return micro_begin(h->stage, &h->stage->slot[op->slot], &h->t->job->train, b->sample + r.lo, r.hi - r.lo, &h->t->layout);
+    PAC_TRY(flush_slot(h, x));
+    PAC_TRY(micro_begin(h->stage, x, &h->t->job->train, b->sample + r.lo, r.hi - r.lo, &h->t->layout));
+    x->used = true;
+    x->m = op->m;
+    return PAC_OK;
 }
 
 static pac_err append_stack(hybrid *h, const micro *x, pac_stack stack)

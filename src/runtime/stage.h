@@ -19,6 +19,8 @@ typedef struct flow {
 /* One micro-batch in flight. Everything lives in its arena until the slot is taken again. */
 typedef struct micro {
     pac_arena *arena;
+    bool used;              /* holds micro-batch m of the last or this mini-batch (training) */
+    int64_t m;
     int64_t n;              /* samples of the whole micro-batch */
     pac_range own;          /* this rank's samples of it */
     const int64_t *woff[2]; /* [n + 1] row offsets of the whole micro-batch, by stack */
