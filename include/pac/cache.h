@@ -2,8 +2,8 @@
  * The activation cache: a store of sequences, (sample, part) -> rows.
  *
  * A part is one matrix of backbone activations: b_i of the encoder or decoder, or the decoder's final output. During the hybrid
- * epoch each rank appends the parts of its layers for the samples of its share to its own HDF5 file; redistribution then makes every
- * rank (or node) hold all parts of the samples it trains on; the cached epochs read them per micro-batch, ahead of need.
+ * epoch each rank appends the parts of its layers for the samples of its share to its own HDF5 file; redistribution then makes
+ * every rank (or node) hold all parts of the samples it trains on; the cached epochs read them per micro-batch, ahead of need.
  */
 #ifndef PAC_CACHE_H
 #define PAC_CACHE_H
@@ -14,55 +14,71 @@
 /* What is stored, the same on all ranks. Parts are numbered 0..parts-1: enc b_0..b_E that are read, dec b_0.., final. */
 typedef struct pac_cache_layout {
     int64_t parts;
-    int64_t D;                    /* width of every part's rows */
+    int64_t D; /* width of every part's rows */
     pac_dtype dtype;
     int64_t samples;
-    const int64_t *len[2];        /* [samples] rows of a sample in encoder and decoder parts; borrowed */
-    uint8_t stack[2 * 512 + 4];   /* [parts] 0 encoder, 1 decoder */
+    const int64_t *len[2];      /* [samples] rows of a sample in encoder and decoder parts; borrowed */
+    uint8_t stack[2 * 512 + 4]; /* [parts] 0 encoder, 1 decoder */
 } pac_cache_layout;
 
-/* What makes a cache valid for a run: a mismatch in any field is a stale cache. */
+/*
+ * What makes a cache valid for a run: content hashes of the weights, of the token ids (tokenizer and truncation are in them),
+ * of parts and type. A mismatch in any is a stale cache.
+ */
 typedef struct pac_cache_id {
-    uint64_t model, data, layout; /* content hashes: weights, token ids (tokenizer and truncation are in them), parts and type */
+    uint64_t model, data, layout;
 } pac_cache_id;
 
 typedef enum pac_redistribute { PAC_REDIST_ALLGATHER, PAC_REDIST_SHARD } pac_redistribute;
 
 typedef struct pac_cache pac_cache;
 
-/** Bytes on disk of all parts of all samples. */
+/** Bytes of the rows of all parts of all samples. (A file adds 8 bytes for each part and sample, an index, up to 1 MiB.) */
 int64_t pac_cache_bytes(const pac_cache_layout *l);
 
 /**
- * Check before epoch 1 that every node's directory has room (hybrid files, and what redistribution adds). Errors: PAC_ENOSPACE with
- * the bytes and the ways out (shard, another type, none), PAC_EIO (not writable). Collective.
+ * Check before epoch 1 that every node's directory has room: hybrid files, and what redistribution adds. The directory is made
+ * if it is missing; if several nodes share it, it must hold the files of all; an older cache in it counts as free.
+ * Errors: PAC_ENOSPACE with the bytes and the ways out (shard, another type, none), PAC_EIO (not writable), PAC_ENOTBUILT
+ * (type). Collective.
  */
 pac_err pac_cache_check_space(const char *dir, const pac_cache_layout *l, const pac_layout *plan, pac_redistribute how);
 
-/** Create this rank's file dir/rank-NNNN.h5 (older ones of this directory are removed). Collective. */
+/**
+ * Create this rank's file dir/rank-NNNN.h5. An older cache in the directory is removed, nothing else. Errors: PAC_EIO (not
+ * writable, another run has the older cache open, a file of that name is not ours), PAC_ENOTBUILT (type). Collective.
+ */
 pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_cache_id *id, pac_cache **out);
 
 /**
- * Append one part of consecutive samples: rows [sum of len, D] f32, converted to the cache's type. Not collective.
+ * Append one part of n samples: rows [sum of len, D] f32, converted to the cache's type and copied. The parts of a micro-batch
+ * are written together when another list of samples begins, so append all parts of one before the next. After a failure the
+ * cache is lost: every further call returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL. Not collective.
  */
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
 
 /** Flush and close the file for writing. Collective. */
 pac_err pac_cache_finish(pac_cache *c);
 
-typedef struct pac_cache_moved { double seconds; int64_t bytes_sent, bytes_stored; } pac_cache_moved;
+typedef struct pac_cache_moved {
+    double seconds;
+    int64_t bytes_sent, bytes_stored;
+} pac_cache_moved; /* of this rank */
 
 /**
- * Make every sample complete where it will be read. allgather: every node holds all samples (files of ranks on the same node are
- * shared, not copied; blocks of other nodes arrive through MPI_Allgatherv). shard: owner[sample] (a rank) receives its parts.
- * Memory is bounded by `block_bytes` per rank. Collective.
+ * Make every sample complete where it will be read. allgather: every node holds all samples (files of ranks on the same node
+ * are shared, not copied; blocks of other nodes arrive through pac_allgatherv()). shard: owner[sample] (a rank) receives its
+ * parts. Memory is bounded: allgather receives `block_bytes` of every rank at a time, shard about as much in all. owner (NULL
+ * for allgather) is copied; moved may be NULL. Errors: PAC_EDATA (a sample lacks a part), PAC_ENOSPACE, PAC_EIO. Collective.
  */
 pac_err pac_cache_redistribute(pac_cache *c, pac_redistribute how, const int32_t *owner, size_t block_bytes,
                                pac_cache_moved *moved);
 
 /**
- * Open a finished, redistributed cache of an earlier run. Errors: PAC_EDATA when stale (says which of model, data, layout differs) or
- * damaged, PAC_EIO. *found false: there is none. Collective.
+ * Open a finished, redistributed cache of an earlier run. *found false: there is none, or only what an interrupted run left;
+ * *out is untouched then. Errors: PAC_EDATA when stale (says which of model, data, layout differs), damaged, or of a world that
+ * cannot be served: an allgather cache of one node serves any number of ranks there, any other only as many ranks on as many
+ * nodes; PAC_EIO. Collective.
  */
 pac_err pac_cache_open(const char *dir, const pac_cache_layout *l, const pac_cache_id *id, bool *found, pac_cache **out);
 
@@ -75,13 +91,20 @@ int64_t pac_cache_owner(const pac_cache *c, int64_t sample);
  * Ask for all parts of samples[0..n) in this order; at most 2 requests outstanding. Returns at once. Not collective.
  */
 pac_err pac_cache_prefetch(pac_cache *c, const int64_t *sample, int64_t n);
-/** Wait for the oldest request: part[i] points to [rows, D] f32, valid until the next pac_cache_take(). Checksums are verified. */
+/**
+ * Wait for the oldest request: part[i] points to [rows, D] f32, valid until the next pac_cache_take(). Checksums are verified.
+ * Errors: PAC_EDATA (which part of which sample in which file is damaged). Not collective.
+ */
 pac_err pac_cache_take(pac_cache *c, const float **part);
 
-/** Close; keep false: remove the files. Collective. */
+/** Close; keep false: remove the files, and the directory if nothing else is in it. NULL is allowed. Collective. */
 pac_err pac_cache_close(pac_cache **c, bool keep);
 
-/** For `pac cache info`: one JSON object (caller frees with pac_mem_free). For `verify`: checksums of everything. Not collective. */
+/**
+ * For `pac cache info`: one JSON object (caller frees with pac_mem_free): state, redistribute, samples, parts, layers, width,
+ * dtype, bytes, disk_bytes, files, ranks, nodes, identity. For `pac cache verify`: every checksum of every file in the
+ * directory. Errors: PAC_EDATA (no cache there, damaged, not finished). Not collective.
+ */
 pac_err pac_cache_info(const char *dir, char **json);
 pac_err pac_cache_verify(const char *dir, int64_t *samples, int64_t *bytes);
 

@@ -27,6 +27,7 @@ struct cache_writer {
     cache_record *record; /* of the slice */
     int64_t records, record_cap;
     int64_t rows_end; /* bytes of rows in the file */
+    pac_err failed;   /* of the first failure: what follows it in the file cannot be trusted */
 };
 
 /* ---- from the micro-batch to the file ---- */
@@ -125,15 +126,28 @@ static pac_err hold(cache_writer *w, int64_t part, const int64_t *sample, int64_
     return PAC_OK;
 }
 
+static pac_err check_writer(const cache_writer *w)
+{
+    PAC_CHECK(w != NULL, PAC_EINVAL, "the cache is not open for writing");
+    PAC_CHECK(w->failed == PAC_OK, w->failed, "%s: an earlier write failed", w->file.path);
+    return PAC_OK;
+}
+
+static pac_err remember(cache_writer *w, pac_err err)
+{
+    w->failed = err;
+    return cache_advise(err);
+}
+
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows)
 {
     const pac_cache_layout *l = &c->l;
-    PAC_CHECK(c->writer != NULL, PAC_EINVAL, "the cache is not open for writing");
+    PAC_TRY(cache_advise(check_writer(c->writer)));
     PAC_CHECK(part >= 0 && part < l->parts, PAC_EINVAL, "part %lld of %lld", (long long)part, (long long)l->parts);
     for (int64_t i = 0; i < n; i++)
         PAC_CHECK(sample[i] >= 0 && sample[i] < l->samples, PAC_EINVAL, "sample %lld of %lld", (long long)sample[i],
                   (long long)l->samples);
-    return n > 0 ? cache_advise(hold(c->writer, part, sample, n, rows)) : PAC_OK;
+    return n > 0 ? remember(c->writer, hold(c->writer, part, sample, n, rows)) : PAC_OK;
 }
 
 /* ---- begin and end ---- */
@@ -207,16 +221,16 @@ out:
 static pac_err finish(pac_cache *c)
 {
     cache_writer *w = c->writer;
-    PAC_CHECK(w != NULL, PAC_EINVAL, "the cache is not open for writing");
-    PAC_TRY(write_held(w));
-    PAC_TRY(pac_h5_set(w->file.h5, "state", CACHE_COMPLETE));
+    PAC_TRY(cache_advise(check_writer(w)));
+    PAC_TRY(remember(w, write_held(w)));
+    PAC_TRY(remember(w, pac_h5_set(w->file.h5, "state", CACHE_COMPLETE)));
     c->writer = NULL;
     pac_err err = cache_file_close(&w->file);
     free_writer(w);
-    return err;
+    return cache_advise(err);
 }
 
 pac_err pac_cache_finish(pac_cache *c)
 {
-    return pac_agree(pac_world(), cache_advise(finish(c)));
+    return pac_agree(pac_world(), finish(c));
 }

@@ -1,9 +1,10 @@
 /*
  * The only file that calls HDF5 (the serial library, which is not thread-safe: every call is made under one mutex).
  *
- * Files have the library's default version bounds: the old superblock has no "open for writing" mark, so the file of a killed
- * process opens again after its last flush. Chunks are not cached by the library: rows are read and written once, in large
- * pieces, straight between the caller's memory and the file.
+ * Files have the format of HDF5 1.8: its metadata carry checksums, so that damage is an error (the oldest format, the library's
+ * default, has none, and the library reads freed memory on some damaged headers), while the newest format's "open for writing"
+ * mark is absent, so that the file of a killed process opens again after its last flush. Chunks are not cached by the library:
+ * rows are read and written once, in large pieces, straight between the caller's memory and the file.
  */
 #include "pac/h5.h"
 #include "pac/mem.h"
@@ -101,6 +102,7 @@ static hid_t access_list(void)
     hid_t list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fclose_degree(list, H5F_CLOSE_STRONG);
     H5Pset_file_locking(list, true, true);
+    H5Pset_libver_bounds(list, H5F_LIBVER_V18, H5F_LIBVER_V18);
     return list;
 }
 

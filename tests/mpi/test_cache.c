@@ -199,7 +199,7 @@ static bool exists(const char *name)
     return access(path, F_OK) == 0;
 }
 
-/* A redistributed cache; NULL plan: all parts of everything on rank 0 only when there is one rank. */
+/* A redistributed cache. */
 static pac_cache *make_cache(const pac_cache_layout *l, const shape *s, pac_redistribute how, size_t block)
 {
     whole_plan w;
