@@ -2,9 +2,9 @@
  * Collectives with 64-bit counts: everything is cut into blocks of pac_block_bytes, so that no count of MPI (an int) overflows
  * and the scratch of the MPI library stays small.
  *
- * Reductions and broadcasts are the non-blocking MPI ones plus the wait with its deadline. Exchanges of unequal pieces are
- * rings of point-to-point messages straight into their final place: no displacement (an int as well) is needed and a late peer
- * is named.
+ * Reductions and broadcasts are the non-blocking MPI ones plus the wait with its deadline (the gather: gather.c). Exchanges of
+ * unequal pieces between pairs are point-to-point messages straight into their final place: no displacement (an int as well) is
+ * needed and a late peer is named.
  */
 #include "internal.h"
 
@@ -12,7 +12,7 @@
 
 size_t pac_block_bytes = (size_t)16 << 20;
 
-enum { TAG_RING = 1, TAG_SHIFT, TAG_TEXT };
+enum { TAG_SHIFT = 1, TAG_TEXT };
 
 static pac_err wait_for_all(pac_comm *c, MPI_Request *request, const char *what, size_t bytes)
 {
@@ -138,20 +138,6 @@ static piece piece_of(const void *base, const size_t *counts, int member, int pe
     for (int i = 0; i < member; i++)
         at += counts[i];
     return (piece){(char *)(uintptr_t)base + at, counts[member], peer};
-}
-
-pac_err pac_allgatherv(pac_comm *c, const void *mine, size_t bytes, void *out, const size_t *counts)
-{
-    PAC_CHECK(counts[c->rank] == bytes, PAC_EINVAL, "%zu bytes to gather where %zu were announced", bytes, counts[c->rank]);
-    piece own = piece_of(out, counts, c->rank, c->rank);
-    if (bytes > 0 && own.data != mine)
-        memcpy(own.data, mine, bytes);
-    int left = (c->rank + c->size - 1) % c->size, right = (c->rank + 1) % c->size;
-    for (int step = 1; step < c->size; step++) { /* pass on to the right what came from the left in the step before */
-        int old = (c->rank + c->size - step + 1) % c->size, new = (c->rank + c->size - step) % c->size;
-        PAC_TRY(exchange(c, piece_of(out, counts, old, right), piece_of(out, counts, new, left), TAG_RING));
-    }
-    return PAC_OK;
 }
 
 pac_err pac_alltoallv(pac_comm *c, const void *send, const size_t *send_counts, void *recv, const size_t *recv_counts)

@@ -13,11 +13,15 @@
 struct pac_comm {
     MPI_Comm mpi; /* MPI_COMM_NULL: this process alone, MPI may not even be running */
     int rank, size;
-    int *world; /* [size] world rank of each member; NULL: this process alone */
+    int *world;           /* [size] world rank of each member; NULL: this process alone */
+    int *counts, *displs; /* [size] of the gather in progress; in the block of `world` */
 };
 
 /* Bytes that one MPI call may carry. Bounds counts (int) and the scratch that the MPI library takes; tests make it tiny. */
 extern size_t pac_block_bytes;
+
+/* Largest result of a gather that is addressed by MPI's displacements (an int); tests make it tiny. */
+extern size_t pac_direct_bytes;
 
 /* ---- errors of MPI ---- */
 

@@ -6,6 +6,8 @@
  */
 #include "internal.h"
 
+#include "pac/clock.h"
+
 #include "pac/log.h"
 
 #include <stdio.h>
@@ -24,7 +26,7 @@ static struct {
     host_name *hosts; /* [size] */
     int *node_of;     /* [size] */
     int nodes;
-} state = {.world = {MPI_COMM_NULL, 0, 1, NULL},
+} state = {.world = {.mpi = MPI_COMM_NULL, .size = 1},
            .node = {MPI_COMM_NULL, 0, 1, NULL},
            .links = MPI_COMM_NULL,
            .roll = MPI_COMM_NULL,
@@ -74,7 +76,7 @@ pac_err pac_comm_wrap(MPI_Comm mpi, pac_comm *out)
     PAC_MPI(MPI_Comm_size(mpi, &c.size));
     MPI_Group all, mine;
     void *world, *index;
-    PAC_TRY(pac_mem_array(PAC_MEM_COMM, c.size, sizeof(int), &world));
+    PAC_TRY(pac_mem_array(PAC_MEM_COMM, c.size, 3 * sizeof(int), &world));
     pac_err err = pac_mem_array(PAC_MEM_COMM, c.size, sizeof(int), &index);
     if (err != PAC_OK) {
         pac_mem_free(world);
@@ -93,6 +95,8 @@ pac_err pac_comm_wrap(MPI_Comm mpi, pac_comm *out)
     MPI_Group_free(&all);
     MPI_Group_free(&mine);
     c.world = world;
+    c.counts = c.world + c.size;
+    c.displs = c.counts + c.size;
     *out = c;
     return PAC_OK;
 }
@@ -170,7 +174,7 @@ static void release(void)
     pac_mem_free(state.world.world);
     pac_mem_free(state.hosts);
     pac_mem_free(state.node_of);
-    state.node = state.world = (pac_comm){MPI_COMM_NULL, 0, 1, NULL};
+    state.node = state.world = (pac_comm){.mpi = MPI_COMM_NULL, .size = 1};
     state.hosts = NULL;
     state.node_of = NULL;
     state.nodes = 1;
@@ -193,6 +197,9 @@ void pac_world_done(void)
 void pac_world_abort(int status)
 {
     fflush(NULL);
+    if (state.running) /* one after the other: aborts at the same moment have crashed Open MPI's mpirun, which then returns 139
+                        */
+        pac_sleep(0.1 * (state.world.rank < 10 ? state.world.rank : 10));
     if (state.running)
         MPI_Abort(MPI_COMM_WORLD, status);
     _exit(status);
@@ -297,7 +304,7 @@ pac_err pac_comm_split(pac_comm *parent, int64_t colour, int64_t key, pac_comm *
     if (mpi != MPI_COMM_NULL)
         err = pac_comm_wrap(mpi, c);
     else if (c != NULL)
-        *(pac_comm *)c = (pac_comm){MPI_COMM_NULL, 0, 1, NULL};
+        *(pac_comm *)c = (pac_comm){.mpi = MPI_COMM_NULL, .size = 1};
     PAC_GO(pac_agree(parent, err));
     *out = c;
     return PAC_OK;

@@ -58,12 +58,17 @@ static char byte_of(int64_t a, int64_t b, size_t i)
     return (char)(a * 71 + b * 29 + (int64_t)i);
 }
 
-static void test_allgatherv(void)
+/* From a place of its own, or from its final place. */
+static void test_allgatherv(bool in_place)
 {
     size_t counts[MAX_RANKS], total = 0;
-    char mine[MOST], all[MOST + 1];
-    for (int64_t r = 0; r < size; r++)
+    char apart[MOST], all[MOST + 1], *mine = apart;
+    for (int64_t r = 0; r < size; r++) {
+        if (r == rank && in_place)
+            mine = all + total;
         total += counts[r] = bytes_between(r, 3);
+    }
+    memset(all, '?', sizeof all);
     for (size_t i = 0; i < counts[rank]; i++)
         mine[i] = byte_of(rank, 3, i);
     all[total] = '!';
@@ -74,6 +79,20 @@ static void test_allgatherv(void)
             CHECK(all[at++] == byte_of(r, 3, i), "byte %zu of rank %d", i, (int)r);
     CHECK(all[total] == '!', "written past the end");
     CHECK(pac_allgatherv(pac_world(), mine, counts[rank] + 1, all, counts) == PAC_EINVAL, "announced another size");
+}
+
+/* The buffer's allocation fails on the last rank: every rank sees it. */
+static void test_allgatherv_without_memory(void)
+{
+    size_t counts[MAX_RANKS];
+    char all[MAX_RANKS * 20] = {0};
+    for (int64_t r = 0; r < size; r++)
+        counts[r] = 20;
+    if (rank == size - 1)
+        pac_mem_fail_at(1);
+    pac_err err = pac_allgatherv(pac_world(), all + rank * 20, 20, all, counts);
+    pac_mem_fail_at(0);
+    CHECK(err == (size > 1 ? PAC_ENOMEM : PAC_OK), "%s", pac_err_name(err));
 }
 
 static void test_alltoallv(void)
@@ -141,6 +160,7 @@ int main(int argc, char **argv)
     CHECK_OK(pac_world_init(&argc, &argv));
     rank = pac_world_rank();
     size = pac_world_size();
+    const size_t direct = pac_direct_bytes;
     const size_t blocks[] = {pac_block_bytes, 4, 8, 12, 100}; /* some are no multiple of the element */
     for (size_t b = 0; b < sizeof blocks / sizeof blocks[0]; b++) {
         pac_block_bytes = blocks[b];
@@ -149,11 +169,16 @@ int main(int argc, char **argv)
             test_sums(lengths[i]);
             test_broadcast((size_t)lengths[i]);
         }
-        test_allgatherv();
+        test_allgatherv(true);
+        pac_direct_bytes = 10; /* through the buffer */
+        test_allgatherv(false);
+        pac_direct_bytes = direct;
         test_alltoallv();
         test_text();
     }
     test_text_without_memory();
+    pac_direct_bytes = 0;
+    test_allgatherv_without_memory();
     CHECK_OK(pac_barrier(pac_world()));
     pac_world_done();
     CHECK(pac_mem_blocks() == 0, "%d blocks leaked", (int)pac_mem_blocks());

@@ -2,8 +2,8 @@
  * A peer that never answers: with a deadline of half a second every kind of wait ends with PAC_EPEER and a message that names
  * this rank, the peer, the phase and the step; pac_world_abort() then ends all ranks, the silent one too, with its status.
  * In a chain the silent rank is named, and the one that waits for it is not blamed.
- * Argument: what to wait in (receive, send, sum, exchange, done; chain at 3 ranks), or end: no wait, the last rank ends
- * with 42.
+ * Argument: what to wait in (receive, send, sum, gather, exchange, done; chain at 3 ranks), or end: no wait, the last
+ * rank ends with 42.
  */
 #include "../../src/parallel/internal.h"
 #include "check.h"
@@ -60,6 +60,14 @@ static void wait_in_chain(void)
     CHECK(false, "rank 0 did not end this wait: %s", pac_err_name(err));
 }
 
+static pac_err wait_in_gather(void)
+{
+    size_t counts[8];
+    for (int i = 0; i < 8; i++)
+        counts[i] = 1000000;
+    return pac_allgatherv(pac_world(), rows, counts[0], rows, counts);
+}
+
 static pac_err wait_in_exchange(void)
 {
     size_t counts[8];
@@ -84,6 +92,7 @@ int main(int argc, char **argv)
     const char *const link[] = {"rank 0 (",      "rank 1 (",      "hybrid epoch 1", "step 12",
                                 "micro-batch 7", "4194304 bytes", "lost: rank 1 ("};
     const char *const exchange[] = {"rank 0 (", "rank 1 (", "hybrid epoch 1", "step 12", "exchange", "lost: rank 1 ("};
+    const char *const gather[] = {"rank 0 (", "all of ranks 0 1", "step 12", "a gather", "lost: rank 1 ("};
     const char *const sum[] = {"rank 0 (", "all of ranks 0 1", "hybrid epoch 1", "step 12", "a sum", "lost: rank 1 ("};
     if (strcmp(what, "receive") == 0)
         expect_lost(wait_in_link(false), started, link, sizeof link / sizeof link[0]);
@@ -91,6 +100,8 @@ int main(int argc, char **argv)
         expect_lost(wait_in_link(true), started, link, sizeof link / sizeof link[0]);
     else if (strcmp(what, "exchange") == 0)
         expect_lost(wait_in_exchange(), started, exchange, sizeof exchange / sizeof exchange[0]);
+    else if (strcmp(what, "gather") == 0)
+        expect_lost(wait_in_gather(), started, gather, sizeof gather / sizeof gather[0]);
     else if (strcmp(what, "sum") == 0)
         expect_lost(pac_sum_f32(pac_world(), rows, FLOATS), started, sum, sizeof sum / sizeof sum[0]);
     else if (strcmp(what, "chain") == 0)
