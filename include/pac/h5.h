@@ -52,4 +52,7 @@ pac_err pac_h5_array_append(pac_h5_array *a, const void *data, int64_t n);
 /** Read elements [first, first + n). Errors: PAC_EDATA (beyond the end, unreadable). */
 pac_err pac_h5_array_read(pac_h5_array *a, int64_t first, int64_t n, void *out);
 
+/** Version of the library, for --version and info. */
+void pac_h5_version(char *buf, size_t bytes);
+
 #endif

@@ -59,11 +59,13 @@ static int run_parallel(const command *c, const pac_args *a, int *argc, char ***
     }
     print_setup(a->quiet);
     err = c->run(a);
-    if (err != PAC_OK)
+    if (err != PAC_OK && pac_world_size() > 1)
         end_all(err);
+    if (err != PAC_OK)
+        say_error(err);
     pac_backend_release();
     pac_world_done();
-    return 0;
+    return pac_err_exit_code(err);
 }
 
 static int run_command(const command *c, int *argc, char ***argv)

@@ -7,7 +7,7 @@
 
 static pac_err check_rows(const pac_dataset *data, const int64_t *sample, int64_t n)
 {
-    PAC_CHECK(n >= 1, PAC_EINVAL, "a batch of %lld rows", (long long)n);
+    PAC_CHECK(n >= 0, PAC_EINVAL, "a batch of %lld rows", (long long)n);
     for (int64_t b = 0; b < n; b++)
         PAC_CHECK(sample[b] >= 0 && sample[b] < data->rows, PAC_EINVAL, "row %lld of a data set of %lld", (long long)sample[b],
                   (long long)data->rows);

@@ -453,3 +453,10 @@ pac_err pac_h5_array_read(pac_h5_array *a, int64_t first, int64_t n, void *out)
     enter();
     return leave(transfer(a, first, n, NULL, out) >= 0 ? PAC_OK : failed(PAC_EDATA, a->file->path, "reading"));
 }
+
+void pac_h5_version(char *buf, size_t bytes)
+{
+    unsigned major = 0, minor = 0, release = 0;
+    H5get_libversion(&major, &minor, &release);
+    snprintf(buf, bytes, "%u.%u.%u", major, minor, release);
+}

@@ -132,7 +132,7 @@ static void choose_threads(void)
     int64_t cores = pac_cores(), all = (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
     int64_t mine = cores < all ? cores : cores / pac_node_size();
     int64_t used = pac_blas_set_threads(mine > 0 ? mine : 1);
-    pac_log(PAC_LOG_INFO, "%lld ranks on %lld nodes, %lld threads each (%lld cores here)", (long long)pac_world_size(),
+    pac_log(PAC_LOG_INFO, "ranks %lld, nodes %lld, threads per rank %lld, cores here %lld", (long long)pac_world_size(),
             (long long)pac_node_count(), (long long)used, (long long)cores);
 }
 

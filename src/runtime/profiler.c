@@ -271,7 +271,7 @@ static void describe_run(const pac_job *job, pac_profile *p)
     bool shift = job->batching.shift_source;
     const char *name = strrchr(job->cfg.model.path, '/');
     *p = (pac_profile){.layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = pac_world_size()};
-    snprintf(p->model, sizeof p->model, "%s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
+    snprintf(p->model, sizeof p->model, "%.127s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
     snprintf(p->technique, sizeof p->technique, "parallel");
     snprintf(p->optimizer, sizeof p->optimizer, "%s", job->cfg.train.optimizer.kind == PAC_ADAMW ? "adamw" : "sgd");
     p->optimizer_states = job->cfg.train.optimizer.kind == PAC_ADAMW ? 2 : 0;

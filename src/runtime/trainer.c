@@ -291,8 +291,6 @@ static pac_err run_all(run *r, const pac_train_opts *o)
 static void run_free(run *r)
 {
     train *t = &r->t;
-    if (t->cache != NULL)
-        pac_cache_abandon(&t->cache);
     pac_side_free(&t->whole);
     pac_optimizer_free(&t->opt);
     cache_map_free(&t->map);

@@ -37,8 +37,8 @@ check() {
 }
 
 for groups in 2 1,1 3 2,1 1,2 1,1,1 4 2,2 3,1 2,1,1 1,1,1,1; do
-    ranks=$(echo "$groups" | tr ',' '+')
-    train "g$groups" $((ranks)) --set "system.groups=[$groups]" "$@"
+    ranks=$(($(echo "$groups" | tr ',' '+')))
+    train "g$groups" "$ranks" --set "system.groups=[$groups]" "$@"
     check "g$groups"
 done
 
