@@ -36,7 +36,7 @@ typedef enum pac_merge { PAC_MERGE_NONE, PAC_MERGE_ADD, PAC_MERGE_GATED } pac_me
 typedef enum pac_init { PAC_INIT_RANDOM, PAC_INIT_MAGNITUDE, PAC_INIT_FISHER } pac_init;
 typedef enum pac_head { PAC_HEAD_LM, PAC_HEAD_CLASSIFICATION } pac_head;
 
-enum { PAC_MAX_LAYERS = 512 };
+enum { PAC_MAX_LAYERS = PAC_MAX_BLOCKS };
 
 typedef struct pac_side_opts {
     int64_t reduction;               /* k >= 1; divides D, K and F */
@@ -106,14 +106,18 @@ typedef struct pac_side_saved pac_side_saved; /* lives in `keep` */
 /**
  * Run layers [first, last) of the slice, from and to the state at the boundaries. When the slice holds the last layer, *h [T, D]
  * (in `keep`) is the input of the lm head, or the decoder state for a classification head.
- * in/out states: arrays live in `keep`. keep_for_bwd false: evaluation, nothing is saved beyond the results.
+ * in (NULL: none) is only read; what passes through unchanged appears in *out as it is, all else of *out lives in `keep`. Where the
+ * slice ends with the encoder, out->enc is its output and out->a is NULL; behind the last layer both are NULL.
+ * keep_for_bwd false: evaluation, nothing is saved beyond the results; else acts, in and h's source rows are borrowed until the
+ * backward. `keep` and `work` are different arenas. Not collective. Errors: PAC_EINVAL (a row or state is missing), PAC_ENOMEM.
  */
 pac_err pac_side_fwd(pac_side *s, const pac_batch *batch, const pac_acts *acts, const pac_side_state *in, pac_side_state *out,
                      float **h, bool keep_for_bwd, pac_arena *keep, pac_arena *work, pac_side_saved **saved);
 
 /**
- * Backward of pac_side_fwd(). dh [T, D] where the slice holds the last layer, else NULL; dout: gradients of the out state (NULL
- * members: none); din: gradients of the in state, allocated in `keep`.
+ * Backward of pac_side_fwd(). dh [T, D] where the slice holds the last layer, else NULL; dout (NULL: none) is only read: gradients of
+ * the out state (NULL members: zero); din: gradients of the in state, allocated in `keep`, NULL members where the in state has none.
+ * din->enc holds the part of every cross-attention of the slice plus dout->enc. Parameters' gradients accumulate.
  */
 pac_err pac_side_bwd(pac_side *s, const pac_batch *batch, const pac_acts *acts, const pac_side_state *dout, const float *dh,
                      pac_side_state *din, pac_arena *keep, pac_arena *work, const pac_side_saved *saved);

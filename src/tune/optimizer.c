@@ -1,0 +1,65 @@
+/* Optimizers over the flat arrays of a parameter list, and learning-rate schedules. */
+#include "pac/tune.h"
+
+#include <string.h>
+
+pac_err pac_optimizer_new(const pac_optimizer_opts *o, int64_t total, pac_optimizer **out)
+{
+    void *p, *m = NULL, *v = NULL;
+    pac_err err;
+    PAC_CHECK(total >= 0, PAC_EINVAL, "an optimizer for %lld parameters", (long long)total);
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_optimizer), &p));
+    if (o->kind == PAC_ADAMW) {
+        PAC_GO(pac_mem_array(PAC_MEM_OPTIMIZER, total, sizeof(float), &m));
+        PAC_GO(pac_mem_array(PAC_MEM_OPTIMIZER, total, sizeof(float), &v));
+    }
+    *(pac_optimizer *)p = (pac_optimizer){.opts = *o, .total = total, .m = m, .v = v};
+    *out = p;
+    return PAC_OK;
+out:
+    pac_mem_free(m);
+    pac_mem_free(p);
+    return err;
+}
+
+void pac_optimizer_free(pac_optimizer **o)
+{
+    if (o == NULL || *o == NULL)
+        return;
+    pac_mem_free((*o)->m);
+    pac_mem_free((*o)->v);
+    pac_mem_free(*o);
+    *o = NULL;
+}
+
+void pac_optimizer_step(pac_optimizer *o, const pac_backend *be, pac_params *p, float lr, float scale)
+{
+    o->step++;
+    for (int64_t i = 0; scale != 1.0f && i < p->total; i++)
+        p->g[i] *= scale;
+    if (o->opts.kind == PAC_ADAMW) {
+        pac_adamw a = {.lr = lr,
+                       .beta1 = o->opts.beta1,
+                       .beta2 = o->opts.beta2,
+                       .eps = o->opts.eps,
+                       .weight_decay = o->opts.weight_decay,
+                       .step = o->step};
+        be->adamw(p->w, o->m, o->v, p->g, p->total, &a);
+    } else {
+        be->sgd(p->w, p->g, p->total, lr, o->opts.weight_decay);
+    }
+    if (p->total > 0)
+        memset(p->g, 0, (size_t)p->total * sizeof *p->g);
+}
+
+float pac_lr_at(int64_t i, int64_t n, float lr, int64_t warmup, bool linear)
+{
+    if (i < warmup)
+        return lr * (float)i / (float)warmup;
+    if (!linear)
+        return lr;
+    int64_t left = n - i, span = n - warmup;
+    if (left <= 0)
+        return 0;
+    return lr * (float)left / (float)(span > 0 ? span : 1);
+}
