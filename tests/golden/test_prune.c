@@ -1,0 +1,91 @@
+/* Initialisation by pruning on weight magnitude, against the fixtures: the whole network, and cut into slices. */
+#include "golden.h"
+
+enum { K = 4 };
+
+static pac_side_opts options(const pac_model_desc *d)
+{
+    pac_side_opts o = {.reduction = K, .gate = PAC_GATE_LEARNED, .init = PAC_INIT_MAGNITUDE, .seed = 7};
+    for (int64_t l = 0; l < d->layers[0] + d->layers[1]; l++)
+        o.has_layer[l] = true;
+    return o;
+}
+
+/* imp [2 * D] += the part of layers [first, last) */
+static void add_part(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, double *imp)
+{
+    pac_side_opts o = options(d);
+    pac_side *s = NULL;
+    pac_model *m = NULL;
+    double part[2 * 64];
+    OK(pac_side_new(d, &o, be, first, last, &s));
+    OK(pac_model_load(d, be, first, last, 0, &m));
+    OK(pac_side_importance(s, m, part));
+    for (int64_t i = 0; i < 2 * d->block[0].D; i++)
+        imp[i] += part[i];
+    pac_model_free(&m);
+    pac_side_free(&s);
+}
+
+/* Parameters that have a counterpart equal the fixture's; those of the whole network appear `*seen` times. */
+static void check_slice(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, const double *imp,
+                        const pac_st *f, int64_t *seen)
+{
+    pac_side_opts o = options(d);
+    pac_side *s = NULL;
+    pac_model *m = NULL;
+    OK(pac_side_new(d, &o, be, first, last, &s));
+    OK(pac_model_load(d, be, first, last, 0, &m));
+    OK(pac_side_init(s, m, imp));
+    const pac_params *p = pac_side_params(s);
+    for (int64_t i = 0; i < p->count; i++) {
+        bool found;
+        pac_tensor t;
+        pac_st_find(f, p->v[i].name, &found, &t);
+        if (!found)
+            continue;
+        ++*seen;
+        const float *want = golden_f32(f, p->v[i].name, p->v[i].n);
+        if (memcmp(p->v[i].w, want, (size_t)p->v[i].n * sizeof *want) != 0)
+            fail_msg("%s, slice [%d, %d): %s differs", d->dir, (int)first, (int)last, p->v[i].name);
+    }
+    pac_model_free(&m);
+    pac_side_free(&s);
+}
+
+static int64_t pruned_in_fixture(const pac_st *f)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < pac_st_count(f); i++)
+        n += strncmp(pac_st_name(f, i), "select.", 7) != 0;
+    return n;
+}
+
+static void test_pruning_agrees(void **state)
+{
+    (void)state;
+    const pac_backend *be[2];
+    golden_backends(be);
+    for (const char *const *model = golden_models; *model != NULL; model++) {
+        pac_model_desc d;
+        OK(pac_model_describe(golden_path(*model, NULL), &d));
+        pac_st *f = golden_open(*model, "magnitude.safetensors");
+        int64_t L = d.layers[0] + d.layers[1], seen = 0;
+        double whole[2 * 64] = {0}, parts[2 * 64] = {0};
+        add_part(&d, be[0], 0, L, whole);
+        check_slice(&d, be[0], 0, L, whole, f, &seen);
+        assert_int_equal(seen, pruned_in_fixture(f));
+        for (int64_t l = 0; l < L; l++)
+            add_part(&d, be[0], l, l + 1, parts);
+        for (int64_t l = 0; l < L; l++)
+            check_slice(&d, be[0], l, l + 1, parts, f, &seen);
+        assert_true(seen > 2 * pruned_in_fixture(f)); /* tables are in several slices */
+        pac_st_close(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pruning_agrees)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
