@@ -154,26 +154,28 @@ pac_err pac_yaml_known_keys(const pac_yaml_node *map, const char *what, const ch
     return PAC_OK;
 }
 
-/* Levenshtein distance of two words of at most LONGEST_WORD letters. */
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Edits (insert, delete, replace, swap neighbours) between two words of at most LONGEST_WORD letters: optimal string alignment.
+ */
 static size_t edit_distance(const char *a, const char *b)
 {
-    size_t row[LONGEST_WORD + 1], m = strlen(b);
+    size_t rows[3][LONGEST_WORD + 1], m = strlen(b), n = strlen(a);
     for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
+        rows[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t *row = rows[i % 3], *above = rows[(i - 1) % 3], *two_above = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
+            row[j] = least(above[j - 1] + (a[i - 1] != b[j - 1]), least(above[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = least(row[j], two_above[j - 2] + 1);
         }
     }
-    return row[m];
+    return rows[n % 3][m];
 }
 
 const char *pac_nearest(const char *word, const char *const *known)
