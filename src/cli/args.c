@@ -15,32 +15,32 @@ typedef struct option_row {
     option_kind kind;
     size_t offset;   /* into pac_args */
     bool not_built;
-    int64_t min;     /* of a NUMBER */
+    int64_t min, built_to; /* of a NUMBER: the least, and the most that is built (0: any) */
 } option_row;
 
 #define AT(field) offsetof(pac_args, field)
 
 static const option_row options[] = {
-    {"help", NULL, "this text", FLAG, AT(help), false, 0},
-    {"quiet", NULL, "only errors and the result", FLAG, AT(quiet), false, 0},
-    {"json", NULL, "the result as one JSON object on standard output", FLAG, AT(json), false, 0},
-    {"set", "KEY.PATH=VALUE", "override the configuration (may be repeated)", SET, AT(sets), false, 0},
-    {"output", "FILE", "where to write (-o FILE)", TEXT, AT(output), false, 0},
-    {"plan", "FILE", "use this plan instead of planning", TEXT, AT(plan), false, 0},
-    {"profile", "FILE", "use this profile instead of measuring", TEXT, AT(profile), false, 0},
-    {"steps", "N", "stop after N optimizer steps", NUMBER, AT(steps), false, 1},
-    {"resume", NULL, "continue a stopped run", FLAG, AT(resume), true, 0},
-    {"devices", "FILE", "a cluster file: plan for devices that are not here", TEXT, AT(devices), true, 0},
-    {"adapters", "DIR", "adapters written by train", TEXT, AT(adapters), false, 0},
-    {"predictions", "FILE", "write every prediction", TEXT, AT(predictions), true, 0},
-    {"model", "DIR", "a model directory in Hugging Face layout", TEXT, AT(model), false, 0},
-    {"input", "FILE", "JSON lines of text (text_pair) or input_ids (labels) instead of standard input", TEXT, AT(input), false, 0},
-    {"logits", "FILE", "write logits.0, logits.1, ... and loss as safetensors", TEXT, AT(logits), false, 0},
-    {"beams", "N", "beam search", NUMBER, AT(beams), true, 1},
-    {"max-new", "N", "at most N new tokens", NUMBER, AT(max_new), false, 1},
-    {"backend", "NAME", "ref, cpu or auto", TEXT, AT(backend), false, 0},
-    {"seed", "S", "seed of the random weights", NUMBER, AT(seed), false, 0},
-    {"format", "NAME", "peft or merged", TEXT, AT(format), true, 0},
+    {"help", NULL, "this text", FLAG, AT(help), false, 0, 0},
+    {"quiet", NULL, "only errors and the result", FLAG, AT(quiet), false, 0, 0},
+    {"json", NULL, "the result as one JSON object on standard output", FLAG, AT(json), false, 0, 0},
+    {"set", "KEY.PATH=VALUE", "override the configuration (may be repeated)", SET, AT(sets), false, 0, 0},
+    {"output", "FILE", "where to write (-o FILE)", TEXT, AT(output), false, 0, 0},
+    {"plan", "FILE", "use this plan instead of planning", TEXT, AT(plan), false, 0, 0},
+    {"profile", "FILE", "use this profile instead of measuring", TEXT, AT(profile), false, 0, 0},
+    {"steps", "N", "stop after N optimizer steps", NUMBER, AT(steps), false, 1, 0},
+    {"resume", NULL, "continue a stopped run", FLAG, AT(resume), true, 0, 0},
+    {"devices", "FILE", "a cluster file: plan for devices that are not here", TEXT, AT(devices), true, 0, 0},
+    {"adapters", "DIR", "adapters written by train", TEXT, AT(adapters), false, 0, 0},
+    {"predictions", "FILE", "write every prediction", TEXT, AT(predictions), true, 0, 0},
+    {"model", "DIR", "a model directory in Hugging Face layout", TEXT, AT(model), false, 0, 0},
+    {"input", "FILE", "JSON lines of text (text_pair) or input_ids (labels) instead of standard input", TEXT, AT(input), false, 0, 0},
+    {"logits", "FILE", "write logits.0, logits.1, ... and loss as safetensors", TEXT, AT(logits), false, 0, 0},
+    {"beams", "N", "beam search; more than 1: not built yet", NUMBER, AT(beams), false, 1, 1},
+    {"max-new", "N", "at most N new tokens", NUMBER, AT(max_new), false, 1, 0},
+    {"backend", "NAME", "ref, cpu or auto", TEXT, AT(backend), false, 0, 0},
+    {"seed", "S", "seed of the random weights", NUMBER, AT(seed), false, 0, 0},
+    {"format", "NAME", "peft or merged", TEXT, AT(format), true, 0, 0},
 };
 
 enum { NOPTIONS = sizeof options / sizeof options[0] };
@@ -71,7 +71,10 @@ static pac_err unknown_option(const command *c, const char *arg)
         if (takes(c, options[i].name))
             known[n++] = options[i].name;
     known[n] = NULL;
-    const char *name = arg + strspn(arg, "-"), *near = pac_nearest(name, known);
+    char name[64];
+    const char *letters = arg + strspn(arg, "-");
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(letters, "="), letters);
+    const char *near = pac_nearest(name, known);
     if (near != NULL)
         return pac_fail(PAC_EUSAGE, "%s: unknown option %s: did you mean --%s?", c->name, arg, near);
     return pac_fail(PAC_EUSAGE, "%s: unknown option %s (pac %s --help lists them)", c->name, arg, c->name);
@@ -84,6 +87,7 @@ static pac_err store_number(const option_row *o, const char *value, int64_t *out
     long long v = strtoll(value, &end, 10);
     PAC_CHECK(errno == 0 && end != value && *end == '\0' && v >= o->min, PAC_EUSAGE, "--%s: '%s' is not a whole number of at least %lld",
               o->name, value, (long long)o->min);
+    PAC_CHECK(o->built_to == 0 || v <= o->built_to, PAC_ENOTBUILT, "--%s %lld: not built yet", o->name, v);
     *out = v;
     return PAC_OK;
 }

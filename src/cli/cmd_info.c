@@ -76,15 +76,18 @@ pac_err cmd_info(const pac_args *a)
 {
     facts f;
     double memory = pac_memory_budget(1);
+    long long threads = pac_blas_set_threads(pac_cores());
     gather(&f);
     if (!a->json) {
         print_version();
-        printf("memory    %.1f GiB may be used\nnetwork   %s\n", memory / 1073741824, f.interfaces);
+        printf("threads   %lld of one rank alone here (OPENBLAS_NUM_THREADS sets another number)\nmemory    %.1f GiB may be used\n"
+               "network   %s\nJSON      jansson %s\n",
+               threads, memory / 1073741824, f.interfaces, jansson_version_str());
         return PAC_OK;
     }
-    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:f, s:s}", "version", PAC_VERSION, "revision", PAC_REVISION,
+    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:I, s:f, s:s}", "version", PAC_VERSION, "revision", PAC_REVISION,
                           "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5, "network", f.interfaces, "cuda", "cpu",
-                          f.cpu, "cores", (json_int_t)pac_cores(), "memory", memory, "device", "cpu");
+                          f.cpu, "cores", (json_int_t)pac_cores(), "threads", (json_int_t)threads, "memory", memory, "device", "cpu");
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT) : NULL;
     PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the result");
     printf("%s\n", text);

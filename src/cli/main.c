@@ -20,7 +20,10 @@ static bool is_first_process(void)
 static void say_error(pac_err err)
 {
     print_clear_progress();
-    fprintf(stderr, "pac: error: %s: %s\n", pac_err_name(err), pac_err_message());
+    if (err == PAC_ENOTBUILT) /* such messages say so in their own words */
+        fprintf(stderr, "pac: error: %s\n", pac_err_message());
+    else
+        fprintf(stderr, "pac: error: %s: %s\n", pac_err_name(err), pac_err_message());
 }
 
 static int unknown_command(const char *word)
