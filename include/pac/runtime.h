@@ -58,9 +58,10 @@ pac_data_opts pac_job_data_options(const pac_job *job);
 pac_err pac_job_profile(pac_job *job, pac_profile *out);
 /**
  * The plan of this job for the devices of the profile: given groups, or the planner (profile NULL: given groups and this world).
- * Rank 0 decides, all receive the plan; `answer` (may be NULL) is filled at rank 0. Collective.
+ * Budgets of the configuration replace those of the profile. Rank 0 decides, all receive the plan; `answer` (may be NULL) is filled at
+ * rank 0. Errors: PAC_ECONFIG (a profile of another model, budgets for another number of devices), PAC_ENOMEM (no plan fits). Collective.
  */
-pac_err pac_job_plan(pac_job *job, const pac_profile *profile, pac_plan *out, pac_plan_answer *answer);
+pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer);
 
 typedef struct pac_train_opts {
     const char *plan_path, *profile_path; /* NULL: made here */
@@ -99,7 +100,8 @@ void pac_process_memory_read(pac_process_memory *out);
 void pac_process_reset_peak(void);
 /** Bytes this process may use: the smaller of the control group's limit and physical memory, divided among the ranks of the node. */
 double pac_memory_budget(int64_t ranks_on_node);
-/** Cores this process may run on (affinity mask). */
-int64_t pac_cores(void);
+enum { PAC_CORE_MASK = 128 }; /* bytes of an affinity mask */
+/** Cores this process may run on; mask (may be NULL): a bit for each. */
+int64_t pac_cores(unsigned char mask[PAC_CORE_MASK]);
 
 #endif

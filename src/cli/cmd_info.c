@@ -69,14 +69,14 @@ void print_version(void)
     facts f;
     gather(&f);
     printf("pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      not built yet\ndevices   cpu: %s, %lld cores\n",
-           PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cpu, (long long)pac_cores());
+           PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cpu, (long long)pac_cores(NULL));
 }
 
 pac_err cmd_info(const pac_args *a)
 {
     facts f;
     double memory = pac_memory_budget(1);
-    long long threads = pac_blas_set_threads(pac_cores());
+    long long threads = pac_blas_set_threads(pac_cores(NULL));
     gather(&f);
     if (!a->json) {
         print_version();
@@ -87,7 +87,7 @@ pac_err cmd_info(const pac_args *a)
     }
     json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:I, s:f, s:s}", "version", PAC_VERSION, "revision", PAC_REVISION,
                           "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5, "network", f.interfaces, "cuda", "cpu",
-                          f.cpu, "cores", (json_int_t)pac_cores(), "threads", (json_int_t)threads, "memory", memory, "device", "cpu");
+                          f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads", (json_int_t)threads, "memory", memory, "device", "cpu");
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT) : NULL;
     PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the result");
     printf("%s\n", text);

@@ -33,9 +33,20 @@ struct pac_h5_array {
 
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
 
+/*
+ * Every file is closed here; what is still open at exit belongs to a run that failed, and the library's own clean-up would try
+ * to write it again (to a full disk: and crash).
+ */
+static void forbid_exit_handler(void)
+{
+    H5dont_atexit();
+}
+
 static void enter(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_mutex_lock(&library);
+    pthread_once(&once, forbid_exit_handler);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* the library prints nothing */
     H5Eclear2(H5E_DEFAULT);
     errno = 0;

@@ -1,6 +1,6 @@
 /*
- * Saved adapters: adapters.safetensors (the side network and head by name) and adapters.json (everything needed to use them: technique,
- * task and prompt lengths, the identity of the backbone they belong to). docs/formats.md.
+ * Saved adapters: adapters.safetensors (the side network and head by name) and adapters.json (everything needed to use them:
+ * technique, task and prompt lengths, the identity of the backbone they belong to). docs/formats.md.
  */
 #include "adapters.h"
 
@@ -66,12 +66,13 @@ static json_t *describe(const pac_job *job)
     const pac_config *c = &job->cfg;
     snprintf(model, sizeof model, "%016" PRIx64, job->model_id);
     snprintf(tokenizer, sizeof tokenizer, "%016" PRIx64, job->tokenizer_id);
-    return json_pack("{s:i, s:{s:s, s:I, s:s, s:s, s:o}, s:s, s:I, s:{s:s, s:I, s:I, s:s}, s:{s:s, s:s, s:s}}", "format", FORMAT,
-                     "technique", "name", "parallel", "reduction", (json_int_t)job->side.reduction, "gate",
+    return json_pack("{s:i, s:{s:s, s:I, s:s, s:s, s:o}, s:s, s:I, s:{s:s, s:I, s:I, s:s}, s:{s:s, s:s, s:s}}", "format",
+                     FORMAT, "technique", "name", "parallel", "reduction", (json_int_t)job->side.reduction, "gate",
                      gate_names[job->side.gate], "merge", merge_names[job->side.merge], "layers", layer_list(job), "head",
                      head_names[job->side.head], "classes", (json_int_t)job->side.classes, "task", "name", c->task.name,
                      "max_source", (json_int_t)c->task.max_source, "max_target", (json_int_t)c->task.max_target, "pad",
-                     c->task.pad_max ? "max" : "none", "model", "path", c->model.path, "identity", model, "tokenizer", tokenizer);
+                     c->task.pad_max ? "max" : "none", "model", "path", c->model.path, "identity", model, "tokenizer",
+                     tokenizer);
 }
 
 static pac_err write_json(const pac_job *job, const char *dir)
@@ -138,8 +139,8 @@ static pac_err read_layers(const char *path, json_t *list, pac_config *c, int64_
     json_array_foreach(list, i, v)
     {
         json_int_t l = json_integer_value(v);
-        PAC_CHECK(json_is_integer(v) && l >= 0 && l < layers, PAC_EDATA, "%s: technique.layers: no layer %lld in this model", path,
-                  (long long)l);
+        PAC_CHECK(json_is_integer(v) && l >= 0 && l < layers, PAC_EDATA, "%s: technique.layers: no layer %lld in this model",
+                  path, (long long)l);
         has[l] = true;
     }
     c->technique.all_layers = true;
@@ -159,16 +160,16 @@ static pac_err apply_json(const char *path, json_t *j, const pac_model_desc *des
     int format;
     json_t *layers;
     json_error_t e;
-    int bad = json_unpack_ex(j, &e, 0, "{s:i, s:{s:s, s:I, s:s, s:s, s:o}, s:s, s:I, s:{s:s, s:I, s:I, s:s}, s:{s:s, s:s}}", "format",
-                             &format, "technique", "name", &technique, "reduction", &reduction, "gate", &gate, "merge", &merge,
-                             "layers", &layers, "head", &head, "classes", &classes, "task", "name", &task, "max_source",
-                             &max_source, "max_target", &max_target, "pad", &pad, "model", "identity", &model, "tokenizer",
-                             &tokenizer);
+    int bad =
+        json_unpack_ex(j, &e, 0, "{s:i, s:{s:s, s:I, s:s, s:s, s:o}, s:s, s:I, s:{s:s, s:I, s:I, s:s}, s:{s:s, s:s}}", "format",
+                       &format, "technique", "name", &technique, "reduction", &reduction, "gate", &gate, "merge", &merge,
+                       "layers", &layers, "head", &head, "classes", &classes, "task", "name", &task, "max_source", &max_source,
+                       "max_target", &max_target, "pad", &pad, "model", "identity", &model, "tokenizer", &tokenizer);
     PAC_CHECK(bad == 0, PAC_EDATA, "%s: %s", path, e.text);
     PAC_CHECK(format == FORMAT, PAC_EDATA, "%s: format %d, this version reads %d", path, format, FORMAT);
     PAC_CHECK(strcmp(technique, "parallel") == 0, PAC_ENOTBUILT, "%s: technique %s: not built yet", path, technique);
-    PAC_CHECK(index_of(gate, gate_names) >= 0 && index_of(merge, merge_names) >= 0 && index_of(head, head_names) >= 0, PAC_EDATA,
-              "%s: unknown gate, merge or head", path);
+    PAC_CHECK(index_of(gate, gate_names) >= 0 && index_of(merge, merge_names) >= 0 && index_of(head, head_names) >= 0,
+              PAC_EDATA, "%s: unknown gate, merge or head", path);
     PAC_CHECK(reduction >= 1 && reduction <= 4096 && max_source >= 1 && max_source <= 1 << 20 && max_target >= 1 &&
                   max_target <= 1 << 20 && strlen(task) < sizeof c->task.name,
               PAC_EDATA, "%s: a number or name is out of range", path);
@@ -193,7 +194,8 @@ static pac_err configure_at_root(const char *dir, pac_config *c, adapters_info *
     if (pac_world_rank() != 0)
         return PAC_OK;
     PAC_TRY(join(path, dir, "adapters.json"));
-    PAC_CHECK(access(path, R_OK) == 0, PAC_EIO, "%s: %s (a directory written by `pac train` is expected)", path, strerror(errno));
+    PAC_CHECK(access(path, R_OK) == 0, PAC_EIO, "%s: %s (a directory written by `pac train` is expected)", path,
+              strerror(errno));
     PAC_TRY(pac_model_describe(c->model.path, &desc));
     json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
     PAC_CHECK(j != NULL, PAC_EDATA, "%s:%d:%d: %s", path, e.line, e.column, e.text);

@@ -5,7 +5,9 @@
 #include "pac/parallel.h"
 #include "pac/runtime.h"
 
-typedef struct adapters_info { uint64_t model_id, tokenizer_id; } adapters_info; /* of the backbone that they were trained on */
+typedef struct adapters_info {
+    uint64_t model_id, tokenizer_id;
+} adapters_info; /* of the backbone that they were trained on */
 
 /** The side network over all layers, parameters zero. Collective. */
 pac_err whole_new(const pac_job *job, pac_side **out);

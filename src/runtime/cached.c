@@ -1,25 +1,25 @@
 /*
- * The cached phase: the backbone is gone. Every rank holds the whole side network and the head, reads the activations of its samples
- * of each mini-batch from disk ahead of need, and all ranks sum their gradients: data parallelism.
+ * The cached phase: the backbone is gone. Every rank holds the whole side network and the head, reads the activations of its
+ * samples of each mini-batch from disk ahead of need, and all ranks sum their gradients: data parallelism.
  */
 #include "train.h"
 
 #include "pac/clock.h"
 
 enum {
-    CHUNK = 16,  /* samples of one micro-batch: bounds activations and read buffers */
-    AHEAD = 2,   /* requests that the cache keeps outstanding */
+    CHUNK = 16, /* samples of one micro-batch: bounds activations and read buffers */
+    AHEAD = 2,  /* requests that the cache keeps outstanding */
 };
 
 struct cached {
     train *t;
-    stage s;            /* only side, work and widths are used: the loss needs them */
+    stage s; /* only side, work and widths are used: the loss needs them */
     micro x;
-    pac_model *head;    /* lm head; NULL with a classification head */
+    pac_model *head; /* lm head; NULL with a classification head */
     reducer reduce;
-    int64_t *mine;      /* this rank's samples of the epoch, in order of use */
-    int64_t *mine_end;  /* [batches] end of each mini-batch's samples in `mine` */
-    int64_t asked;      /* samples already asked of the cache */
+    int64_t *mine;     /* this rank's samples of the epoch, in order of use */
+    int64_t *mine_end; /* [batches] end of each mini-batch's samples in `mine` */
+    int64_t asked;     /* samples already asked of the cache */
     int64_t batch_asked;
 };
 

@@ -27,8 +27,8 @@ static pac_err eval_json(const pac_job *job, const evaluation *e, char **json)
     *json = NULL;
     if (pac_world_rank() != 0)
         return PAC_OK;
-    return json_text(json_pack("{s:o, s:I, s:f}", "metrics", metrics_json(&e->metrics), "rows", (json_int_t)job->eval.rows, "seconds",
-                               e->seconds),
+    return json_text(json_pack("{s:o, s:I, s:f}", "metrics", metrics_json(&e->metrics), "rows", (json_int_t)job->eval.rows,
+                               "seconds", e->seconds),
                      json);
 }
 

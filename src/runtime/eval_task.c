@@ -36,7 +36,8 @@ void decoded_free(decoded *d)
 static pac_err keep_texts(const pac_job *job, const decoded *d, int64_t n, char **text)
 {
     for (int64_t i = 0; i < n; i++)
-        PAC_TRY(pac_task_output_text(job->task, job->tokenizer, job->desc.eos_id, d->token + i * d->max_new, d->length[i], &text[i]));
+        PAC_TRY(pac_task_output_text(job->task, job->tokenizer, job->desc.eos_id, d->token + i * d->max_new, d->length[i],
+                                     &text[i]));
     return PAC_OK;
 }
 
@@ -63,8 +64,11 @@ static pac_err run_rounds(const pac_job *job, evaluator *e, decoded *d, results 
                 PAC_TRY(keep_texts(job, d, n, r->text + lo));
         }
         if (w->progress != NULL && pac_world_rank() == 0)
-            w->progress(w->user, &(pac_progress){.phase = "evaluation", .done = lo / round + 1, .total = (rows + round - 1) / round,
-                                                 .seconds = pac_now() - start, .loss = (double)NAN});
+            w->progress(w->user, &(pac_progress){.phase = "evaluation",
+                                                 .done = lo / round + 1,
+                                                 .total = (rows + round - 1) / round,
+                                                 .seconds = pac_now() - start,
+                                                 .loss = (double)NAN});
     }
     return PAC_OK;
 }
@@ -128,6 +132,6 @@ pac_err evaluate(const pac_job *job, const pac_plan *plan, pac_side *whole, eval
 out:
     results_free(&r, job->eval.rows);
     decoded_free(&d);
-    evaluator_close(&e);
+    evaluator_close(&e, err);
     return err;
 }

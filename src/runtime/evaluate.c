@@ -1,9 +1,9 @@
 /*
  * Evaluation through the plan's stages: no rank ever holds more of the backbone than its slice.
  *
- * Rows are taken in rounds of a few micro-batches. The encoder runs once per micro-batch and its outputs stay with the decoder stages;
- * then the decoder runs on the true targets (loss) and on its own outputs, one token more each time, until all have ended
- * (greedy decoding). After each token a sum over all ranks tells everybody every new token.
+ * Rows are taken in rounds of a few micro-batches. The encoder runs once per micro-batch and its outputs stay with the decoder
+ * stages; then the decoder runs on the true targets (loss) and on its own outputs, one token more each time, until all have
+ * ended (greedy decoding). After each token a sum over all ranks tells everybody every new token.
  */
 #include "evaluate.h"
 
@@ -35,6 +35,17 @@ static pac_err open_parts(evaluator *e, pac_side *whole)
     return PAC_OK;
 }
 
+static void evaluator_free(evaluator *e)
+{
+    pac_link_free(&e->prev);
+    pac_link_free(&e->next);
+    stage_free(&e->s);
+    pac_layout_free(&e->layout);
+    pac_mem_free(e->mark);
+    pac_mem_free(e->sample);
+    *e = (evaluator){0};
+}
+
 pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluator *e)
 {
     *e = (evaluator){.job = job, .plan = plan, .tuned = whole != NULL};
@@ -46,19 +57,14 @@ pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole
     e->rows_per_micro = MICRO_ROWS * widest;
     pac_err err = pac_agree(pac_world(), open_parts(e, whole));
     if (err != PAC_OK)
-        evaluator_close(e);
+        evaluator_free(e);
     return err;
 }
 
-void evaluator_close(evaluator *e)
+void evaluator_close(evaluator *e, pac_err err)
 {
-    pac_link_free(&e->prev);
-    pac_link_free(&e->next);
-    stage_free(&e->s);
-    pac_layout_free(&e->layout);
-    pac_mem_free(e->mark);
-    pac_mem_free(e->sample);
-    *e = (evaluator){0};
+    if (may_free(err))
+        evaluator_free(e);
 }
 
 /* ---- one micro-batch through this stage ---- */

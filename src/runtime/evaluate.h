@@ -1,5 +1,6 @@
 /*
- * The evaluator: the stages of a plan, forward only, with greedy decoding. Used by evaluate() on a data set and by predict on lines.
+ * The evaluator: the stages of a plan, forward only, with greedy decoding. Used by evaluate() on a data set and by predict on
+ * lines.
  */
 #ifndef PAC_RUNTIME_EVALUATE_H
 #define PAC_RUNTIME_EVALUATE_H
@@ -28,20 +29,22 @@ typedef struct decoded {
 
 /** Load this rank's slice. `whole`: the tuned network (NULL: the untouched backbone). Collective. */
 pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluator *e);
-void evaluator_close(evaluator *e);
+/** After an error among several ranks: nothing (may_free()). */
+void evaluator_close(evaluator *e, pac_err err);
 
 int64_t evaluator_round_rows(const evaluator *e);
 /**
- * Run the encoder for rows first..first+n of `data` (n <= round rows), and, when loss is not NULL, the decoder on the true targets:
- * *loss += this rank's summed loss; score[row] = class or value of the rows this rank computed (classification head). Collective.
+ * Run the encoder for rows first..first+n of `data` (n <= round rows), and, when loss is not NULL, the decoder on the true
+ * targets: *loss += this rank's summed loss; score[row] = class or value of the rows this rank computed (classification head).
+ * Collective.
  */
 pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *score);
 /** Greedy decoding of the n rows that were just encoded; every rank gets all outputs. Collective. */
 pac_err evaluator_greedy(evaluator *e, int64_t n, decoded *d);
 
 /**
- * logits [T, C] of the one row that was just encoded, the decoder forced to its targets (or the class scores: T = 1), on every rank.
- * logits is zero on entry. Collective.
+ * logits [T, C] of the one row that was just encoded, the decoder forced to its targets (or the class scores: T = 1), on every
+ * rank. logits is zero on entry. Collective.
  */
 pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C);
 

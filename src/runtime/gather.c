@@ -1,6 +1,6 @@
 /*
- * From stages to the whole network: after the hybrid epoch each parameter is sent by the first member of the first stage that holds
- * it, and the optimizer's moments travel with it, so the cached phase continues the same optimization.
+ * From stages to the whole network: after the hybrid epoch each parameter is sent by the first member of the first stage that
+ * holds it, and the optimizer's moments travel with it, so the cached phase continues the same optimization.
  */
 #include "train.h"
 

@@ -1,8 +1,9 @@
 /*
  * The hybrid phase: each rank executes its stage's operation list, one mini-batch after the other.
  *
- * The list is data from src/schedule (what is simulated is what is executed); this file maps each operation to a link or the stage. The
- * backbone rows that a forward leaves are appended to the cache at once, while they are still in the processor's reach.
+ * The list is data from src/schedule (what is simulated is what is executed); this file maps each operation to a link or the
+ * stage. The backbone rows that a forward leaves are appended to the cache at once, while they are still in the processor's
+ * reach.
  */
 #include "train.h"
 
@@ -13,8 +14,8 @@ struct hybrid {
     stage *stage;
     pac_link *prev, *next; /* NULL at the ends */
     reducer reduce;
-    pac_oplist ops;        /* for `microbatches` micro-batches */
-    int64_t microbatches;  /* of the list at hand: a small last mini-batch has fewer */
+    pac_oplist ops;       /* for `microbatches` micro-batches */
+    int64_t microbatches; /* of the list at hand: a small last mini-batch has fewer */
 };
 
 static int64_t fwd_tag(int64_t m)
@@ -46,8 +47,8 @@ static pac_err hybrid_local(hybrid *h)
 }
 
 /*
- * Initial side parameters. Pruning by magnitude needs the importance of channels over whole stacks: each block is counted by the
- * first member of its stage.
+ * Initial side parameters. Pruning by magnitude needs the importance of channels over whole stacks: each block is counted by
+ * the first member of its stage.
  */
 static pac_err init_side(hybrid *h)
 {

@@ -1,15 +1,13 @@
 /*
- * A job: the configuration joined with the model's description, the task, the tokenizer and the tokenised data. Rank 0 reads and
- * tokenises; the ids travel to the others, so that files of text need to be on one device only.
+ * A job: the configuration joined with the model's description, the task, the tokenizer and the tokenised data. Rank 0 reads
+ * and tokenises; the ids travel to the others, so that files of text need to be on one device only.
  */
 #include "pac/blas.h"
 #include "pac/log.h"
 #include "pac/parallel.h"
 #include "pac/runtime.h"
+#include "planning.h"
 #include "share.h"
-
-#include <string.h>
-#include <unistd.h>
 
 /* ---- options that the configuration and the model decide together ---- */
 
@@ -29,7 +27,8 @@ static void side_options(pac_job *j)
     for (int64_t i = 0; i < L && c->technique.all_layers; i++)
         j->side.has_layer[i] = true;
     for (int64_t k = 0; k < c->technique.nlayers && !c->technique.all_layers; k++)
-        for (int stack = PAC_ENC; stack <= PAC_DEC; stack++) { /* counted from 1 in each stack; unequal stacks: where it exists */
+        for (int stack = PAC_ENC; stack <= PAC_DEC;
+             stack++) { /* counted from 1 in each stack; unequal stacks: where it exists */
             int64_t i = c->technique.layers[k] - 1;
             if (i < j->desc.layers[stack])
                 j->side.has_layer[stack == PAC_ENC ? i : E + i] = true;
@@ -41,8 +40,9 @@ static pac_err check_layer_list(const pac_job *j)
     const pac_config *c = &j->cfg;
     int64_t most = j->desc.layers[PAC_ENC] > j->desc.layers[PAC_DEC] ? j->desc.layers[PAC_ENC] : j->desc.layers[PAC_DEC];
     for (int64_t k = 0; k < c->technique.nlayers && !c->technique.all_layers; k++)
-        PAC_CHECK(c->technique.layers[k] <= most, PAC_ECONFIG, "%s: technique.layers: %lld, but %s has only %lld layers per stack",
-                  c->path, (long long)c->technique.layers[k], c->model.path, (long long)most);
+        PAC_CHECK(c->technique.layers[k] <= most, PAC_ECONFIG,
+                  "%s: technique.layers: %lld, but %s has only %lld layers per stack", c->path,
+                  (long long)c->technique.layers[k], c->model.path, (long long)most);
     return PAC_OK;
 }
 
@@ -56,21 +56,24 @@ static pac_err describe(pac_job *j)
               "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);
     PAC_TRY(check_layer_list(j));
     side_options(j);
-    j->batching = (pac_batch_opts){.start_id = j->desc.start_id, .pad_id = j->desc.pad_id, .shift_source = c->head == PAC_HEAD_CLASSIFICATION};
+    j->batching = (pac_batch_opts){
+        .start_id = j->desc.start_id, .pad_id = j->desc.pad_id, .shift_source = c->head == PAC_HEAD_CLASSIFICATION};
     PAC_TRY(pac_side_check(&j->desc, &j->side));
-    if (c->system.memory_auto)
-        j->budget = pac_memory_budget(pac_node_size());
-    else
-        j->budget = c->system.memory[c->system.nmemory == 1 ? 0 : pac_world_rank() % c->system.nmemory];
+    j->budget = c->system.memory_auto ? pac_memory_budget(pac_node_size()) : budget_of(c, pac_world_rank());
     return PAC_OK;
 }
 
-static pac_err check_memory_list(const pac_config *c)
+pac_err budgets_check(const pac_config *c, int64_t devices)
 {
-    PAC_CHECK(c->system.memory_auto || c->system.nmemory == 1 || c->system.nmemory == pac_world_size(), PAC_ECONFIG,
+    PAC_CHECK(c->system.memory_auto || c->system.nmemory == 1 || c->system.nmemory == devices, PAC_ECONFIG,
               "%s: system.memory: a list of %lld budgets for %lld ranks", c->path, (long long)c->system.nmemory,
-              (long long)pac_world_size());
+              (long long)devices);
     return PAC_OK;
+}
+
+double budget_of(const pac_config *c, int64_t device)
+{
+    return c->system.memory[c->system.nmemory == 1 ? 0 : device % c->system.nmemory];
 }
 
 /* ---- opening ---- */
@@ -104,10 +107,8 @@ static pac_err load_at_root(pac_job *j, int data)
         j->tokenizer_id = pac_tokenizer_identity(j->tokenizer);
     }
     pac_data_opts o = pac_job_data_options(j);
-    pac_gold unused = {0};
     if (data & PAC_JOB_TRAIN)
-        PAC_TRY(pac_data_load(c->task.train, &o, &j->train, &unused));
-    pac_gold_free(&unused);
+        PAC_TRY(pac_data_load(c->task.train, &o, &j->train, NULL));
     if ((data & PAC_JOB_EVAL) && c->task.eval[0] != '\0')
         PAC_TRY(pac_data_load(c->task.eval, &o, &j->eval, &j->gold));
     return PAC_OK;
@@ -121,26 +122,47 @@ static pac_err share_identities(pac_job *j)
         err = pac_model_identity(j->cfg.model.path, &id);
     PAC_TRY(pac_agree(pac_world(), err));
     PAC_TRY(pac_bcast(pac_node(), &id, sizeof id, 0));
-    PAC_TRY(pac_agree_same(pac_world(), id, "the backbone's files (model.path) differ between devices"));
+    err = pac_agree_same(pac_world(), id, "identity of the backbone");
+    if (err == PAC_EINTERNAL)
+        return pac_fail(PAC_EDATA, "%s: the backbone's files differ between devices: copy one directory to all",
+                        j->cfg.model.path);
+    PAC_TRY(err);
     j->model_id = id;
     return pac_bcast(pac_world(), &j->tokenizer_id, sizeof j->tokenizer_id, 0);
 }
 
-/* Ranks of a node that may run on all its cores share them; a rank that is bound uses the cores it is bound to. */
-static void choose_threads(void)
+/*
+ * Ranks of a node share its cores: each core is divided among the ranks that may run on it. So a rank bound to cores of its own
+ * uses them all, and ranks bound together (to a socket, a container) or not at all use a part each.
+ */
+static pac_err choose_threads(void)
 {
-    int64_t cores = pac_cores(), all = (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t mine = cores < all ? cores : cores / pac_node_size();
-    int64_t used = pac_blas_set_threads(mine > 0 ? mine : 1);
+    unsigned char mine[PAC_CORE_MASK], all[PAC_CORE_MASK * PAC_MAX_DEVICES];
+    size_t counts[PAC_MAX_DEVICES];
+    double share = 0;
+    int64_t ranks = pac_node_size(), cores = pac_cores(mine);
+    for (int64_t r = 0; r < ranks; r++)
+        counts[r] = sizeof mine;
+    PAC_TRY(pac_allgatherv(pac_node(), mine, sizeof mine, all, counts));
+    for (int bit = 0; bit < 8 * PAC_CORE_MASK; bit++) {
+        int64_t users = 0;
+        for (int64_t r = 0; r < ranks; r++)
+            users += all[r * PAC_CORE_MASK + bit / 8] >> bit % 8 & 1;
+        if (mine[bit / 8] >> bit % 8 & 1)
+            share += 1.0 / (double)users;
+    }
+    int64_t used = pac_blas_set_threads(share >= 1 ? (int64_t)(share + 0.001) : 1);
     pac_log(PAC_LOG_INFO, "ranks %lld, nodes %lld, threads per rank %lld, cores here %lld", (long long)pac_world_size(),
             (long long)pac_node_count(), (long long)used, (long long)cores);
+    return PAC_OK;
 }
 
 static pac_err open_job(pac_job *j, int data)
 {
-    choose_threads();
+    PAC_CHECK(pac_world_size() <= PAC_MAX_DEVICES, PAC_EUSAGE, "%lld ranks: at most %d are supported",
+              (long long)pac_world_size(), PAC_MAX_DEVICES);
+    PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), describe(j)));
-    PAC_TRY(pac_agree(pac_world(), check_memory_list(&j->cfg)));
     PAC_TRY(pac_agree(pac_world(), load_at_root(j, data)));
     if (data & PAC_JOB_TRAIN)
         PAC_TRY(share_dataset(&j->train));

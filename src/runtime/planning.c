@@ -1,5 +1,6 @@
 /*
- * From a profile to a plan that every rank holds. Rank 0 decides (floating point may differ between machines), the others receive.
+ * From a profile to a plan that every rank holds. Rank 0 decides (floating point may differ between machines), the others
+ * receive.
  */
 #include "planning.h"
 
@@ -44,8 +45,8 @@ pac_err plan_share(pac_plan *plan)
     pac_err err = PAC_OK;
     void *p;
     if (pac_world_rank() != 0) {
-        *plan = (pac_plan){.world = f.world, .layers = f.layers, .microbatches = f.microbatches, .stages = f.stages,
-                           .predicted = f.predicted};
+        *plan = (pac_plan){
+            .world = f.world, .layers = f.layers, .microbatches = f.microbatches, .stages = f.stages, .predicted = f.predicted};
         memcpy(plan->planner, f.planner, sizeof f.planner);
         err = pac_mem_array(PAC_MEM_OTHER, f.stages, sizeof(pac_stage_plan), &p);
         if (err == PAC_OK)
@@ -90,10 +91,25 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .cached = c->cache.on};
 }
 
-static pac_err plan_at_root(const pac_job *job, const pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
+/* A profile of another model is refused; configured budgets win over those that were profiled. */
+static pac_err fit_profile(const pac_job *job, pac_profile *p)
+{
+    const int64_t *layers = job->desc.layers;
+    PAC_CHECK(p->layers_enc == layers[PAC_ENC] && p->layers_dec == layers[PAC_DEC], PAC_ECONFIG,
+              "the profile is of a model with %lld + %lld layers, %s has %lld + %lld: profile again", (long long)p->layers_enc,
+              (long long)p->layers_dec, job->cfg.model.path, (long long)layers[PAC_ENC], (long long)layers[PAC_DEC]);
+    PAC_TRY(budgets_check(&job->cfg, p->devices));
+    for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)
+        p->device[d].memory = budget_of(&job->cfg, d);
+    return PAC_OK;
+}
+
+static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
+    if (profile != NULL)
+        PAC_TRY(fit_profile(job, profile));
     pac_plan_request q = plan_request(job, profile);
     if (job->cfg.system.ngroups > 0) {
         PAC_TRY(given_groups(job, profile != NULL ? profile->devices : pac_world_size(), out));
@@ -110,7 +126,7 @@ static pac_err plan_at_root(const pac_job *job, const pac_profile *profile, pac_
     return PAC_OK;
 }
 
-pac_err pac_job_plan(pac_job *job, const pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
+pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
 {
     pac_plan plan = {0};
     PAC_TRY(pac_agree(pac_world(), plan_at_root(job, profile, &plan, answer)));
@@ -131,8 +147,8 @@ static pac_err read_at_root(const pac_job *job, const char *path, pac_plan *out)
     if (out->world == pac_world_size() && out->layers == L)
         return PAC_OK;
     pac_err err = out->world != pac_world_size()
-                      ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again", path,
-                                 (long long)out->world, (long long)pac_world_size(), (long long)out->world)
+                      ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again",
+                                 path, (long long)out->world, (long long)pac_world_size(), (long long)out->world)
                       : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path,
                                  (long long)out->layers, job->cfg.model.path, (long long)L);
     pac_plan_free(out);

@@ -5,6 +5,10 @@
 #include "pac/parallel.h"
 #include "pac/runtime.h"
 
+/** Is a list of memory budgets as long as there are devices? Errors: PAC_ECONFIG. Not collective. */
+pac_err budgets_check(const pac_config *c, int64_t devices);
+/** The configured budget of a device (system.memory is not auto). */
+double budget_of(const pac_config *c, int64_t device);
 /** Send rank 0's plan to all (their *plan is filled). Collective. */
 pac_err plan_share(pac_plan *plan);
 /** Read a plan file at rank 0; refuse one for other ranks or layers. Collective. */

@@ -1,6 +1,6 @@
 /*
- * Answers: rows of a file in rounds, or one typed line at a time. Rank 0 reads and tokenises, all ranks decode through the stages, rank
- * 0 answers. A typed line that cannot be used is answered with its error, and the next one is read.
+ * Answers: rows of a file in rounds, or one typed line at a time. Rank 0 reads and tokenises, all ranks decode through the
+ * stages, rank 0 answers. A typed line that cannot be used is answered with its error, and the next one is read.
  */
 #include "predict.h"
 

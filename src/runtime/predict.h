@@ -8,16 +8,16 @@ enum { PREDICT_MAX_CLASSES = 64 };
 
 typedef struct kept_logits {
     int64_t T, C;
-    float *data;  /* [T, C]; owned */
-    float loss;   /* mean over counted labels, NaN where the row has none */
+    float *data; /* [T, C]; owned */
+    float loss;  /* mean over counted labels, NaN where the row has none */
 } kept_logits;
 
 typedef struct predictor {
     const pac_job *job;
     const pac_predict_opts *opts;
     evaluator e;
-    decoded out;       /* one row */
-    void *kept;        /* kept_logits[nkept], rank 0 */
+    decoded out; /* one row */
+    void *kept;  /* kept_logits[nkept], rank 0 */
     int64_t nkept, capacity;
 } predictor;
 

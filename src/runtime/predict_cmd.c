@@ -62,7 +62,8 @@ static pac_err fill_logits_file(const predictor *p, logits_file *f)
     f->loss = v;
     for (int64_t i = 0; i < p->nkept; i++) {
         snprintf(f->name[i], sizeof f->name[i], "logits.%lld", (long long)i);
-        pac_tensor t = {.dtype = PAC_F32, .ndim = classes ? 1 : 2, .shape = {classes ? k[i].C : k[i].T, k[i].C}, .data = k[i].data};
+        pac_tensor t = {
+            .dtype = PAC_F32, .ndim = classes ? 1 : 2, .shape = {classes ? k[i].C : k[i].T, k[i].C}, .data = k[i].data};
         f->entry[i] = (pac_st_entry){f->name[i], t};
         f->loss[i] = k[i].loss;
     }
@@ -84,13 +85,13 @@ static pac_err write_logits(const predictor *p)
     return err;
 }
 
-static void predictor_close(predictor *p)
+static void predictor_close(predictor *p, pac_err err)
 {
     for (int64_t i = 0; i < p->nkept; i++)
         pac_mem_free(((kept_logits *)p->kept)[i].data);
     pac_mem_free(p->kept);
     decoded_free(&p->out);
-    evaluator_close(&p->e);
+    evaluator_close(&p->e, err);
 }
 
 /* ---- opening ---- */
@@ -155,7 +156,7 @@ static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, cons
     PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));
     err = pac_agree(pac_world(), write_logits(&p));
 out:
-    predictor_close(&p);
+    predictor_close(&p, err);
     return err;
 }
 

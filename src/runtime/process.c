@@ -64,10 +64,17 @@ double pac_memory_budget(int64_t ranks_on_node)
     return total / (double)(ranks_on_node > 0 ? ranks_on_node : 1);
 }
 
-int64_t pac_cores(void)
+int64_t pac_cores(unsigned char mask[PAC_CORE_MASK])
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        CPU_ZERO(&set);
+        CPU_SET(0, &set);
+    }
+    _Static_assert(sizeof set <= PAC_CORE_MASK, "the mask has room");
+    if (mask != NULL) {
+        memset(mask, 0, PAC_CORE_MASK);
+        memcpy(mask, &set, sizeof set);
+    }
     return CPU_COUNT(&set);
 }

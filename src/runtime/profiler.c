@@ -4,7 +4,8 @@
  */
 #include "pac/clock.h"
 #include "pac/rng.h"
-#include "stage.h"
+#include "planning.h"
+#include "train.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -31,7 +32,7 @@ typedef struct layer_bench {
     int64_t layer;
     pac_stack stack;
     pac_batch batch;
-    float *x, *y, *enc;      /* backbone rows in, out; encoder output */
+    float *x, *y, *enc; /* backbone rows in, out; encoder output */
     pac_acts acts;
     pac_side_state in, out, dout, din;
 } layer_bench;
@@ -107,15 +108,14 @@ static pac_err time_side(bench *b, layer_bench *l, int64_t at)
         double t = pac_now();
         PAC_TRY(pac_side_fwd(l->side, &l->batch, &l->acts, &l->in, &l->out, &h, true, b->keep, b->work, &saved));
         fwd = fastest(fwd, t);
-        b->profile->layer[l->layer].activations =
-            (double)(pac_arena_mark(b->keep) - mark) / (double)l->batch.B + (double)N / (double)l->batch.B * 4.0 * (double)b->job->desc.block[0].D;
+        b->profile->layer[l->layer].activations = (double)(pac_arena_mark(b->keep) - mark) / (double)l->batch.B;
         PAC_TRY(random_rows(b->keep, N * R, &grad));
         bool ends_encoder = l->layer == E - 1;
         l->dout = (pac_side_state){.a = ends_encoder ? NULL : grad, .enc = ends_encoder ? grad : NULL};
-        if (h != NULL)
+        if (h != NULL) {
             PAC_TRY(random_rows(b->keep, N * b->job->desc.block[0].D, &dh));
-        if (h != NULL)
             l->dout = (pac_side_state){0};
+        }
         t = pac_now();
         PAC_TRY(pac_side_bwd(l->side, &l->batch, &l->acts, &l->dout, dh, &l->din, b->keep, b->work, saved));
         bwd = fastest(bwd, t);
@@ -194,13 +194,28 @@ static void choose_points(bench *b)
     }
 }
 
-/* The first layer of each stack (it carries the embedding), then a middle one, which stands for the rest. */
+/* A layer of [base, base + n) that carries a side layer, inside the stack where there is such a one. */
+static int64_t typical_layer(const pac_side_opts *o, int64_t base, int64_t n)
+{
+    for (int64_t l = base + 1; l < base + n - 1; l++)
+        if (o->has_layer[l])
+            return l;
+    return o->has_layer[base] ? base : base + n - 1;
+}
+
+/*
+ * The last layer of each stack (final norm, up-projection), the first (embedding, first projection), then a typical one: its
+ * times stand for all, its activations for all that are not measured.
+ */
 static pac_err bench_layers(bench *b)
 {
     for (int64_t base = 0, stack = PAC_ENC; stack <= PAC_DEC; base += b->job->desc.layers[stack++]) {
+        int64_t n = b->job->desc.layers[stack];
+        if (n == 0)
+            continue;
+        PAC_TRY(bench_layer(b, base + n - 1));
         PAC_TRY(bench_layer(b, base));
-        if (b->job->desc.layers[stack] > 2)
-            PAC_TRY(bench_layer(b, base + 1));
+        PAC_TRY(bench_layer(b, typical_layer(&b->job->side, base, n)));
     }
     return bench_head(b);
 }
@@ -220,20 +235,37 @@ static pac_err measure_here(bench *b)
 
 /* ---- bytes from shapes ---- */
 
+/*
+ * Activations of a layer: what its side layer saves (measured), and the backbone rows that stay with the micro-batch: b_i where
+ * it is read, and the outputs of the stack's end.
+ */
+static void stack_activations(const pac_job *job, pac_profile *p, pac_stack stack)
+{
+    bool reads[2][PAC_MAX_LAYERS + 1], final;
+    int64_t n = job->desc.layers[stack], base = stack == PAC_ENC ? 0 : job->desc.layers[PAC_ENC];
+    double row = 4.0 * (double)job->desc.block[stack].D * (stack == PAC_ENC ? p->source_tokens : p->target_tokens);
+    pac_side_reads(&job->desc, &job->side, reads, &final);
+    if (n == 0)
+        return;
+    double typical = p->layer[typical_layer(&job->side, base, n)].activations;
+    for (int64_t i = 0; i < n; i++) {
+        double *act = &p->layer[base + i].activations;
+        if (*act == 0 && job->side.has_layer[base + i])
+            *act = typical;
+        *act += row * ((i == 0 && reads[stack][0]) + reads[stack][i + 1] + (i == n - 1));
+    }
+}
+
 static void layer_bytes(const pac_job *job, pac_profile *p)
 {
-    int64_t E = p->layers_enc, L = E + p->layers_dec;
-    double deepest[2] = {0, 0};
+    int64_t L = p->layers_enc + p->layers_dec;
+    bool lm = job->side.head == PAC_HEAD_LM;
     for (int64_t l = 0; l < L; l++) {
-        bool lm = job->side.head == PAC_HEAD_LM;
         p->layer[l].weights = (double)pac_model_slice_bytes(&job->desc, l, l + 1, l == L - 1 && lm);
         p->layer[l].tuned = 4.0 * (double)pac_side_slice_parameters(&job->desc, &job->side, l, l + 1);
-        if (p->layer[l].activations > deepest[l >= E])
-            deepest[l >= E] = p->layer[l].activations;
     }
-    for (int64_t l = 0; l < L; l++) /* layers that were not measured are like the largest of their stack */
-        if (p->layer[l].activations == 0)
-            p->layer[l].activations = deepest[l >= E];
+    stack_activations(job, p, PAC_ENC);
+    stack_activations(job, p, PAC_DEC);
 }
 
 static void boundary_bytes(const pac_job *job, pac_profile *p)
@@ -270,13 +302,24 @@ static void describe_run(const pac_job *job, pac_profile *p)
     const pac_dataset *d = &job->train;
     bool shift = job->batching.shift_source;
     const char *name = strrchr(job->cfg.model.path, '/');
-    *p = (pac_profile){.layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = pac_world_size()};
+    *p = (pac_profile){
+        .layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = pac_world_size()};
     snprintf(p->model, sizeof p->model, "%.127s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
     snprintf(p->technique, sizeof p->technique, "parallel");
     snprintf(p->optimizer, sizeof p->optimizer, "%s", job->cfg.train.optimizer.kind == PAC_ADAMW ? "adamw" : "sgd");
     p->optimizer_states = job->cfg.train.optimizer.kind == PAC_ADAMW ? 2 : 0;
     p->source_tokens = (double)d->soff[d->rows] / (double)d->rows;
     p->target_tokens = shift ? p->source_tokens : (double)d->toff[d->rows] / (double)d->rows;
+}
+
+/* What the cached phase reads of one sample, on average. */
+static pac_err bytes_read(const pac_job *job, double *out)
+{
+    cache_map map;
+    PAC_TRY(cache_map_new(job, &map));
+    *out = (double)pac_cache_bytes(&map.shape) / (double)job->train.rows;
+    cache_map_free(&map);
+    return PAC_OK;
 }
 
 /* ---- together ---- */
@@ -293,8 +336,7 @@ static pac_err exchange(pac_job *job, pac_profile *p, const pac_device *mine)
     PAC_TRY(pac_bcast(pac_world(), p->latency, (size_t)(n * n) * sizeof(double), 0));
     layer_bytes(job, p);
     boundary_bytes(job, p);
-    p->cached_step_bytes_read = (p->source_tokens * (double)(p->layers_enc + 1) + p->target_tokens * (double)(p->layers_dec + 1)) *
-                                4.0 * (double)job->desc.block[0].D;
+    PAC_TRY(pac_agree(pac_world(), bytes_read(job, &p->cached_step_bytes_read)));
     return pac_bcast(pac_world(), p->layer, (size_t)L * sizeof *p->layer, 0);
 }
 
@@ -306,11 +348,8 @@ pac_err pac_job_profile(pac_job *job, pac_profile *out)
     pac_err err = PAC_OK;
     describe_run(job, &p);
     snprintf(mine.name, sizeof mine.name, "%.48s:%lld", pac_world_host(), (long long)pac_world_rank());
-    if (pac_world_size() > PAC_MAX_DEVICES)
-        err = pac_fail(PAC_EUSAGE, "%lld ranks: at most %d are supported", (long long)pac_world_size(), PAC_MAX_DEVICES);
-    else
-        err = profile_arrays(&p);
-    PAC_GO(pac_agree(pac_world(), err));
+    PAC_GO(budgets_check(&job->cfg, p.devices));
+    PAC_GO(pac_agree(pac_world(), profile_arrays(&p)));
     PAC_GO(pac_agree(pac_world(), measure_here(&b)));
     PAC_GO(exchange(job, &p, &mine));
     *out = p;

@@ -1,6 +1,6 @@
 /*
- * Records: what was measured, as JSON lines of one format from every rank (docs/formats.md). Rank 0's lines are written at once; other
- * ranks' lines are gathered at the end of each phase.
+ * Records: what was measured, as JSON lines of one format from every rank (docs/formats.md). Rank 0's lines are written at
+ * once; other ranks' lines are gathered at the end of each phase.
  */
 #ifndef PAC_RUNTIME_RECORD_H
 #define PAC_RUNTIME_RECORD_H

@@ -1,7 +1,8 @@
 /*
- * Sums of gradients. Within a group every rank holds the same parameters and has seen its own samples: one all-reduce of the flat
- * gradient. A parameter that several stages hold (a position-bias table) is then summed once more over those stages, each counted
- * by its first member. Every micro-batch was already weighted by the mini-batch's true count, so a sum is all there is to do.
+ * Sums of gradients. Within a group every rank holds the same parameters and has seen its own samples: one all-reduce of the
+ * flat gradient. A parameter that several stages hold (a position-bias table) is then summed once more over those stages, each
+ * counted by its first member. Every micro-batch was already weighted by the mini-batch's true count, so a sum is all there is
+ * to do.
  */
 #include "train.h"
 

@@ -74,7 +74,8 @@ void run_report_plan(const run *r)
     for (int64_t s = 0; s < plan->stages; s++) {
         const pac_stage_plan *st = &plan->stage[s];
         char line[1024] = "";
-        append(line, sizeof line, "  stage %lld: layers %lld-%lld, ranks", (long long)s, (long long)st->first, (long long)st->last - 1);
+        append(line, sizeof line, "  stage %lld: layers %lld-%lld, ranks", (long long)s, (long long)st->first,
+               (long long)st->last - 1);
         for (int64_t i = 0; i < st->ranks; i++)
             append(line, sizeof line, " %lld (%.0f %%)", (long long)st->rank[i], 100 * st->share[i]);
         if (st->bytes != NULL && st->bytes[0] > 0)
@@ -133,7 +134,8 @@ static json_t *plan_json(const pac_plan *plan)
         json_array_append_new(stages, json_pack("{s:[I,I], s:o, s:o}", "layers", (json_int_t)st->first, (json_int_t)st->last,
                                                 "ranks", ranks, "shares", shares));
     }
-    return json_pack("{s:o, s:I, s:s}", "stages", stages, "microbatches", (json_int_t)plan->microbatches, "planner", plan->planner);
+    return json_pack("{s:o, s:I, s:s}", "stages", stages, "microbatches", (json_int_t)plan->microbatches, "planner",
+                     plan->planner);
 }
 
 static json_t *predicted_json(const pac_predicted *p)
@@ -153,9 +155,9 @@ static json_t *memory_json(const run *r)
             json_t *tags = json_object();
             for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
                 json_object_set_new(tags, pac_mem_tag_name(tag), json_integer(m->tag[tag]));
-            json_array_append_new(list, json_pack("{s:I, s:s, s:I, s:I, s:o}", "rank", (json_int_t)rank, "phase",
-                                                  phase_names[phase], "peak_rss", (json_int_t)m->peak_rss, "pss",
-                                                  (json_int_t)m->pss, "tags", tags));
+            json_array_append_new(list,
+                                  json_pack("{s:I, s:s, s:I, s:I, s:o}", "rank", (json_int_t)rank, "phase", phase_names[phase],
+                                            "peak_rss", (json_int_t)m->peak_rss, "pss", (json_int_t)m->pss, "tags", tags));
         }
     return list;
 }

@@ -1,7 +1,8 @@
 /*
  * A pipeline stage: backbone blocks without gradients, then the side network over the rows they leave.
  *
- * Only the b_i that the side network reads are kept with the micro-batch; all other backbone rows pass through two scratch buffers.
+ * Only the b_i that the side network reads are kept with the micro-batch; all other backbone rows pass through two scratch
+ * buffers.
  */
 #include "stage.h"
 
@@ -62,6 +63,11 @@ pac_err stage_reserve(stage *s, int64_t n)
         s->slots++;
     }
     return PAC_OK;
+}
+
+bool may_free(pac_err err)
+{
+    return err == PAC_OK || pac_world_size() == 1;
 }
 
 static pac_err copy_by_name(pac_params *to, const pac_params *from)

@@ -19,7 +19,7 @@ typedef struct flow {
 /* One micro-batch in flight. Everything lives in its arena until the slot is taken again. */
 typedef struct micro {
     pac_arena *arena;
-    bool used;              /* holds micro-batch m of the last or this mini-batch (training) */
+    bool used; /* holds micro-batch m of the last or this mini-batch (training) */
     int64_t m;
     int64_t n;              /* samples of the whole micro-batch */
     pac_range own;          /* this rank's samples of it */
@@ -27,22 +27,22 @@ typedef struct micro {
     pac_batch batch;        /* this rank's part */
     pac_acts acts;
     flow in, out, din, dout;
-    float *h, *dh;          /* [T, D] at the last stage */
-    double loss;            /* sum over this rank's rows, already divided by the mini-batch's count */
+    float *h, *dh; /* [T, D] at the last stage */
+    double loss;   /* sum over this rank's rows, already divided by the mini-batch's count */
     pac_side_saved *saved;
 } micro;
 
 typedef struct stage {
     const pac_job *job;
-    int64_t first, last;    /* layers */
-    int64_t D, R;           /* widths of backbone and side network */
+    int64_t first, last; /* layers */
+    int64_t D, R;        /* widths of backbone and side network */
     pac_model *model;
-    pac_side *side;         /* training: the whole slice; NULL: the untouched backbone */
-    pac_side *half[2];      /* evaluation: encoder and decoder part of the slice, so that decoding need not repeat the encoder */
+    pac_side *side;    /* training: the whole slice; NULL: the untouched backbone */
+    pac_side *half[2]; /* evaluation: encoder and decoder part of the slice, so that decoding need not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work;
     int64_t slots;
-    micro *slot;            /* [slots] */
+    micro *slot; /* [slots] */
 } stage;
 
 /** Load layers [first, last). `tuned`: create the side network's slice too. Not collective. */
@@ -50,11 +50,18 @@ pac_err stage_new(const pac_job *job, int64_t first, int64_t last, bool tuned, s
 void stage_free(stage **s);
 /** Make sure that at least n slots exist. */
 pac_err stage_reserve(stage *s, int64_t n);
-/** Split the slice's side network into encoder and decoder halves with the parameters of `whole` (a network over all layers). */
+/** Split the slice's side network into encoder and decoder halves with the parameters of `whole` (a network over all layers).
+ */
 pac_err stage_set_halves(stage *s, pac_side *whole);
 
 /** Fill a slot with this rank's part of the micro-batch sample[0..n). Resets the slot. */
 pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l);
+
+/**
+ * May the memory of a phase that ended with this code be freed? Not after an error among several ranks: what was sent may never
+ * be taken by a peer that this rank has left waiting, and freeing a link would wait for it. The command then ends all ranks.
+ */
+bool may_free(pac_err err);
 
 /* Which traffic of a boundary: the encoder's part, the decoder's part, or both (training). */
 enum { WIRE_ENCODE = 1, WIRE_DECODE = 2, WIRE_BOTH = 3 };
@@ -69,7 +76,8 @@ pac_err stage_backbone(stage *s, micro *x, pac_stack stack);
 pac_err stage_fwd(stage *s, micro *x, float scale);
 pac_err stage_bwd(stage *s, micro *x);
 
-/** Loss of x->h and, when grad, x->dh: head, softmax and cross-entropy in row blocks, so that memory does not grow with T * V. */
+/** Loss of x->h and, when grad, x->dh: head, softmax and cross-entropy in row blocks, so that memory does not grow with T * V.
+ */
 pac_err stage_loss(stage *s, micro *x, const pac_model *head, float scale, bool grad);
 
 /** Rows (or samples, with a classification head) of these samples that count in the loss. */

@@ -1,5 +1,6 @@
 /*
- * Training state shared by the hybrid and the cached phase: parameters and optimizer, how gradients are summed, and the records.
+ * Training state shared by the hybrid and the cached phase: parameters and optimizer, how gradients are summed, and the
+ * records.
  */
 #ifndef PAC_RUNTIME_TRAIN_H
 #define PAC_RUNTIME_TRAIN_H
@@ -10,14 +11,14 @@
 /* ---- summing gradients (reduce.c) ---- */
 
 typedef struct shared_param {
-    int64_t index;   /* in the stage's parameter list */
-    pac_comm *span;  /* ranks of all stages that hold it; borrowed from `spans` */
-    bool first;      /* this stage is the first holder: it counts the parameter in the norm */
+    int64_t index;  /* in the stage's parameter list */
+    pac_comm *span; /* ranks of all stages that hold it; borrowed from `spans` */
+    bool first;     /* this stage is the first holder: it counts the parameter in the norm */
 } shared_param;
 
 typedef struct reducer {
-    pac_comm *group;          /* ranks with the same parameters */
-    int64_t member;           /* place in it */
+    pac_comm *group; /* ranks with the same parameters */
+    int64_t member;  /* place in it */
     int64_t nshared, nspans;
     shared_param *shared;
     pac_comm **spans;
@@ -29,7 +30,9 @@ pac_err reducer_for_stage(const pac_layout *l, const pac_params *p, reducer *out
 void reducer_for_world(reducer *out);
 void reducer_free(reducer *r);
 
-typedef struct step_sums { double loss, norm; } step_sums; /* of the mini-batch, before clipping */
+typedef struct step_sums {
+    double loss, norm;
+} step_sums; /* of the mini-batch, before clipping */
 
 /**
  * Sum p->g over the ranks that hold each parameter, and the loss over all; the global norm counts every parameter once.
@@ -59,13 +62,13 @@ typedef struct train {
     int64_t warmup;
     const pac_plan *plan;
     pac_layout layout;
-    pac_side *whole;            /* the whole side network (cached phase), else NULL */
+    pac_side *whole; /* the whole side network (cached phase), else NULL */
     pac_optimizer *opt;
-    pac_cache *cache;           /* NULL: no cache */
+    pac_cache *cache; /* NULL: no cache */
     cache_map map;
-    double seconds_write;       /* spent appending to the cache */
-    int64_t *order;             /* [rows] this epoch's permutation */
-    double phase_started;       /* clock at the begin of this epoch */
+    double seconds_write; /* spent appending to the cache */
+    int64_t *order;       /* [rows] this epoch's permutation */
+    double phase_started; /* clock at the begin of this epoch */
 } train;
 
 /** Rows of mini-batch i of this epoch: order[lo..hi). */
@@ -79,7 +82,11 @@ int64_t train_tokens(const train *t, pac_range r);
 pac_err train_update(train *t, const reducer *r, pac_params *p, double local_loss, int64_t tokens, const char *phase,
                      int64_t epoch, double started, double *loss);
 
-typedef struct epoch_result { const char *phase; double seconds, loss; int64_t samples, tokens; } epoch_result;
+typedef struct epoch_result {
+    const char *phase;
+    double seconds, loss;
+    int64_t samples, tokens;
+} epoch_result;
 
 /* ---- the hybrid phase (hybrid.c) ---- */
 
@@ -100,7 +107,8 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
 
 /* ---- moving parameters (gather.c) ---- */
 
-/** Join the stages' parameters (and optimizer moments, where whole_opt is not NULL) into the whole network on every rank. Collective. */
+/** Join the stages' parameters (and optimizer moments, where whole_opt is not NULL) into the whole network on every rank.
+ * Collective. */
 pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_side *whole, pac_optimizer *whole_opt);
 
 /* ---- evaluation (evaluate.c) ---- */

@@ -1,8 +1,8 @@
 /*
  * The whole job: profile, plan, hybrid epoch that fills the cache, redistribution, cached epochs, evaluation, save.
  *
- * Each phase owns its memory and gives it back before the next: the stage with its slice of the backbone exists in the hybrid phase
- * (and, freshly loaded, in evaluation), the whole side network and the head in the cached phase.
+ * Each phase owns its memory and gives it back before the next: the stage with its slice of the backbone exists in the hybrid
+ * phase (and, freshly loaded, in evaluation), the whole side network and the head in the cached phase.
  */
 #include "trainer.h"
 
@@ -14,7 +14,8 @@
 
 /* ---- profile and plan ---- */
 
-static pac_err write_at_root(pac_err (*write)(const void *, const char *), const void *what, const char *output, const char *name)
+static pac_err write_at_root(pac_err (*write)(const void *, const char *), const void *what, const char *output,
+                             const char *name)
 {
     char path[PAC_PATH + 32];
     if (pac_world_rank() != 0)
@@ -74,7 +75,7 @@ static void new_order(train *t, int64_t epoch)
 
 static bool uses_cache(const train *t)
 {
-    return t->job->cfg.cache.on && t->job->cfg.train.epochs > 1;
+    return t->job->cfg.cache.on && (t->job->cfg.train.epochs > 1 || t->job->cfg.cache.keep);
 }
 
 static pac_cache_id identity_of(const train *t)
@@ -185,7 +186,8 @@ static pac_err hybrid_phase(run *r, int64_t *epoch)
     }
     err = leave_hybrid(r, &h);
 out:
-    hybrid_free(&h);
+    if (may_free(err))
+        hybrid_free(&h);
     return err;
 }
 
@@ -228,18 +230,20 @@ static pac_err open_cache(run *r)
 static pac_err train_phases(run *r)
 {
     train *t = &r->t;
+    const pac_config *c = &t->job->cfg;
     int64_t epoch = 0;
     PAC_TRY(open_cache(r));
     PAC_TRY(hybrid_phase(r, &epoch));
     PAC_TRY(record_flush(t->rec));
-    bool more = t->cache != NULL && epoch < t->job->cfg.train.epochs && !train_done(t);
-    if (more && !r->cache_reused)
+    bool more = t->cache != NULL && epoch < c->train.epochs && !train_done(t);
+    bool full = r->cache_reused || t->step >= train_batches(t); /* --steps may end the run in epoch 1 */
+    bool kept = c->cache.keep && full;
+    if (t->cache != NULL && !r->cache_reused && (more || kept)) /* only a redistributed cache is of use to a later run */
         PAC_TRY(redistribute(r));
     if (more)
         PAC_TRY(cached_phase(r, &epoch));
     r->cache_bytes = t->cache != NULL ? pac_cache_bytes(&t->map.shape) : 0;
-    bool complete = r->cache_reused || more; /* a cache that was not redistributed is of no use to a later run */
-    return pac_cache_close(&t->cache, t->job->cfg.cache.keep && complete);
+    return pac_cache_close(&t->cache, kept);
 }
 
 static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const char *when)

@@ -27,10 +27,10 @@ typedef struct run {
     int64_t cache_bytes;
     pac_cache_moved moved;
     evaluation before, after;
-    json_t *epochs;                 /* rank 0: array of epoch results */
-    int phase;                      /* open phase, -1: none */
+    json_t *epochs; /* rank 0: array of epoch results */
+    int phase;      /* open phase, -1: none */
     phase_memory memory[PHASE_COUNT];
-    phase_memory *memory_all;       /* [ranks * PHASE_COUNT], after run_gather_memory() */
+    phase_memory *memory_all; /* [ranks * PHASE_COUNT], after run_gather_memory() */
 } run;
 
 /** Open a phase (closing the one before): memory peaks are taken anew. Not collective. */

@@ -1,6 +1,6 @@
 /*
- * What crosses a stage boundary, as a table: in front of an encoder layer the running rows; in front of a decoder layer also the
- * encoder's outputs, which every decoder layer reads. method.md section 5.
+ * What crosses a stage boundary, as a table: in front of an encoder layer the running rows; in front of a decoder layer also
+ * the encoder's outputs, which every decoder layer reads. method.md section 5.
  */
 #include "stage.h"
 
