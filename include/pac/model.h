@@ -1,9 +1,10 @@
 /*
  * The frozen backbone as an explicit list of layers.
  *
- * Layers are numbered through the whole model: encoder blocks 0..E-1, decoder blocks E..E+Dn-1 (L = E + Dn). Embeddings ride with
- * the first block of their stack, the stack's final norm with its last block, the head with layer L-1. A pac_model is a slice
- * [first, last) of that list: a rank maps only the tensors of its slice. All weights are frozen here; what learns is in pac/tune.h.
+ * Layers are numbered through the whole model: encoder blocks 0..E-1, decoder blocks E..E+Dn-1 (L = E + Dn). Embeddings ride
+ * with the first block of their stack, the stack's final norm with its last block, the head with layer L-1. A pac_model is a
+ * slice [first, last) of that list: a rank maps only the tensors of its slice. All weights are frozen here; what learns is in
+ * pac/tune.h.
  */
 #ifndef PAC_MODEL_H
 #define PAC_MODEL_H
@@ -55,9 +56,9 @@ typedef struct pac_block_io {
 } pac_block_io;
 
 /**
- * y = block(x). `keep` NULL: nothing is saved (no backward) and `saved` may be NULL; else the saved activations are allocated in
- * `keep` (another arena than io->work) and *saved set. Saved: the inputs of the sub-layers and their norms' statistics, q, k, v,
- * attention outputs with log-sum-exps, feed-forward pre-activations; normed inputs are made again in the backward pass.
+ * y = block(x). `keep` NULL: nothing is saved (no backward) and `saved` may be NULL; else the saved activations are allocated
+ * in `keep` (another arena than io->work) and *saved set. Saved: the inputs of the sub-layers and their norms' statistics, q,
+ * k, v, attention outputs with log-sum-exps, feed-forward pre-activations; normed inputs are made again in the backward pass.
  * x, y: [N, D] with N = toff[B] or soff[B]; y may alias x only when keep is NULL. With `keep`, x and io->enc are borrowed until
  * pac_block_bwd(). Not collective. Errors: PAC_ENOMEM.
  */
@@ -72,8 +73,8 @@ pac_err pac_block_bwd(float *dx, float *denc, const float *dy, const pac_block_c
  * y = norm(x) by kind; mean and rstd [N] receive the statistics (RMS uses rstd only; NULL: not wanted). y may alias x.
  * Backward: dx overwritten (may alias dy), dw and db += where not NULL.
  */
-void pac_norm_fwd(const pac_backend *be, pac_norm_kind kind, float *y, float *mean, float *rstd, const float *x, const pac_norm *w,
-                  int64_t N, int64_t D, float eps);
+void pac_norm_fwd(const pac_backend *be, pac_norm_kind kind, float *y, float *mean, float *rstd, const float *x,
+                  const pac_norm *w, int64_t N, int64_t D, float eps);
 void pac_norm_bwd(const pac_backend *be, pac_norm_kind kind, float *dx, const float *dy, const float *x, const pac_norm *w,
                   const float *mean, const float *rstd, int64_t N, int64_t D);
 
@@ -111,10 +112,10 @@ int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t la
 pac_err pac_model_identity(const char *dir, uint64_t *out);
 
 /**
- * Write a model with random weights in Hugging Face layout (config.json, model.safetensors): a known shape (t5-small, flan-t5-base,
- * ...) or the path of a config.json. A directory that already holds weights is left alone. Memory stays bounded: the values are
- * made in a mapped scratch file. Source of scales: HF's _init_weights. Errors: PAC_EUSAGE (unknown shape), PAC_EDATA, PAC_EIO,
- * PAC_ENOSPACE.
+ * Write a model with random weights in Hugging Face layout (config.json, model.safetensors): a known shape (t5-small,
+ * flan-t5-base, ...) or the path of a config.json. A directory that already holds weights is left alone. Memory stays bounded:
+ * the values are made in a mapped scratch file. Source of scales: HF's _init_weights. Errors: PAC_EUSAGE (unknown shape),
+ * PAC_EDATA, PAC_EIO, PAC_ENOSPACE.
  */
 pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t seed);
 
@@ -122,17 +123,21 @@ typedef struct pac_model pac_model;
 
 enum { PAC_MAX_BLOCKS = 512 }; /* layers of a model at most; pac/tune.h has arrays of this size */
 
-enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2 }; /* head with the last layer (lm head); or nothing but the head (cached phase) */
+/* The lm head with the last layer; or nothing but the head (cached phase). */
+enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2 };
 
 /**
- * Map the weights of layers [first, last). Checks every tensor's presence, shape and type; f32 is used in place, bf16 and f16 are
- * converted. Not collective. The caller owns *out. Ledger: PAC_MEM_WEIGHTS.
+ * Map the weights of layers [first, last). Checks every tensor's presence, shape and type; f32 is used in place, bf16 and f16
+ * are converted. Not collective. The caller owns *out. Ledger: PAC_MEM_WEIGHTS.
  */
 pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, int flags, pac_model **out);
 /** Unmaps and frees; resident memory is really given back. */
 void pac_model_free(pac_model **m);
 
-/** b_0 of a stack: x [N, D] = embedding of sids or tids. The slice holds the stack's first block. Errors: PAC_EDATA (id outside the vocabulary). */
+/**
+ * b_0 of a stack: x [N, D] = embedding of sids or tids. The slice holds the stack's first block. Errors: PAC_EDATA (id outside
+ * the vocabulary).
+ */
 pac_err pac_model_embed(const pac_model *m, pac_stack stack, const pac_batch *batch, float *x);
 /** y = block `layer` (x); enc [S, D] is the encoder output (decoder layers). No activations are kept. y may alias x. */
 pac_err pac_model_block(const pac_model *m, int64_t layer, const pac_batch *batch, const float *enc, float *y, const float *x,

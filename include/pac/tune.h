@@ -1,9 +1,9 @@
 /*
  * What learns: parameters, the side network of parallel adapters, heads, optimizers and schedules.
  *
- * A parameter is used by an interval of layers [first, last]; a stage holds it exactly if its layer range meets that interval. So the
- * same list serves a pipeline stage and the whole network of the cached phase, and a parameter of several stages (a position-bias
- * table) is recognised without a special case.
+ * A parameter is used by an interval of layers [first, last]; a stage holds it exactly if its layer range meets that interval.
+ * So the same list serves a pipeline stage and the whole network of the cached phase, and a parameter of several stages (a
+ * position-bias table) is recognised without a special case.
  */
 #ifndef PAC_TUNE_H
 #define PAC_TUNE_H
@@ -68,24 +68,24 @@ void pac_side_free(pac_side **s);
 pac_params *pac_side_params(pac_side *s);
 
 /**
- * This slice's part of the importance of the backbone's channels, by weight magnitude: imp [2 * D] (encoder, decoder) is overwritten
- * with the sums over the slice's blocks, in double. Summed over the stages, each block once, it is what pac_side_init() wants.
- * Zeros unless init is magnitude. Errors: PAC_EINVAL (model does not hold the slice).
+ * This slice's part of the importance of the backbone's channels, by weight magnitude: imp [2 * D] (encoder, decoder) is
+ * overwritten with the sums over the slice's blocks, in double. Summed over the stages, each block once, it is what
+ * pac_side_init() wants. Zeros unless init is magnitude. Errors: PAC_EINVAL (model does not hold the slice).
  */
 pac_err pac_side_importance(const pac_side *s, const pac_model *model, double *imp);
 
 /**
  * Initialise: random draws are a function of (seed, parameter name, index), so every layout gets the same numbers. `magnitude`
- * prunes the blocks of `model` (which holds at least this slice; may be NULL for random): the most important 1/k channels of each
- * stack by imp [2 * D], summed over all stages (NULL: random init), then of each head and feed-forward layer; norms are sliced, a shared
- * table is copied whole and so is the same on every stage. Down, up and head are random; biases and gates 0.
+ * prunes the blocks of `model` (which holds at least this slice; may be NULL for random): the most important 1/k channels of
+ * each stack by imp [2 * D], summed over all stages (NULL: random init), then of each head and feed-forward layer; norms are
+ * sliced, a shared table is copied whole and so is the same on every stage. Down, up and head are random; biases and gates 0.
  * Errors: PAC_EINVAL, PAC_ENOMEM, PAC_ENOTBUILT (fisher).
  */
 pac_err pac_side_init(pac_side *s, const pac_model *model, const double *imp);
 
 /*
- * The forward pass of one micro-batch over the slice. `b` holds the backbone rows the side network reads; NULL entries are layers
- * outside the slice. Entry i of stack s is b_i: [0] the embedding output, [1..] the block outputs before the final norm.
+ * The forward pass of one micro-batch over the slice. `b` holds the backbone rows the side network reads; NULL entries are
+ * layers outside the slice. Entry i of stack s is b_i: [0] the embedding output, [1..] the block outputs before the final norm.
  */
 typedef struct pac_acts {
     const float *b[2][PAC_MAX_LAYERS + 1];
@@ -104,20 +104,21 @@ typedef struct pac_side_state {
 typedef struct pac_side_saved pac_side_saved; /* lives in `keep` */
 
 /**
- * Run layers [first, last) of the slice, from and to the state at the boundaries. When the slice holds the last layer, *h [T, D]
- * (in `keep`) is the input of the lm head, or the decoder state for a classification head.
- * in (NULL: none) is only read; what passes through unchanged appears in *out as it is, all else of *out lives in `keep`. Where the
- * slice ends with the encoder, out->enc is its output and out->a is NULL; behind the last layer both are NULL.
- * keep_for_bwd false: evaluation, nothing is saved beyond the results; else acts, in and h's source rows are borrowed until the
+ * Run layers [first, last) of the slice, from and to the state at the boundaries. When the slice holds the last layer, *h
+ * (in `keep`, [T, D]) is the input of the lm head, or the decoder state for a classification head.
+ * in (NULL: none) is only read; what passes through unchanged appears in *out as it is, all else of *out lives in `keep`.
+ * Where the slice ends with the encoder, out->enc is its output and out->a is NULL; behind the last layer both are NULL.
+ * keep_for_bwd false: evaluation, nothing is saved beyond the results; else the rows of acts and in are borrowed until the
  * backward. `keep` and `work` are different arenas. Not collective. Errors: PAC_EINVAL (a row or state is missing), PAC_ENOMEM.
  */
 pac_err pac_side_fwd(pac_side *s, const pac_batch *batch, const pac_acts *acts, const pac_side_state *in, pac_side_state *out,
                      float **h, bool keep_for_bwd, pac_arena *keep, pac_arena *work, pac_side_saved **saved);
 
 /**
- * Backward of pac_side_fwd(). dh [T, D] where the slice holds the last layer, else NULL; dout (NULL: none) is only read: gradients of
- * the out state (NULL members: zero); din: gradients of the in state, allocated in `keep`, NULL members where the in state has none.
- * din->enc holds the part of every cross-attention of the slice plus dout->enc. Parameters' gradients accumulate.
+ * Backward of pac_side_fwd(). dh [T, D] where the slice holds the last layer, else NULL; dout (NULL: none) is only read:
+ * gradients of the out state (NULL members: zero); din: gradients of the in state, allocated in `keep`, NULL members where the
+ * in state has none. din->enc holds the part of every cross-attention of the slice plus dout->enc. Parameters' gradients
+ * accumulate.
  */
 pac_err pac_side_bwd(pac_side *s, const pac_batch *batch, const pac_acts *acts, const pac_side_state *dout, const float *dh,
                      pac_side_state *din, pac_arena *keep, pac_arena *work, const pac_side_saved *saved);
@@ -147,7 +148,10 @@ void pac_optimizer_free(pac_optimizer **o);
 /** One step on p->w from p->g, the gradients scaled by `scale` first (clipping); p->g is zeroed. */
 void pac_optimizer_step(pac_optimizer *o, const pac_backend *be, pac_params *p, float lr, float scale);
 
-/** Learning rate of step i (from 0) of n: linear warm-up over `warmup` steps, then constant or linear decay to 0 at n (HF's get_linear_schedule_with_warmup). */
+/**
+ * Learning rate of step i (from 0) of n: linear warm-up over `warmup` steps, then constant or linear decay to 0 at n (HF's
+ * get_linear_schedule_with_warmup).
+ */
 float pac_lr_at(int64_t i, int64_t n, float lr, int64_t warmup, bool linear);
 
 #endif

@@ -110,10 +110,15 @@ static pac_err write_fault(const char *path)
     return pac_fail(errno == ENOSPC || errno == EDQUOT ? PAC_ENOSPACE : PAC_EIO, "%s: cannot write: %s", path, strerror(errno));
 }
 
-static pac_err write_config(const char *dir, const char *text, size_t bytes)
+/* config.json that is there already is the same (check_vacant) and stays. */
+static pac_err write_config(const char *dir, const char *text, size_t bytes, bool *wrote)
 {
     char path[PATH_BYTES];
+    *wrote = false;
     PAC_TRY(join(path, dir, "config.json"));
+    if (access(path, F_OK) == 0)
+        return PAC_OK;
+    *wrote = true;
     FILE *f = fopen(path, "wb");
     if (f == NULL)
         return write_fault(path);
@@ -192,6 +197,19 @@ out:
     return err;
 }
 
+/* Write config.json and read it back; one that cannot be used does not stay. */
+static pac_err make_config(const char *dir, const char *text, size_t bytes, pac_model_desc *d)
+{
+    char path[PATH_BYTES];
+    bool wrote;
+    pac_err err = write_config(dir, text, bytes, &wrote);
+    if (err == PAC_OK)
+        err = pac_model_describe(dir, d);
+    if (err != PAC_OK && wrote && join(path, dir, "config.json") == PAC_OK)
+        unlink(path);
+    return err;
+}
+
 pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t seed)
 {
     void *text = NULL;
@@ -203,8 +221,7 @@ pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t se
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         PAC_GO(pac_fail(PAC_EIO, "%s: cannot make the directory: %s", dir, strerror(errno)));
     PAC_GO(check_vacant(dir, text, bytes));
-    PAC_GO(write_config(dir, text, bytes));
-    PAC_GO(pac_model_describe(dir, &d));
+    PAC_GO(make_config(dir, text, bytes, &d));
     PAC_GO(write_weights(dir, &d, seed));
 out:
     pac_mem_free(text);

@@ -72,6 +72,8 @@ static pac_err layer_fwd(run *r, pac_stack stack, int64_t index, int64_t layer)
     const side_layer *l = &s->layers[layer - s->first];
     layer_saved *save = r->saved != NULL ? &r->saved->layer[layer - s->first] : NULL;
     float *z, *y;
+    PAC_CHECK(r->enc != NULL || !s->cfg[stack].cross, PAC_EINVAL, "layer %lld needs the side encoder's output",
+              (long long)layer);
     PAC_TRY(mix(r, stack, index, l, save, &z));
     y = z;
     if (save != NULL)
