@@ -346,6 +346,44 @@ static void test_half_precision_is_converted(void **state)
     check_converted(*state, PAC_F16, 0x1p-10f);
 }
 
+/* Resident bytes of this process. */
+static int64_t resident(void)
+{
+    long long pages = 0, ignored;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%lld %lld", &ignored, &pages), 2);
+    fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void test_freeing_gives_memory_back(void **state)
+{
+    const place *p = *state;
+    enum { V = 100000, D = 64 };
+    const int64_t bytes = INT64_C(4) * V * D, most = bytes * 9 / 10;
+    pac_model_desc d;
+    pac_model *m = NULL;
+    pac_arena *work = NULL;
+    float h[D] = {1}, *logits;
+    put(p->source,
+        "{\"model_type\": \"t5\", \"vocab_size\": 100000, \"d_model\": 64, \"d_kv\": 8, \"num_heads\": 1, \"d_ff\": 8,"
+        " \"num_layers\": 1}");
+    OK(pac_model_init(p->source, p->dir, 1));
+    OK(pac_model_describe(p->dir, &d));
+    OK(pac_arena_new(PAC_MEM_WORK, &work));
+    OK(pac_arena_floats(work, V, &logits));
+    memset(logits, 0, V * sizeof *logits);
+    int64_t before = resident();
+    OK(pac_model_load(&d, reference(), 0, 0, PAC_LOAD_HEAD_ONLY, &m));
+    OK(pac_model_logits(m, logits, h, 1, work)); /* reads every weight */
+    int64_t loaded = resident();
+    pac_model_free(&m);
+    assert_true(loaded - before > most);
+    assert_true(loaded - resident() > most);
+    pac_arena_free(&work);
+}
+
 /* ---- random models ---- */
 
 static double deviation_of(const pac_st *f, const char *name, int64_t n)
@@ -457,6 +495,7 @@ int main(void)
         TEST(test_other_names_of_the_embedding),
         TEST(test_slices_hold_only_their_own),
         TEST(test_half_precision_is_converted),
+        TEST(test_freeing_gives_memory_back),
         TEST(test_random_model_has_the_scales_of_hugging_face),
         TEST(test_init_leaves_models_alone),
         TEST(test_identity_is_of_the_content),
