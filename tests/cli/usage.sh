@@ -1,0 +1,44 @@
+#!/bin/sh
+# Command lines: what is wrong ends with 2 and names the nearest known word; --help and --version work everywhere.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+expect_each 2 "unknown command 'tarin': did you mean train?" tarin "$yaml"
+expect_each 2 "unknown command 'xyzzy'" xyzzy
+expect 2 "train: an argument is missing; usage: " train
+expect 2 "unexpected argument 'b'; usage: " train a b
+expect 2 "unknown option --stesp: did you mean --steps?" train "$yaml" --stesp 3
+expect 2 "unknown option --xyzzy (pac train --help lists them)" train "$yaml" --xyzzy
+expect 2 "unknown option --adapters" train "$yaml" --adapters x
+expect 2 "unknown option -x" train "$yaml" -x
+expect 2 "--steps: 'x' is not a whole number" train "$yaml" --steps x
+expect 2 "--steps: '0' is not a whole number of at least 1" train "$yaml" --steps 0
+expect 2 "--steps needs a value" train "$yaml" --steps
+expect 2 "--json takes no value" train "$yaml" --json=3
+expect 2 "predict: --model DIR is needed" predict
+expect 2 "plan: --profile FILE is needed" plan "$yaml"
+expect 2 "'show' is neither info nor verify" cache show "$dir"
+expect 2 "unknown shape 't5-smal'" init-model t5-smal "$dir/model"
+
+for later in "train $yaml --resume" "plan $yaml --devices c.yaml" "predict --model m --beams 3" "eval $yaml --predictions p" \
+    "simulate $yaml --devices c.yaml" "estimate $yaml" "export --adapters d --format peft" "report a"; do
+    # shellcheck disable=SC2086
+    case $later in
+    export*) expect 2 "not built yet" $later out ;;
+    *) expect 2 "not built yet" $later ;;
+    esac
+done
+
+works --version
+works --help
+for name in train profile plan simulate estimate eval predict init-model cache export report info; do
+    works "$name" --help
+    grep -q "usage: .*pac $name" "$dir/stdout" || wrong "no usage"
+    grep -q '^examples:' "$dir/stdout" || wrong "no examples"
+done
+works info
+works info --json
+status=0
+start || status=$?
+[ "$status" = 2 ] || { command=; wrong "without arguments: $status instead of 2"; }
+exit $failed
