@@ -1,12 +1,12 @@
 /* Options: one table for all commands; a command names those it takes. */
+#include "cli.h"
+#include "pac/yaml.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "cli.h"
-#include "pac/yaml.h"
 
 typedef enum option_kind { FLAG, TEXT, NUMBER, SET } option_kind;
 

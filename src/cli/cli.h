@@ -13,7 +13,7 @@
 enum { MAX_SETS = 64, MAX_WORDS = 16 };
 
 typedef struct pac_args {
-    bool help, quiet, json, version, resume;
+    bool help, quiet, json, resume;
     const char *sets[MAX_SETS]; /* --set key.path=value */
     int64_t nsets;
     const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR */

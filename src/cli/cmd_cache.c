@@ -1,10 +1,10 @@
 /* pac cache info | verify: what a kept activation cache holds, and whether it is undamaged. */
+#include "cli.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "cli.h"
 
 static void print_fields(const char *json)
 {

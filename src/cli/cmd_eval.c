@@ -1,8 +1,8 @@
 /* pac eval: metrics of saved adapters, or of the untouched backbone. */
+#include "cli.h"
+
 #include <jansson.h>
 #include <stdio.h>
-
-#include "cli.h"
 
 static void print_table(const char *json)
 {

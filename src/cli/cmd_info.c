@@ -1,4 +1,11 @@
 /* pac info and pac --version: what this program was built with and what it runs on. */
+#include "cli.h"
+#include "revision.h"
+#include "pac/blas.h"
+#include "pac/h5.h"
+#include "pac/parallel.h"
+#include "pac/version.h"
+
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <jansson.h>
@@ -8,13 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "cli.h"
-#include "pac/blas.h"
-#include "pac/h5.h"
-#include "pac/parallel.h"
-#include "pac/version.h"
-#include "revision.h"
 
 /* "eth0 10.0.0.2, ..." of the interfaces that are up, loopback last. */
 static void list_interfaces(char *out, size_t bytes)

@@ -1,9 +1,9 @@
 /* pac init-model: random weights of a known shape, for timing and tests. */
+#include "cli.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "cli.h"
 
 pac_err cmd_init_model(const pac_args *a)
 {

@@ -1,11 +1,11 @@
 /* pac plan: the best plan for a profile, the candidates it beat, and why. */
+#include "cli.h"
+#include "pac/parallel.h"
+
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "cli.h"
-#include "pac/parallel.h"
 
 static void print_stages(const pac_plan *plan, const pac_profile *profile)
 {

@@ -1,10 +1,10 @@
 /* pac predict: lines from standard input or a file of JSON lines, an answer each. */
+#include "cli.h"
+#include "pac/parallel.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "cli.h"
-#include "pac/parallel.h"
 
 static bool next_line(void *user, char **line)
 {

@@ -1,11 +1,11 @@
 /* pac profile: measure this cluster and write profile.yaml. */
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "cli.h"
 #include "pac/log.h"
 #include "pac/parallel.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 static const char *const kind_names[PAC_COST_NKINDS] = {"encoder block",   "decoder block", "encoder embedding", "decoder embedding",
                                                         "head and loss",   "encoder side",  "decoder side"};

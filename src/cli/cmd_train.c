@@ -1,9 +1,9 @@
 /* pac train: the whole job, and its result as a table. */
-#include <jansson.h>
-#include <stdio.h>
-
 #include "cli.h"
 #include "pac/parallel.h"
+
+#include <jansson.h>
+#include <stdio.h>
 
 static double number(const json_t *object, const char *key)
 {

@@ -1,8 +1,8 @@
 /* The table of commands: name, what it does, how it is called. */
+#include "cli.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include "cli.h"
 
 const command commands[] = {
     {"train", "fine-tune: profile, plan, hybrid epoch, cached epochs, evaluation, save",

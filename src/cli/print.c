@@ -1,13 +1,13 @@
 /* What people see: log lines on standard error, a progress line on a terminal, results on standard output. */
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "cli.h"
 #include "pac/clock.h"
 #include "pac/log.h"
 #include "pac/parallel.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 static struct {
     bool quiet, terminal, line_open;

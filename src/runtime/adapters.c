@@ -3,20 +3,17 @@
  * technique, task and prompt lengths, the identity of the backbone they belong to). docs/formats.md.
  */
 #include "adapters.h"
+#include "pac/log.h"
+#include "pac/safetensors.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "pac/safetensors.h"
-
-#include <jansson.h>
-
-#include "pac/log.h"
 
 enum { FORMAT = 1 };
 

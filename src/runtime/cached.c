@@ -3,7 +3,6 @@
  * samples of each mini-batch from disk ahead of need, and all ranks sum their gradients: data parallelism.
  */
 #include "train.h"
-
 #include "pac/clock.h"
 
 enum {

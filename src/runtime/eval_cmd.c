@@ -1,9 +1,9 @@
 /* The eval command: a job whose technique and task come from saved adapters, evaluated through stages. */
+#include "trainer.h"
+#include "pac/log.h"
+
 #include <stdio.h>
 #include <unistd.h>
-
-#include "pac/log.h"
-#include "trainer.h"
 
 /* The plan that the run was trained with, where it fits; rank 0 looks, so that all do the same. */
 static pac_err choose_plan(const pac_job *job, pac_plan *out)

@@ -1,7 +1,6 @@
 /* Metrics of a task over its evaluation rows: rounds of the evaluator, outputs as text at rank 0, numbers to all ranks. */
 #include "evaluate.h"
 #include "train.h"
-
 #include "pac/clock.h"
 
 #include <math.h>
@@ -73,21 +72,21 @@ static pac_err run_rounds(const pac_job *job, evaluator *e, decoded *d, results 
     return PAC_OK;
 }
 
-static pac_err finish_metrics(const pac_job *job, evaluator *e, results *r, pac_metrics *m)
+static pac_err finish_metrics(const pac_job *job, results *r, pac_metrics *m)
 {
     pac_err err = PAC_OK;
     PAC_TRY(pac_sum_f64(pac_world(), &r->loss, 1));
     PAC_TRY(pac_sum_f64(pac_world(), r->score, job->eval.rows));
     bool lm = job->side.head == PAC_HEAD_LM;
     *m = (pac_metrics){0};
-    if (pac_world_rank() == 0 && (lm || e->tuned))
+    if (pac_world_rank() == 0)
         err = pac_task_metrics(job->task, &job->gold, lm ? (const char *const *)r->text : NULL, lm ? NULL : r->score, m);
     PAC_TRY(pac_agree(pac_world(), err));
     PAC_TRY(pac_bcast(pac_world(), m, sizeof *m, 0));
     int64_t counted = lm ? 0 : job->eval.rows;
     for (int64_t t = 0; lm && t < job->eval.toff[job->eval.rows]; t++)
         counted += job->eval.labels[t] >= 0;
-    if ((lm || e->tuned) && counted > 0 && m->count < PAC_MAX_METRICS) {
+    if (counted > 0 && m->count < PAC_MAX_METRICS) {
         snprintf(m->v[m->count].name, sizeof m->v[0].name, "loss");
         m->v[m->count++].value = r->loss / (double)counted;
     }
@@ -120,13 +119,20 @@ pac_err evaluate(const pac_job *job, const pac_plan *plan, pac_side *whole, eval
     evaluation v = {0};
     double start = pac_now();
     pac_err err;
+    if (whole == NULL && job->side.head == PAC_HEAD_CLASSIFICATION) { /* a backbone alone has no classes */
+        *out = v;
+        return PAC_OK;
+    }
     PAC_TRY(evaluator_open(job, plan, whole, &e));
     err = results_new(job->eval.rows, &r);
     if (err == PAC_OK)
         err = decoded_new(evaluator_round_rows(&e), job->cfg.task.max_target, &d);
     PAC_GO(pac_agree(pac_world(), err));
     PAC_GO(run_rounds(job, &e, &d, &r));
-    PAC_GO(finish_metrics(job, &e, &r, &v.metrics));
+    PAC_GO(finish_metrics(job, &r, &v.metrics));
+    pac_process_memory now;
+    pac_process_memory_read(&now);
+    v.pss = now.pss;
     v.seconds = pac_now() - start;
     *out = v;
 out:

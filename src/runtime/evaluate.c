@@ -6,7 +6,6 @@
  * ended (greedy decoding). After each token a sum over all ranks tells everybody every new token.
  */
 #include "evaluate.h"
-
 #include "pac/clock.h"
 
 #include <stdio.h>
@@ -48,7 +47,7 @@ static void evaluator_free(evaluator *e)
 
 pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluator *e)
 {
-    *e = (evaluator){.job = job, .plan = plan, .tuned = whole != NULL};
+    *e = (evaluator){.job = job, .plan = plan};
     PAC_TRY(pac_layout_new(plan, &e->layout));
     int64_t widest = 1;
     for (int64_t s = 0; s < plan->stages; s++)
@@ -151,8 +150,6 @@ static pac_err forced_pass(evaluator *e, int64_t m, double *loss, double *score)
     if (!is_last(e))
         return PAC_OK;
     bool classes = e->job->side.head == PAC_HEAD_CLASSIFICATION;
-    if (classes && !e->tuned)
-        return PAC_OK;
     PAC_TRY(stage_loss(e->s, x, e->s->model, 1.0f, false));
     *loss += x->loss;
     return classes ? class_scores(e, x, score) : PAC_OK;

@@ -10,7 +10,6 @@
 typedef struct evaluator {
     const pac_job *job;
     const pac_plan *plan;
-    bool tuned;
     pac_layout layout;
     stage *s;
     pac_link *prev, *next;

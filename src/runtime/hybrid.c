@@ -6,7 +6,6 @@
  * reach.
  */
 #include "train.h"
-
 #include "pac/clock.h"
 
 struct hybrid {

@@ -2,12 +2,12 @@
  * A job: the configuration joined with the model's description, the task, the tokenizer and the tokenised data. Rank 0 reads
  * and tokenises; the ids travel to the others, so that files of text need to be on one device only.
  */
-#include "pac/blas.h"
-#include "pac/log.h"
-#include "pac/parallel.h"
 #include "pac/runtime.h"
 #include "planning.h"
 #include "share.h"
+#include "pac/blas.h"
+#include "pac/log.h"
+#include "pac/parallel.h"
 
 /* ---- options that the configuration and the model decide together ---- */
 

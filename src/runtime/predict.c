@@ -3,7 +3,6 @@
  * stages, rank 0 answers. A typed line that cannot be used is answered with its error, and the next one is read.
  */
 #include "predict.h"
-
 #include "share.h"
 
 #include <jansson.h>

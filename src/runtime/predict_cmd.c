@@ -1,13 +1,13 @@
 /* The predict command: a job from a model directory and saved adapters, a pipeline over the ranks, and the file of logits. */
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "adapters.h"
-#include "pac/safetensors.h"
 #include "planning.h"
 #include "predict.h"
 #include "share.h"
+#include "pac/safetensors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 /* ---- logits ---- */
 
@@ -96,16 +96,23 @@ static void predictor_close(predictor *p, pac_err err)
 
 /* ---- opening ---- */
 
+static pac_err find_tokenizer(const char *dir, int *found)
+{
+    pac_tokenizer *t;
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    pac_err err = pac_tokenizer_open(dir, &t);
+    *found = err == PAC_OK;
+    if (err == PAC_OK)
+        pac_tokenizer_close(&t);
+    return err == PAC_EDATA || err == PAC_ENOMEM ? err : PAC_OK; /* a damaged one is no reason to ask for numbers */
+}
+
 /* Without adapters: text to text where the model has a tokenizer, else token ids. */
 static pac_err choose_task(const pac_predict_opts *o, pac_config *c)
 {
     int has_tokenizer = 0;
-    if (pac_world_rank() == 0) {
-        pac_tokenizer *t;
-        has_tokenizer = pac_tokenizer_open(o->model_dir, &t) == PAC_OK;
-        if (has_tokenizer)
-            pac_tokenizer_close(&t);
-    }
+    PAC_TRY(pac_agree(pac_world(), find_tokenizer(o->model_dir, &has_tokenizer)));
     PAC_TRY(pac_bcast(pac_world(), &has_tokenizer, sizeof has_tokenizer, 0));
     strcpy(c->task.name, has_tokenizer ? "seq2seq" : "tokens");
     c->task.max_source = 512;

@@ -2,10 +2,10 @@
  * The profiler: seconds per kind of layer at several batch sizes on this device, bytes per layer from shapes, links between all
  * pairs. Layers are loaded one at a time, so no device ever holds more than one; layers of equal shape share one measurement.
  */
-#include "pac/clock.h"
-#include "pac/rng.h"
 #include "planning.h"
 #include "train.h"
+#include "pac/clock.h"
+#include "pac/rng.h"
 
 #include <math.h>
 #include <stdio.h>

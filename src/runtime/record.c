@@ -1,6 +1,5 @@
 /* Records as JSON lines: rank 0 owns the file, the others a text that grows until the phase ends. */
 #include "record.h"
-
 #include "pac/clock.h"
 
 #include <errno.h>

@@ -1,12 +1,13 @@
 /* What is reported of a run: log lines while it goes, memory per phase and rank, and the JSON object at its end. */
+#include "trainer.h"
+#include "pac/log.h"
+#include "pac/version.h"
+
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "pac/log.h"
-#include "pac/version.h"
-#include "trainer.h"
 
 static const char *const phase_names[PHASE_COUNT] = {"hybrid", "cached", "eval"};
 
@@ -15,6 +16,11 @@ static const char *const phase_names[PHASE_COUNT] = {"hybrid", "cached", "eval"}
 static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
+}
+
+void run_see_pss(run *r, run_phase phase, int64_t pss)
+{
+    r->memory[phase].pss = larger(r->memory[phase].pss, pss);
 }
 
 void run_end_phase(run *r)
@@ -26,7 +32,7 @@ void run_end_phase(run *r)
     pac_process_memory_read(&now);
     m->seen = 1;
     m->peak_rss = larger(m->peak_rss, now.peak_rss);
-    m->pss = larger(m->pss, now.pss);
+    run_see_pss(r, (run_phase)r->phase, now.pss);
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
         m->tag[tag] = larger(m->tag[tag], pac_mem_peak(tag));
     r->phase = -1;
@@ -95,6 +101,9 @@ void run_report_metrics(const char *when, const evaluation *e)
 
 void run_report_epoch(run *r, const epoch_result *e, int64_t epoch)
 {
+    pac_process_memory now;
+    pac_process_memory_read(&now);
+    run_see_pss(r, (run_phase)r->phase, now.pss); /* while the phase still has all that it needs */
     json_t *object = json_pack("{s:s, s:f, s:I, s:I, s:f}", "phase", e->phase, "seconds", e->seconds, "samples",
                                (json_int_t)e->samples, "tokens", (json_int_t)e->tokens, "loss", e->loss);
     pac_log(PAC_LOG_INFO, "epoch %lld (%s): loss %.4f, %.2f s, %.0f samples/s", (long long)epoch, e->phase, e->loss, e->seconds,
@@ -113,11 +122,17 @@ void run_report_epoch(run *r, const epoch_result *e, int64_t epoch)
 
 /* ---- the result ---- */
 
+/* JSON has no infinity. */
+static json_t *real_json(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
 json_t *metrics_json(const pac_metrics *m)
 {
     json_t *object = json_object();
     for (int64_t i = 0; i < m->count; i++)
-        json_object_set_new(object, m->v[i].name, json_real(m->v[i].value));
+        json_object_set_new(object, m->v[i].name, real_json(m->v[i].value));
     return object;
 }
 
@@ -140,8 +155,9 @@ static json_t *plan_json(const pac_plan *plan)
 
 static json_t *predicted_json(const pac_predicted *p)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s", p->hybrid_epoch_s,
-                     "redistribute_s", p->redistribute_s, "cached_epoch_s", p->cached_epoch_s, "total_s", p->total_s);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "hybrid_step_s", real_json(p->hybrid_step_s), "hybrid_epoch_s",
+                     real_json(p->hybrid_epoch_s), "redistribute_s", real_json(p->redistribute_s), "cached_epoch_s",
+                     real_json(p->cached_epoch_s), "total_s", real_json(p->total_s));
 }
 
 static json_t *memory_json(const run *r)

@@ -1,6 +1,5 @@
 /* Data sets from rank 0 to every rank: text needs to be on one device only, and is tokenised once. */
 #include "share.h"
-
 #include "pac/parallel.h"
 
 static pac_err share_array(void **array, int64_t n, size_t size, bool present)

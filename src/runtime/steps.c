@@ -1,8 +1,8 @@
 /*
  * What both phases share: which samples a mini-batch has, one optimizer step with its record, and the map of what is cached.
  */
-#include "pac/clock.h"
 #include "train.h"
+#include "pac/clock.h"
 
 #include <math.h>
 

@@ -101,8 +101,10 @@ pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out);
 /* ---- the cached phase (cached.c) ---- */
 
 typedef struct cached cached;
+/** Buffers and the lm head for training t->whole from t->cache. Collective. */
 pac_err cached_new(train *t, cached **out);
 void cached_free(cached **c);
+/** One epoch; every rank trains on its samples of each mini-batch. Collective. */
 pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
 
 /* ---- moving parameters (gather.c) ---- */
@@ -116,6 +118,7 @@ pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_si
 typedef struct evaluation {
     pac_metrics metrics; /* the task's metrics and "loss", the same on every rank */
     double seconds;
+    int64_t pss; /* bytes of this process while the stages were loaded */
 } evaluation;
 
 /** Metrics of the eval rows through the plan's stages. whole NULL: the untouched backbone. Collective. */

@@ -5,7 +5,6 @@
  * phase (and, freshly loaded, in evaluation), the whole side network and the head in the cached phase.
  */
 #include "trainer.h"
-
 #include "pac/clock.h"
 #include "pac/rng.h"
 
@@ -145,6 +144,7 @@ static pac_err evaluate_epoch(run *r, pac_side *whole, int64_t epoch)
     run_phase phase = (run_phase)r->phase;
     run_begin_phase(r, PHASE_EVAL);
     PAC_TRY(evaluate(r->t.job, &r->plan, whole, &e));
+    run_see_pss(r, PHASE_EVAL, e.pss);
     run_begin_phase(r, phase);
     snprintf(when, sizeof when, "after epoch %lld", (long long)epoch + 1);
     run_report_metrics(when, &e);
@@ -252,6 +252,7 @@ static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const ch
         return PAC_OK;
     run_begin_phase(r, PHASE_EVAL);
     PAC_TRY(evaluate(r->t.job, &r->plan, whole, out));
+    run_see_pss(r, PHASE_EVAL, out->pss);
     run_end_phase(r);
     run_report_metrics(when, out);
     return PAC_OK;

@@ -36,6 +36,8 @@ typedef struct run {
 /** Open a phase (closing the one before): memory peaks are taken anew. Not collective. */
 void run_begin_phase(run *r, run_phase phase);
 void run_end_phase(run *r);
+/** A proportional set size that was seen in a phase: the largest counts. Not collective. */
+void run_see_pss(run *r, run_phase phase, int64_t pss);
 /** All ranks' phase memories to every rank. Collective. */
 pac_err run_gather_memory(run *r);
 

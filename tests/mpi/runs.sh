@@ -1,0 +1,143 @@
+#!/bin/sh
+# usage: runs.sh PAC RUN_SH FIXTURES DATA [FULL_DISK_SO]
+# Whole runs of pac on the tiny golden model in corner cases: the same metrics and answers on every number of ranks, fewer rows than
+# ranks, --steps, kept caches, plans from profiles, the documented exit status of failures. No run may end with memory not freed.
+set -u
+pac=$1 run=$2 fixtures=$3 data=$4 full_disk=${5-}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failed=0
+PAC_TIMEOUT=60
+export PAC_TIMEOUT
+
+head -3 "$data" >"$dir/few.jsonl"
+cat >"$dir/run.yaml" <<YAML
+model: {path: $fixtures/t5v10}
+task: {name: tokens, train: $data, eval: $data, max_source: 24, max_target: 6}
+technique: {name: parallel, reduction: 4, gate: learned, layers: all, merge: add, init: magnitude}
+train: {epochs: 3, batch: 8, microbatches: 3, lr: 3.0e-3, warmup: 2, seed: 3}
+cache: {dir: $dir/cache}
+output: $dir/out
+YAML
+
+fail() {
+    echo "$what: $1"
+    cat "$dir/log"
+    failed=1
+}
+
+# pac_run STATUS RANKS ARGUMENT...: standard output in $dir/out.json
+pac_run() {
+    status=$1 ranks=$2
+    shift 2
+    what="on $ranks: $*"
+    "$run" "$ranks" "$pac" "$@" --quiet >"$dir/out.json" 2>"$dir/log" </dev/null
+    got=$?
+    [ "$got" = "$status" ] || fail "ended with $got instead of $status"
+    grep -q 'not freed' "$dir/log" && fail "memory was not freed"
+    return 0
+}
+
+train() {
+    status=$1 ranks=$2
+    shift 2
+    pac_run "$status" "$ranks" train "$dir/run.yaml" --json "$@"
+}
+
+# says PATTERN: it occurs in the result
+says() {
+    grep -q "$1" "$dir/out.json" || { fail "no $1 in the result"; cat "$dir/out.json"; }
+}
+
+metric() {
+    sed 's/.*"exact_match":\([0-9.]*\).*/\1/' "$dir/out.json"
+}
+
+# ---- the same on every number of ranks
+reference=
+for groups in 1 4 2,1 1,2 1,1,1 1,1,1,1,1; do
+    train 0 $(($(echo "$groups" | tr ',' '+'))) --set "system.groups=[$groups]" --set train.eval_every=epoch
+    after=$(sed 's/.*"eval":{"exact_match":\([0-9.]*\).*/\1/' "$dir/out.json")
+    [ "${reference:=$after}" = "$after" ] || fail "exact match $after instead of $reference"
+done
+head -3 "$data" >"$dir/input.jsonl"
+echo '{"input_ids":[5,6,7,1]}' >>"$dir/input.jsonl"
+answers=
+for ranks in 1 2 3 5; do
+    pac_run 0 "$ranks" eval "$dir/run.yaml" --adapters "$dir/out/adapters" --json
+    [ "$(metric)" = "$reference" ] || fail "exact match $(metric) instead of $reference"
+    pac_run 0 "$ranks" predict --model "$fixtures/t5v10" --adapters "$dir/out/adapters" --input "$dir/input.jsonl" --logits "$dir/l.$ranks"
+    [ "${answers:=$(cat "$dir/out.json")}" = "$(cat "$dir/out.json")" ] || fail "other answers than on one rank"
+    [ "$(wc -l <"$dir/out.json")" = 4 ] || fail "not an answer a line"
+done
+
+# ---- little data, runs that stop, one epoch
+for groups in 4 1,1,1; do
+    ranks=$(($(echo "$groups" | tr ',' '+')))
+    for how in allgather shard; do
+        train 0 "$ranks" --set "system.groups=[$groups]" --set "task.train=$dir/few.jsonl" --set "cache.redistribute=$how"
+        says '"status":"done"'
+    done
+    train 0 "$ranks" --set "system.groups=[$groups]" --steps 2
+    says '"status":"stopped"'
+    train 0 "$ranks" --set "system.groups=[$groups]" --steps 7
+    says '"phase":"cached","seconds":[0-9.e-]*,"samples":16,'
+    train 0 "$ranks" --set "system.groups=[$groups]" --set task.max_target=1 --set task.pad=max --set train.epochs=1
+    says '"status":"done"'
+done
+
+# ---- a kept cache, also of one epoch; not of part of one
+train 0 2 --set cache.keep=true --steps 2
+[ -e "$dir/cache" ] && fail "the cache of part of an epoch was kept"
+train 0 2 --set cache.keep=true --set train.epochs=1
+says '"reused":false'
+train 0 3 --set cache.keep=true --set train.epochs=1
+says '"reused":true'
+says '"epochs":.{"phase":"cached"'
+train 3 1 --set cache.keep=true --set task.max_source=20
+rm -rf "$dir/cache"
+
+# ---- profiles, plans and budgets
+pac_run 0 2 profile "$dir/run.yaml" -o "$dir/profile.yaml" --json
+pac_run 0 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --json --set 'system.memory=[1MB,2MB]'
+says '"budget":1000000.0}.*"budget":2000000.0}'
+pac_run 2 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set 'system.memory=[1MB,2MB,3MB]'
+pac_run 4 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set system.memory=100kB
+pac_run 0 1 eval "$dir/run.yaml" --json --set 'system.memory=[1MB,2MB]'
+train 2 1 --set 'system.memory=[1MB,2MB]'
+sed -i 's/{encoder: 2, decoder: 3}/{encoder: 3, decoder: 2}/' "$dir/profile.yaml" # a profile of another model
+train 2 2 --profile "$dir/profile.yaml"
+grep -q 'profile again' "$dir/log" || fail "no clear message"
+
+# ---- failures
+mkdir "$dir/broken" # the last weight of this backbone is no number
+cp "$fixtures/t5v10/config.json" "$dir/broken"
+{ head -c -4 "$fixtures/t5v10/model.safetensors" && printf '\000\000\300\177'; } >"$dir/broken/model.safetensors"
+pac_run 0 2 eval "$dir/run.yaml" --json --set "model.path=$dir/broken"
+says '"loss":null'
+for ranks in 1 3; do
+    train 5 "$ranks" --set "model.path=$dir/broken" --set technique.init=random
+    train 3 "$ranks" --set task.eval=missing.jsonl
+    train 3 "$ranks" --set output=/proc/no
+    train 3 "$ranks" --set cache.dir=/proc/no
+done
+if [ -n "$full_disk" ]; then # writes of rank 1 (or the only one) to the cache fail: early, and in the middle of a step
+    cat >"$dir/preload.sh" <<'SH'
+#!/bin/sh
+LD_PRELOAD=$FULL_DISK exec "$@"
+SH
+    chmod +x "$dir/preload.sh"
+    program=$pac
+    for groups in 1 2 1,1 1,2; do
+        ranks=$(($(echo "$groups" | tr ',' '+')))
+        for writes in 1 12; do
+            what="full disk after $writes writes, groups $groups"
+            FULL_DISK=$full_disk FULL_DISK_RANK=$((ranks > 1)) FULL_DISK_AFTER=$writes "$run" "$ranks" "$dir/preload.sh" "$program" train \
+                "$dir/run.yaml" --quiet --set "system.groups=[$groups]" --set train.microbatches=8 >"$dir/out.json" 2>"$dir/log"
+            got=$?
+            [ "$got" = 4 ] || fail "ended with $got instead of 4"
+            grep -q 'no space left on the disk' "$dir/log" || fail "no clear message"
+        done
+    done
+fi
+exit $failed
