@@ -40,8 +40,8 @@ int64_t pac_node_count(void);
 pac_comm *pac_node(void);                  /* ranks of this node, borrowed */
 /* PAC_NODE_SIZE=k in the environment pretends that each k ranks are a node of their own: tests of redistribution on one host. */
 
-/** Seconds after which a wait fails (default 600; PAC_TIMEOUT in the environment). */
-void pac_set_timeout(double seconds);
+/** Seconds after which a wait fails (default 600; PAC_TIMEOUT in the environment). Returns what was set before. */
+double pac_set_timeout(double seconds);
 /** What the program is doing, for messages: phase ("hybrid epoch 1") and step. Not collective. */
 void pac_set_phase(const char *phase, int64_t step);
 

@@ -37,9 +37,11 @@ pac_err pac_wait_init(void)
     return PAC_OK;
 }
 
-void pac_set_timeout(double seconds)
+double pac_set_timeout(double seconds)
 {
+    double before = state.timeout;
     state.timeout = seconds;
+    return before;
 }
 
 void pac_set_phase(const char *phase, int64_t step)

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { A_YEAR = 365 * 24 * 3600 }; /* seconds */
+
 /* ---- answers (rank 0) ---- */
 
 static json_t *id_list(const int32_t *ids, int64_t n)
@@ -150,12 +152,22 @@ static typed next_line(predictor *p, pac_dataset *row)
     return TYPED_BAD;
 }
 
+/* What rank 0 has read, on every rank. A person may think before typing: this wait alone has no deadline to speak of. */
+static pac_err await_line(predictor *p, pac_dataset *row, typed *what)
+{
+    double usual = pac_set_timeout(A_YEAR);
+    *what = pac_world_rank() == 0 ? next_line(p, row) : TYPED_END;
+    pac_err err = pac_bcast(pac_world(), what, sizeof *what, 0);
+    pac_set_timeout(usual);
+    return err;
+}
+
 pac_err predict_lines(predictor *p)
 {
     for (;;) {
         pac_dataset row = {0};
-        typed what = pac_world_rank() == 0 ? next_line(p, &row) : TYPED_END;
-        PAC_TRY(pac_bcast(pac_world(), &what, sizeof what, 0));
+        typed what;
+        PAC_TRY(await_line(p, &row, &what));
         if (what == TYPED_END)
             return PAC_OK;
         if (what == TYPED_BAD)

@@ -35,6 +35,9 @@ void run_end_phase(run *r)
     run_see_pss(r, (run_phase)r->phase, now.pss);
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
         m->tag[tag] = larger(m->tag[tag], pac_mem_peak(tag));
+    record_line(r->t.rec,
+                json_pack("{s:s, s:s, s:I, s:I, s:I}", "event", "memory", "phase", phase_names[r->phase], "peak_rss",
+                          (json_int_t)now.peak_rss, "rss", (json_int_t)now.rss, "ledger", (json_int_t)pac_mem_peak_total()));
     r->phase = -1;
 }
 
@@ -134,6 +137,13 @@ json_t *metrics_json(const pac_metrics *m)
     for (int64_t i = 0; i < m->count; i++)
         json_object_set_new(object, m->v[i].name, real_json(m->v[i].value));
     return object;
+}
+
+void run_record_metrics(const run *r, int64_t epoch, const evaluation *e)
+{
+    if (pac_world_rank() == 0)
+        record_line(r->t.rec, json_pack("{s:s, s:I, s:o}", "event", "eval", "epoch", (json_int_t)epoch, "metrics",
+                                        metrics_json(&e->metrics)));
 }
 
 static json_t *plan_json(const pac_plan *plan)

@@ -148,9 +148,7 @@ static pac_err evaluate_epoch(run *r, pac_side *whole, int64_t epoch)
     run_begin_phase(r, phase);
     snprintf(when, sizeof when, "after epoch %lld", (long long)epoch + 1);
     run_report_metrics(when, &e);
-    if (pac_world_rank() == 0)
-        record_line(r->t.rec, json_pack("{s:s, s:I, s:o}", "event", "eval", "epoch", (json_int_t)epoch + 1, "metrics",
-                                        metrics_json(&e.metrics)));
+    run_record_metrics(r, epoch + 1, &e);
     return PAC_OK;
 }
 
@@ -227,26 +225,26 @@ static pac_err open_cache(run *r)
     return pac_cache_create(c->cache.dir, &t->map.shape, &id, &t->cache);
 }
 
-static pac_err train_phases(run *r)
+/* *epochs: how many were done, also in part. */
+static pac_err train_phases(run *r, int64_t *epochs)
 {
     train *t = &r->t;
     const pac_config *c = &t->job->cfg;
-    int64_t epoch = 0;
     PAC_TRY(open_cache(r));
-    PAC_TRY(hybrid_phase(r, &epoch));
+    PAC_TRY(hybrid_phase(r, epochs));
     PAC_TRY(record_flush(t->rec));
-    bool more = t->cache != NULL && epoch < c->train.epochs && !train_done(t);
+    bool more = t->cache != NULL && *epochs < c->train.epochs && !train_done(t);
     bool full = r->cache_reused || t->step >= train_batches(t); /* --steps may end the run in epoch 1 */
     bool kept = c->cache.keep && full;
     if (t->cache != NULL && !r->cache_reused && (more || kept)) /* only a redistributed cache is of use to a later run */
         PAC_TRY(redistribute(r));
     if (more)
-        PAC_TRY(cached_phase(r, &epoch));
-    r->cache_bytes = t->cache != NULL ? pac_cache_bytes(&t->map.shape) : 0;
+        PAC_TRY(cached_phase(r, epochs));
+    r->cache_bytes = t->cache != NULL && full ? pac_cache_bytes(&t->map.shape) : 0;
     return pac_cache_close(&t->cache, kept);
 }
 
-static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const char *when)
+static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const char *when, int64_t epoch)
 {
     if (r->t.job->eval.rows == 0)
         return PAC_OK;
@@ -255,6 +253,7 @@ static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const ch
     run_see_pss(r, PHASE_EVAL, out->pss);
     run_end_phase(r);
     run_report_metrics(when, out);
+    run_record_metrics(r, epoch, out);
     return PAC_OK;
 }
 
@@ -282,13 +281,14 @@ static pac_err run_all(run *r, const pac_train_opts *o)
     PAC_TRY(record_open(job->cfg.output, &r->t.rec));
     PAC_TRY(obtain_plan(r, o));
     run_report_plan(r);
-    PAC_TRY(evaluate_phase(r, NULL, &r->before, "before tuning"));
-    PAC_TRY(train_phases(r));
+    PAC_TRY(evaluate_phase(r, NULL, &r->before, "before tuning", 0));
+    int64_t epochs = 0;
+    PAC_TRY(train_phases(r, &epochs));
     run_end_phase(r);
     snprintf(dir, sizeof dir, "%s/adapters", job->cfg.output);
     PAC_TRY(adapters_save(job, r->t.whole, dir));
     pac_optimizer_free(&r->t.opt);
-    PAC_TRY(evaluate_phase(r, r->t.whole, &r->after, "after tuning"));
+    PAC_TRY(evaluate_phase(r, r->t.whole, &r->after, "after tuning", epochs));
     PAC_TRY(run_gather_memory(r));
     return record_flush(r->t.rec);
 }

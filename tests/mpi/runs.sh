@@ -60,6 +60,10 @@ for groups in 1 4 2,1 1,2 1,1,1 1,1,1,1,1; do
     after=$(sed 's/.*"eval":{"exact_match":\([0-9.]*\).*/\1/' "$dir/out.json")
     [ "${reference:=$after}" = "$after" ] || fail "exact match $after instead of $reference"
 done
+for rank in 0 1 2 3 4; do
+    grep -q "\"event\":\"memory\".*\"rank\":$rank," "$dir/out/metrics.jsonl" || fail "no memory of rank $rank in metrics.jsonl"
+done
+[ "$(grep -c '"event":"eval"' "$dir/out/metrics.jsonl")" = 4 ] || fail "not four evaluations in metrics.jsonl"
 head -3 "$data" >"$dir/input.jsonl"
 echo '{"input_ids":[5,6,7,1]}' >>"$dir/input.jsonl"
 answers=
@@ -70,6 +74,11 @@ for ranks in 1 2 3 5; do
     [ "${answers:=$(cat "$dir/out.json")}" = "$(cat "$dir/out.json")" ] || fail "other answers than on one rank"
     [ "$(wc -l <"$dir/out.json")" = 4 ] || fail "not an answer a line"
 done
+
+# a line that is typed long after the deadline of all other waits
+what="a late line"
+(sleep 4; echo '5 6 7 1') | PAC_TIMEOUT=2 "$run" 2 "$pac" predict --model "$fixtures/t5v10" --quiet --max-new 2 >"$dir/out.json" 2>"$dir/log"
+[ "$(wc -l <"$dir/out.json")" = 1 ] || fail "was not answered"
 
 # ---- little data, runs that stop, one epoch
 for groups in 4 1,1,1; do
