@@ -6,8 +6,9 @@
 #include "pac/clock.h"
 
 enum {
-    CHUNK = 16, /* samples of one micro-batch: bounds activations and read buffers */
-    AHEAD = 2,  /* requests that the cache keeps outstanding */
+    MOST_SAMPLES = 16,     /* of one micro-batch, and */
+    MOST_BYTES = 16 << 20, /* that it reads: bounds activations and read buffers, whatever the model's size */
+    AHEAD = 2,             /* requests that the cache keeps outstanding */
 };
 
 struct cached {
@@ -16,11 +17,18 @@ struct cached {
     micro x;
     pac_model *head; /* lm head; NULL with a classification head */
     reducer reduce;
+    int64_t chunk;     /* samples of one micro-batch */
     int64_t *mine;     /* this rank's samples of the epoch, in order of use */
     int64_t *mine_end; /* [batches] end of each mini-batch's samples in `mine` */
     int64_t asked;     /* samples already asked of the cache */
     int64_t batch_asked;
 };
+
+static int64_t choose_chunk(const train *t)
+{
+    int64_t n = MOST_BYTES / (pac_cache_bytes(&t->map.shape) / t->job->train.rows + 1);
+    return n < 1 ? 1 : n < MOST_SAMPLES ? n : MOST_SAMPLES;
+}
 
 static pac_err cached_local(cached *c)
 {
@@ -29,6 +37,7 @@ static pac_err cached_local(cached *c)
     void *p;
     c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .side = t->whole};
     c->s.R = c->s.D / job->side.reduction;
+    c->chunk = choose_chunk(t);
     pac_side_reads(&job->desc, &job->side, c->s.reads, &c->s.reads_final);
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &c->s.work));
     PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &c->x.arena));
@@ -94,7 +103,7 @@ static void list_samples(cached *c)
 /* The next chunk after `from` inside mini-batch i. */
 static int64_t chunk_end(const cached *c, int64_t i, int64_t from)
 {
-    return from + CHUNK < c->mine_end[i] ? from + CHUNK : c->mine_end[i];
+    return from + c->chunk < c->mine_end[i] ? from + c->chunk : c->mine_end[i];
 }
 
 /* Ask for one more chunk, if there is one; chunks never cross mini-batches. */
