@@ -72,10 +72,12 @@ pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t las
 {
     pac_layer_bytes sum = {0};
     for (int64_t l = first; l < last; l++) {
-        sum.weights += p->layer[l].weights;
+        sum.weights += p->layer[l].weights - p->layer[l].shared;
+        sum.shared = fmax(sum.shared, p->layer[l].shared);
         sum.tuned += p->layer[l].tuned;
         sum.activations += p->layer[l].activations;
     }
+    sum.weights += sum.shared;
     return sum;
 }
 

@@ -14,7 +14,7 @@ static const char *const profile_keys[] = {"model",     "technique", "optimizer"
                                            "bandwidth", "latency",   NULL};
 static const char *const layers_keys[] = {"encoder", "decoder", NULL};
 static const char *const tokens_keys[] = {"source", "target", NULL};
-static const char *const bytes_keys[] = {"weights", "tuned", "activations", NULL};
+static const char *const bytes_keys[] = {"weights", "shared", "tuned", "activations", NULL};
 static const char *const direction_keys[] = {"forward", "backward", NULL};
 static const char *const device_keys[] = {"name", "memory", "disk_write", "disk_read", "times", NULL};
 static const char *const curve_keys[] = {"batch", "forward", "backward", NULL};
@@ -75,6 +75,10 @@ static pac_err read_layers(const pac_yaml_node *root, pac_profile *p)
         snprintf(what, sizeof what, "bytes[%lld]", (long long)l);
         PAC_TRY(pac_want_map(n, what, bytes_keys));
         PAC_TRY(pac_read_number(n, what, "weights", 0, &p->layer[l].weights));
+        if (pac_yaml_get(n, "shared") != NULL)
+            PAC_TRY(pac_read_number(n, what, "shared", 0, &p->layer[l].shared));
+        if (p->layer[l].shared > p->layer[l].weights)
+            return pac_yaml_fail(n, "%s.shared: more than weights, of which it is a part", what);
         PAC_TRY(pac_read_number(n, what, "tuned", 0, &p->layer[l].tuned));
         PAC_TRY(pac_read_number(n, what, "activations", 0, &p->layer[l].activations));
     }
@@ -216,7 +220,10 @@ static void emit_layers(pac_emitter *e, const pac_profile *p)
     int64_t L = pac_profile_layers(p);
     pac_emit(e, "bytes: # a layer a line, with embedding, norm and head where they ride along; activations: of a sample\n");
     for (int64_t l = 0; l < L; l++) {
-        emit_number_field(e, "  - {weights: ", p->layer[l].weights, ", tuned: ");
+        emit_number_field(e, "  - {weights: ", p->layer[l].weights, "");
+        if (p->layer[l].shared > 0)
+            emit_number_field(e, ", shared: ", p->layer[l].shared, "");
+        pac_emit(e, ", tuned: ");
         emit_number_field(e, "", p->layer[l].tuned, ", activations: ");
         emit_number_field(e, "", p->layer[l].activations, "}\n");
     }

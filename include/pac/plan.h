@@ -52,6 +52,7 @@ typedef struct pac_device {
 typedef struct pac_layer_bytes {
     double weights, tuned;               /* frozen weights; learning parameters (gradients take as much again, AdamW twice) */
     double activations;                  /* kept from forward to backward, per sample of mean length */
+    double shared;                       /* part of weights that every layer naming it has in common (the embedding): once per stage */
 } pac_layer_bytes;
 
 typedef struct pac_profile {

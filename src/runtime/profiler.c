@@ -258,10 +258,12 @@ static void stack_activations(const pac_job *job, pac_profile *p, pac_stack stac
 
 static void layer_bytes(const pac_job *job, pac_profile *p)
 {
-    int64_t L = p->layers_enc + p->layers_dec;
+    int64_t E = p->layers_enc, L = E + p->layers_dec;
     bool lm = job->side.head == PAC_HEAD_LM;
     for (int64_t l = 0; l < L; l++) {
         p->layer[l].weights = (double)pac_model_slice_bytes(&job->desc, l, l + 1, l == L - 1 && lm);
+        bool carries = l == 0 || l == E || (l == L - 1 && lm && job->desc.tied);
+        p->layer[l].shared = carries ? 4.0 * (double)job->desc.vocab * (double)job->desc.block[PAC_ENC].D : 0;
         p->layer[l].tuned = 4.0 * (double)pac_side_slice_parameters(&job->desc, &job->side, l, l + 1);
     }
     stack_activations(job, p, PAC_ENC);

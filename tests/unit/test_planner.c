@@ -86,7 +86,7 @@ static void randomise(fixture *x)
     int64_t enc = integer(1, 4);
     plain(x, enc, integer(0, 3), integer(1, 5));
     for (int64_t l = 0; l < x->p.layers_enc + x->p.layers_dec; l++) {
-        x->layer[l] = (pac_layer_bytes){uniform(1e5, 2e6), integer(0, 3) ? uniform(1e3, 1e5) : 0, uniform(1e3, 1e5)};
+        x->layer[l] = (pac_layer_bytes){uniform(1e5, 2e6), integer(0, 3) ? uniform(1e3, 1e5) : 0, uniform(1e3, 1e5), 0};
         x->fwd[l + 1] = uniform(1e2, 1e6);
         x->bwd[l + 1] = uniform(1e2, 1e6);
     }
@@ -713,6 +713,28 @@ static void test_even_plans(void **state)
     assert_int_equal(pac_plan_even((const int64_t[]){1, 1}, 2, 4, 0, &p), PAC_ECONFIG);
 }
 
+static void test_shared_weights_count_once_in_a_stage(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 2, 1, 2);
+    double stage[2];
+    for (int shared = 0; shared < 2; shared++) {
+        pac_plan plan;
+        x.layer[0].shared = x.layer[2].shared = shared ? 4e5 : 0;
+        const pac_plan_request q = request(&x, 4, 1);
+        assert_int_equal(pac_plan_even((int64_t[]){2}, 1, 3, 1, &plan), PAC_OK);
+        assert_int_equal(pac_plan_predict(&x.p, &q, &plan), PAC_OK);
+        stage[shared] = plan.stage[0].bytes[0];
+        pac_plan_free(&plan);
+        assert_int_equal(pac_plan_even((int64_t[]){1, 1}, 2, 3, 1, &plan), PAC_OK);
+        assert_int_equal(pac_plan_predict(&x.p, &q, &plan), PAC_OK);
+        assert_true(plan.stage[1].bytes[0] > 1e6); /* each stage of its own holds a copy */
+        pac_plan_free(&plan);
+    }
+    near(stage[0] - stage[1], 4e5);
+}
+
 static void test_curves(void **state)
 {
     (void)state;
@@ -748,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_a_plan_for_others_is_refused),
         cmocka_unit_test(test_predictions_of_random_plans),
         cmocka_unit_test(test_even_plans),
+        cmocka_unit_test(test_shared_weights_count_once_in_a_stage),
         cmocka_unit_test(test_curves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
