@@ -163,8 +163,11 @@ static json_t *plan_json(const pac_plan *plan)
                      plan->planner);
 }
 
+/* Empty where nothing was predicted: groups were given and there is no profile. */
 static json_t *predicted_json(const pac_predicted *p)
 {
+    if (p->total_s <= 0)
+        return json_object();
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "hybrid_step_s", real_json(p->hybrid_step_s), "hybrid_epoch_s",
                      real_json(p->hybrid_epoch_s), "redistribute_s", real_json(p->redistribute_s), "cached_epoch_s",
                      real_json(p->cached_epoch_s), "total_s", real_json(p->total_s));
