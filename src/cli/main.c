@@ -26,6 +26,21 @@ static void say_error(pac_err err)
         fprintf(stderr, "pac: error: %s: %s\n", pac_err_name(err), pac_err_message());
 }
 
+/*
+ * An error that every process meets alike: the first one says it. The others wait until mpirun has seen it end (a process that
+ * ends with an error takes all others along, unheard).
+ */
+enum { TURN = 3 }; /* seconds; mpirun takes one to end the others */
+
+static int say_once(pac_err err)
+{
+    if (is_first_process())
+        say_error(err);
+    else
+        pac_sleep(TURN);
+    return pac_err_exit_code(err);
+}
+
 static int unknown_command(const char *word)
 {
     const char *known[32];
@@ -34,9 +49,8 @@ static int unknown_command(const char *word)
         known[n++] = c->name;
     known[n] = NULL;
     const char *near = pac_nearest(word, known);
-    fprintf(stderr, "pac: error: usage: unknown command '%s'%s%s%s (pac --help lists them)\n", word,
-            near != NULL ? ": did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "");
-    return pac_err_exit_code(PAC_EUSAGE);
+    return say_once(pac_fail(PAC_EUSAGE, "unknown command '%s'%s%s%s (pac --help lists them)", word,
+                             near != NULL ? ": did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : ""));
 }
 
 /*
@@ -46,7 +60,7 @@ static int unknown_command(const char *word)
 static void end_all(pac_err err)
 {
     if (pac_world_rank() != 0)
-        pac_sleep(1.0);
+        pac_sleep(TURN);
     say_error(err);
     fflush(NULL);
     pac_world_abort(pac_err_exit_code(err));
@@ -65,7 +79,9 @@ static int run_parallel(const command *c, const pac_args *a, int *argc, char ***
 {
     pac_err err = pac_world_init(argc, argv);
     if (err != PAC_OK) {
-        say_error(err);
+        if (!is_first_process())
+            pac_sleep(TURN);
+        say_error(err); /* a rank that lives until here failed alone */
         return pac_err_exit_code(err);
     }
     print_setup(a->quiet);
@@ -97,9 +113,7 @@ static int run_command(const command *c, int *argc, char ***argv)
         err = c->run(&a);
         check_leaks(err);
     }
-    if (err != PAC_OK && is_first_process())
-        say_error(err);
-    return pac_err_exit_code(err);
+    return err == PAC_OK ? 0 : say_once(err);
 }
 
 int main(int argc, char **argv)

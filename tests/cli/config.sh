@@ -78,5 +78,5 @@ set_to "system.groups needs 4 ranks, there are $ranks" 'system.groups=[2,2]'
 expect 2 "task.eval is not set" eval "$yaml"
 PAC_TIMEOUT=soon
 export PAC_TIMEOUT
-expect_each 2 "PAC_TIMEOUT=soon: seconds above 0 expected" train "$yaml"
+expect 2 "PAC_TIMEOUT=soon: seconds above 0 expected" train "$yaml"
 exit $failed

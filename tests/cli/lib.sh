@@ -36,26 +36,14 @@ wrong() {
 expect() {
     wanted=$1 words=$2
     shift 2
-    end_with "$wanted" "$words" "$@"
-    [ "$(grep -c '^pac: error: ' "$dir/stderr")" = 1 ] || wrong "the error is not said once"
-}
-
-# The same where MPI does not run yet and each process speaks for itself: whoever speaks says the same.
-expect_each() {
-    end_with "$@"
-    [ "$(grep '^pac: error: ' "$dir/stderr" | sed 's/rank [0-9]*/rank/' | sort -u | wc -l)" = 1 ] || wrong "not one error"
-}
-
-end_with() {
-    wanted=$1 words=$2
-    shift 2
     command=$*
     status=0
     start "$@" || status=$?
     [ "$status" = "$wanted" ] || wrong "ended with $status instead of $wanted"
+    [ "$(grep -c '^pac: error: ' "$dir/stderr")" = 1 ] || wrong "the error is not said once"
     grep '^pac: error: ' "$dir/stderr" | grep -qF -- "$words" || wrong "does not say '$words'"
     [ ! -s "$dir/stdout" ] || wrong "wrote to standard output"
-    ! grep -qiE 'segmentation|sanitizer|assert' "$dir/stderr" || wrong "crashed"
+    ! grep -qiE 'segmentation|sanitizer|assert|ORTE_ERROR' "$dir/stderr" || wrong "crashed"
 }
 
 # works ARGUMENT...: ends with 0 and says no error.

@@ -3,8 +3,8 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 
-expect_each 2 "unknown command 'tarin': did you mean train?" tarin "$yaml"
-expect_each 2 "unknown command 'xyzzy'" xyzzy
+expect 2 "unknown command 'tarin': did you mean train?" tarin "$yaml"
+expect 2 "unknown command 'xyzzy'" xyzzy
 expect 2 "train: an argument is missing; usage: " train
 expect 2 "unexpected argument 'b'; usage: " train a b
 expect 2 "unknown option --stesp: did you mean --steps?" train "$yaml" --stesp 3

@@ -8,11 +8,9 @@ root=
 [ "$(id -u)" = 0 ] && root=--allow-run-as-root
 export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl="${OMPI_MCA_btl-self,vader}" OMPI_MCA_hwloc_base_binding_policy=none
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
-# meson sets MALLOC_PERTURB_; it is for the program: Open MPI 4.1's mpirun reads freed memory when a rank calls MPI_Abort.
-perturb=${MALLOC_PERTURB_:-0}
-unset MALLOC_PERTURB_
+export OMPI_MCA_odls_base_sigkill_timeout=0 # when a rank ends with an error, end the others at once
 # shellcheck disable=SC2086
-timeout --kill-after=5 "${PAC_TEST_SECONDS:-90}" mpirun $root --oversubscribe -np "$ranks" env MALLOC_PERTURB_="$perturb" "$@"
+timeout --kill-after=5 "${PAC_TEST_SECONDS:-90}" mpirun $root --oversubscribe -np "$ranks" "$@"
 status=$?
 [ -z "$PAC_TEST_STATUS" ] && exit "$status"
 [ "$status" = "$PAC_TEST_STATUS" ] && exit 0
