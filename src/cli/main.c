@@ -108,7 +108,7 @@ static int run_command(const command *c, int *argc, char ***argv)
         err = pac_fail(PAC_ENOTBUILT, "pac %s: not built yet", c->name);
     if (err == PAC_OK && c->mpi)
         return run_parallel(c, &a, argc, argv);
-    if (err == PAC_OK) {
+    if (err == PAC_OK && is_first_process()) { /* under mpirun too, one process does it */
         print_setup(a.quiet);
         err = c->run(&a);
         check_leaks(err);

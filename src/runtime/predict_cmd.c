@@ -160,6 +160,7 @@ static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, cons
     pac_err err;
     PAC_TRY(evaluator_open(job, plan, whole, &p.e));
     PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), max_new, &p.out)));
+    PAC_GO(pac_agree(pac_world(), write_logits(&p))); /* without rows: a path that cannot be written is told now */
     PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));
     err = pac_agree(pac_world(), write_logits(&p));
 out:

@@ -8,8 +8,10 @@
 #include "pac/clock.h"
 #include "pac/rng.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- profile and plan ---- */
 
@@ -259,6 +261,17 @@ static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const ch
 
 /* ---- the run ---- */
 
+/* What the run writes at its end must be writable at its begin. */
+static pac_err prepare_output(const char *output)
+{
+    char dir[PAC_PATH + 16];
+    snprintf(dir, sizeof dir, "%s/adapters", output);
+    PAC_TRY(make_directory(output));
+    PAC_TRY(make_directory(dir));
+    PAC_CHECK(access(dir, W_OK) == 0, PAC_EIO, "%s: cannot write: %s (choose another `output:`)", dir, strerror(errno));
+    return PAC_OK;
+}
+
 static pac_err prepare_local(run *r, const pac_train_opts *o)
 {
     train *t = &r->t;
@@ -270,7 +283,7 @@ static pac_err prepare_local(run *r, const pac_train_opts *o)
     t->total_steps = train_batches(t) * c->train.epochs;
     t->stop_after = o->steps;
     t->warmup = (int64_t)(c->train.warmup < 1 ? c->train.warmup * (double)t->total_steps : c->train.warmup);
-    return pac_world_rank() == 0 ? make_directory(c->output) : PAC_OK;
+    return pac_world_rank() == 0 ? prepare_output(c->output) : PAC_OK;
 }
 
 static pac_err run_all(run *r, const pac_train_opts *o)

@@ -97,7 +97,7 @@ static const char everything[] =
     "train: {epochs: 7, batch: 24, microbatches: 6, optimizer: sgd, beta1: 0.8, beta2: 0.99, eps: 1e-6, weight_decay: 0.01,\n"
     "  lr: 1.0e-4, warmup: 100, schedule: constant, clip: 0, dropout: 0.0, seed: 9223372036854775807, eval_every: epoch, keep: "
     "last}\n"
-    "cache: {dir: /tmp/c, dtype: f32, redistribute: shard, keep: true}\n"
+    "cache: {dir: /tmp/c, dtype: bf16, redistribute: shard, keep: true}\n"
     "backend: ref\n"
     "output: out\n";
 
