@@ -1,9 +1,9 @@
 /* Fields, lists and numbers of plan and profile files; the YAML parser itself is in src/io. */
 #include "file.h"
 
+#include "pac/file.h"
 #include "pac/mem.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -152,23 +152,9 @@ void pac_emit_text(pac_emitter *e, const char *s)
     pac_emit(e, "\"");
 }
 
-static pac_err save(const pac_emitter *e, const char *path)
-{
-    FILE *f = fopen(path, "wb");
-    PAC_CHECK(f != NULL, PAC_EIO, "%s: cannot write: %s", path, strerror(errno));
-    bool written = fwrite(e->text, 1, (size_t)e->used, f) == (size_t)e->used;
-    int cause = errno;
-    if (fclose(f) != 0 && written) {
-        written = false;
-        cause = errno;
-    }
-    PAC_CHECK(written, PAC_EIO, "%s: cannot write: %s", path, strerror(cause));
-    return PAC_OK;
-}
-
 pac_err pac_emit_save(pac_emitter *e, const char *path)
 {
-    pac_err err = e->err != PAC_OK ? pac_fail_context(e->err, "%s", path) : save(e, path);
+    pac_err err = e->err != PAC_OK ? pac_fail_context(e->err, "%s", path) : pac_file_replace_text(path, e->text);
     pac_mem_free(e->text);
     *e = (pac_emitter){0};
     return err;

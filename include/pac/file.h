@@ -21,6 +21,7 @@ typedef struct pac_piece {
 
 /**
  * Write the pieces one after the other to path.tmp, fsync, rename to path. On failure path is untouched and path.tmp is gone.
+ * What is no regular file (a device, a pipe) is written to as it is.
  * Errors: PAC_EIO (what and why), PAC_ENOSPACE (bytes needed).
  */
 pac_err pac_file_replace(const char *path, const pac_piece *pieces, int64_t n);

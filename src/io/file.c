@@ -8,6 +8,7 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, READ_AT_ONCE = 1 << 16 };
@@ -76,20 +77,42 @@ static void sync_directory(const char *path)
     close(fd);
 }
 
+static pac_err write_pieces(int fd, const char *path, const pac_piece *pieces, int64_t n, size_t *total)
+{
+    *total = 0;
+    for (int64_t i = 0; i < n; i++)
+        *total += pieces[i].bytes;
+    for (int64_t i = 0; i < n; i++)
+        PAC_TRY(write_all(fd, path, &pieces[i], *total));
+    return PAC_OK;
+}
+
+/* A device or a pipe (/dev/stdout, /dev/null) takes the content; it is never renamed away. */
+static pac_err write_through(const char *path, const pac_piece *pieces, int64_t n)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return write_fault(path, "write", 0);
+    size_t total;
+    pac_err err = write_pieces(fd, path, pieces, n, &total);
+    if (close(fd) != 0 && err == PAC_OK)
+        err = write_fault(path, "write", total);
+    return err;
+}
+
 pac_err pac_file_replace(const char *path, const pac_piece *pieces, int64_t n)
 {
     char tmp[PATH_BYTES + 8];
+    struct stat there;
     PAC_CHECK(strlen(path) < PATH_BYTES, PAC_EIO, "%.200s...: path too long", path);
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return write_through(path, pieces, n);
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
         return write_fault(tmp, "create", 0);
-    size_t total = 0;
-    for (int64_t i = 0; i < n; i++)
-        total += pieces[i].bytes;
-    pac_err err = PAC_OK;
-    for (int64_t i = 0; i < n && err == PAC_OK; i++)
-        err = write_all(fd, tmp, &pieces[i], total);
+    size_t total;
+    pac_err err = write_pieces(fd, tmp, pieces, n, &total);
     if (err == PAC_OK && fsync(fd) != 0)
         err = write_fault(tmp, "write", total);
     if (close(fd) != 0 && err == PAC_OK)

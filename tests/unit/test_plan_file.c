@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -482,8 +483,11 @@ static void test_unwritable_outputs(void **state)
     pac_plan plan = random_plan();
     assert_int_equal(pac_plan_write(&plan, "/nowhere/plan.yaml"), PAC_EIO);
     assert_non_null(strstr(pac_err_message(), "/nowhere/plan.yaml"));
-    if (access("/dev/full", W_OK) == 0)
-        assert_int_equal(pac_plan_write(&plan, "/dev/full"), PAC_EIO);
+    if (access("/dev/full", W_OK) == 0) {
+        struct stat still;
+        assert_int_equal(pac_plan_write(&plan, "/dev/full"), PAC_ENOSPACE);
+        assert_true(stat("/dev/full", &still) == 0 && S_ISCHR(still.st_mode)); /* a device is not replaced by a file */
+    }
     remove(plan_path);
     plan.stage[0].share[0] = NAN;
     assert_int_equal(pac_plan_write(&plan, plan_path), PAC_EINVAL);
