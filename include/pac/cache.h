@@ -103,7 +103,8 @@ pac_err pac_cache_close(pac_cache **c, bool keep);
 /**
  * For `pac cache info`: one JSON object (caller frees with pac_mem_free): state, redistribute, samples, parts, layers, width,
  * dtype, bytes, disk_bytes, files, ranks, nodes, identity. For `pac cache verify`: every checksum of every file in the
- * directory. Errors: PAC_EDATA (no cache there, damaged, not finished). Not collective.
+ * directory, and that no sample lacks a part that this node should hold; *samples are complete here. Errors: PAC_EDATA (no
+ * cache there, damaged, incomplete, not finished). Not collective.
  */
 pac_err pac_cache_info(const char *dir, char **json);
 pac_err pac_cache_verify(const char *dir, int64_t *samples, int64_t *bytes);
