@@ -1,20 +1,23 @@
 /* Typed, bounded reading of a Hugging Face config.json. */
 #include "hf_config.h"
 
-#include <errno.h>
+#include "pac/file.h"
+#include "pac/mem.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+enum { MAX_CONFIG = 1 << 20 };
+
 pac_err pac_hf_open(const char *path, hf_config *out)
 {
-    FILE *f = fopen(path, "rb");
-    PAC_CHECK(f != NULL, PAC_EIO, "%s: cannot open: %s", path, strerror(errno));
+    char *text = NULL;
+    size_t bytes = 0;
     json_error_t e;
-    json_t *root = json_loadf(f, JSON_REJECT_DUPLICATES, &e);
-    bool unreadable = ferror(f) != 0;
-    fclose(f);
-    PAC_CHECK(!unreadable, PAC_EIO, "%s: cannot read", path);
+    PAC_TRY(pac_file_load(path, MAX_CONFIG, &text, &bytes));
+    json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
+    pac_mem_free(text);
     PAC_CHECK(root != NULL, PAC_EDATA, "%s:%d:%d: not valid JSON: %s", path, e.line, e.column, e.text);
     if (!json_is_object(root)) {
         json_decref(root);
