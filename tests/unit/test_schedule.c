@@ -303,6 +303,18 @@ static void test_share_split_covers(void **state)
     }
 }
 
+/* Boundaries that fall on a half: both neighbours must round it the same way. */
+static void test_share_split_ties(void **state)
+{
+    (void)state;
+    static const double equal[8] = {1, 1, 1, 1, 1, 1, 1, 1}, quarters[3] = {1, 2, 1};
+    for (int64_t n = 0; n < 40; n++) {
+        for (int64_t ranks = 1; ranks <= 8; ranks++)
+            check_shares(n, equal, ranks);
+        check_shares(n, quarters, 3);
+    }
+}
+
 static void test_ranges_intersect(void **state)
 {
     (void)state;
@@ -327,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_nothing_leaks_when_allocation_fails),
         cmocka_unit_test(test_even_split_covers),
         cmocka_unit_test(test_share_split_covers),
+        cmocka_unit_test(test_share_split_ties),
         cmocka_unit_test(test_ranges_intersect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
