@@ -10,6 +10,11 @@ static const pac_family *const families[] = {
 
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
+const pac_family *pac_family_at(int i)
+{
+    return i >= 0 && i < FAMILIES ? families[i] : NULL;
+}
+
 static pac_err find_family(const hf_config *c, const pac_family **out)
 {
     const char *names[FAMILIES + 1] = {NULL};

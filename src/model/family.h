@@ -45,9 +45,16 @@ struct pac_family {
     const char *name; /* "model_type" of config.json */
     pac_err (*read_config)(const hf_config *c, pac_model_desc *out);
     const pac_tensor_rule *rules; /* ends with name NULL */
-    /* x [N, D] = b_0 of the stack; ids are valid */
-    void (*embed)(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, const int32_t *ids, int64_t N, float *x);
+    /* x [N, D] = b_0 of the stack; ids are valid. The batch tells positions (its offsets) where a family has them. */
+    void (*embed)(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, pac_stack stack, const pac_batch *batch,
+                  float *x);
+    const char *const *shapes; /* names for pac_model_init(), NULL after the last */
+    /* config.json of shapes[i] as text, like snprintf() */
+    int (*shape_config)(int i, char *text, size_t size);
 };
+
+/** Families by number, NULL behind the last. */
+const pac_family *pac_family_at(int i);
 
 extern const pac_family pac_family_t5;
 

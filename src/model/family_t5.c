@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_WIDTH = 1 << 20, MAX_VOCAB = 1 << 24 };
@@ -82,9 +83,11 @@ static pac_err read_config(const hf_config *c, pac_model_desc *d)
     return PAC_OK;
 }
 
-static void embed(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, const int32_t *ids, int64_t N, float *x)
+static void embed(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, pac_stack stack, const pac_batch *batch,
+                  float *x)
 {
-    be->embed_fwd(x, w->embed, ids, N, d->block[PAC_ENC].D);
+    const int64_t N = stack == PAC_ENC ? batch->soff[batch->B] : batch->toff[batch->B];
+    be->embed_fwd(x, w->embed, stack == PAC_ENC ? batch->sids : batch->tids, N, d->block[PAC_ENC].D);
 }
 
 #define B(field) offsetof(pac_block_weights, field)
@@ -141,4 +144,36 @@ static const pac_tensor_rule rules[] = {
     {.name = NULL},
 };
 
-const pac_family pac_family_t5 = {.name = "t5", .read_config = read_config, .rules = rules, .embed = embed};
+/* ---- shapes by name ---- */
+
+static const char *const shape_names[] = {"t5-small",      "t5-base",      "t5-large", /* v1.0 */
+                                          "flan-t5-small", "flan-t5-base", "flan-t5-large", NULL};
+
+static const struct {
+    int d_model, d_ff, layers, heads;
+    bool v11;
+} shapes[] = {
+    {512, 2048, 6, 8, false}, {768, 3072, 12, 12, false}, {1024, 4096, 24, 16, false},
+    {512, 1024, 8, 6, true},  {768, 2048, 12, 12, true},  {1024, 2816, 24, 16, true},
+};
+
+static int shape_config(int i, char *text, size_t size)
+{
+    return snprintf(text, size,
+                    "{\n  \"architectures\": [\"T5ForConditionalGeneration\"],\n  \"model_type\": \"t5\",\n"
+                    "  \"vocab_size\": 32128,\n  \"d_model\": %d,\n  \"d_kv\": 64,\n  \"d_ff\": %d,\n  \"num_layers\": %d,\n"
+                    "  \"num_decoder_layers\": %d,\n  \"num_heads\": %d,\n  \"feed_forward_proj\": \"%s\",\n"
+                    "  \"tie_word_embeddings\": %s,\n  \"relative_attention_num_buckets\": 32,\n"
+                    "  \"relative_attention_max_distance\": 128,\n  \"layer_norm_epsilon\": 1e-06,\n"
+                    "  \"dropout_rate\": 0.1,\n  \"initializer_factor\": 1.0,\n  \"is_encoder_decoder\": true,\n"
+                    "  \"pad_token_id\": 0,\n  \"eos_token_id\": 1,\n  \"decoder_start_token_id\": 0\n}\n",
+                    shapes[i].d_model, shapes[i].d_ff, shapes[i].layers, shapes[i].layers, shapes[i].heads,
+                    shapes[i].v11 ? "gated-gelu" : "relu", shapes[i].v11 ? "false" : "true");
+}
+
+const pac_family pac_family_t5 = {.name = "t5",
+                                  .read_config = read_config,
+                                  .rules = rules,
+                                  .embed = embed,
+                                  .shapes = shape_names,
+                                  .shape_config = shape_config};

@@ -8,14 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_CONFIG = 1 << 20 };
-
 pac_err pac_hf_open(const char *path, hf_config *out)
 {
     char *text = NULL;
     size_t bytes = 0;
     json_error_t e;
-    PAC_TRY(pac_file_load(path, MAX_CONFIG, &text, &bytes));
+    PAC_TRY(pac_file_load(path, PAC_MAX_CONFIG, &text, &bytes));
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
     pac_mem_free(text);
     PAC_CHECK(root != NULL, PAC_EDATA, "%s:%d:%d: not valid JSON: %s", path, e.line, e.column, e.text);

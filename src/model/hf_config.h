@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { PAC_MAX_CONFIG = 1 << 20 }; /* bytes of a config.json at most */
+
 typedef struct hf_config {
     const char *path;
     json_t *root; /* an object */

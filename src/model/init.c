@@ -6,6 +6,7 @@
  */
 #include "family.h"
 
+#include "pac/file.h"
 #include "pac/rng.h"
 #include "pac/safetensors.h"
 
@@ -18,62 +19,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_CONFIG = 1 << 20, PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096 };
 
-static const struct {
-    const char *name;
-    int d_model, d_ff, layers, heads;
-    bool v11;
-} t5_shapes[] = {
-    {"t5-small", 512, 2048, 6, 8, false},      {"t5-base", 768, 3072, 12, 12, false},
-    {"t5-large", 1024, 4096, 24, 16, false},   {"flan-t5-small", 512, 1024, 8, 6, true},
-    {"flan-t5-base", 768, 2048, 12, 12, true}, {"flan-t5-large", 1024, 2816, 24, 16, true},
-};
-
-enum { T5_SHAPES = sizeof t5_shapes / sizeof t5_shapes[0] };
-
-static int shape_config(const char *shape, char *text, size_t size)
+/* The config.json of a shape that a family knows by name; false: none does, `known` lists them all. */
+static bool named_shape(const char *shape, char *text, size_t size, size_t *bytes, char *known, size_t room)
 {
-    for (int i = 0; i < T5_SHAPES; i++)
-        if (strcmp(t5_shapes[i].name, shape) == 0)
-            return snprintf(
-                text, size,
-                "{\n  \"architectures\": [\"T5ForConditionalGeneration\"],\n  \"model_type\": \"t5\",\n"
-                "  \"vocab_size\": 32128,\n  \"d_model\": %d,\n  \"d_kv\": 64,\n  \"d_ff\": %d,\n  \"num_layers\": %d,\n"
-                "  \"num_decoder_layers\": %d,\n  \"num_heads\": %d,\n  \"feed_forward_proj\": \"%s\",\n"
-                "  \"tie_word_embeddings\": %s,\n  \"relative_attention_num_buckets\": 32,\n"
-                "  \"relative_attention_max_distance\": 128,\n  \"layer_norm_epsilon\": 1e-06,\n"
-                "  \"dropout_rate\": 0.1,\n  \"initializer_factor\": 1.0,\n  \"is_encoder_decoder\": true,\n"
-                "  \"pad_token_id\": 0,\n  \"eos_token_id\": 1,\n  \"decoder_start_token_id\": 0\n}\n",
-                t5_shapes[i].d_model, t5_shapes[i].d_ff, t5_shapes[i].layers, t5_shapes[i].layers, t5_shapes[i].heads,
-                t5_shapes[i].v11 ? "gated-gelu" : "relu", t5_shapes[i].v11 ? "false" : "true");
-    return -1;
+    const pac_family *f;
+    for (int i = 0; (f = pac_family_at(i)) != NULL; i++)
+        for (int k = 0; f->shapes[k] != NULL; k++) {
+            if (strcmp(f->shapes[k], shape) == 0) {
+                *bytes = (size_t)f->shape_config(k, text, size);
+                return true;
+            }
+            snprintf(known + strlen(known), room - strlen(known), "%s, ", f->shapes[k]);
+        }
+    return false;
 }
 
-static pac_err read_text(const char *path, char *text, size_t size, size_t *bytes)
+/* The caller frees *text. */
+static pac_err config_text(const char *shape_or_config, char **text, size_t *bytes)
 {
-    FILE *f = fopen(path, "rb");
-    PAC_CHECK(f != NULL, PAC_EIO, "%s: cannot open: %s", path, strerror(errno));
-    *bytes = fread(text, 1, size, f);
-    bool bad = ferror(f) != 0;
-    fclose(f);
-    PAC_CHECK(!bad, PAC_EIO, "%s: cannot read", path);
-    PAC_CHECK(*bytes < size, PAC_EDATA, "%s: larger than %zu bytes, hardly a config.json", path, size - 1);
-    return PAC_OK;
-}
-
-static pac_err config_text(const char *shape_or_config, char *text, size_t *bytes)
-{
-    int n = shape_config(shape_or_config, text, MAX_CONFIG);
-    if (n >= 0) {
-        *bytes = (size_t)n;
-        return PAC_OK;
-    }
+    char own[2048], known[1024] = "";
+    if (named_shape(shape_or_config, own, sizeof own, bytes, known, sizeof known))
+        return pac_mem_strdup(own, text);
     if (strchr(shape_or_config, '/') != NULL || strstr(shape_or_config, ".json") != NULL)
-        return read_text(shape_or_config, text, MAX_CONFIG, bytes);
-    char known[256] = "";
-    for (int i = 0; i < T5_SHAPES; i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s, ", t5_shapes[i].name);
+        return pac_file_load(shape_or_config, PAC_MAX_CONFIG, text, bytes);
     return pac_fail(PAC_EUSAGE, "unknown shape '%s'; known are %sor the path of a config.json", shape_or_config, known);
 }
 
@@ -95,11 +65,11 @@ static pac_err check_vacant(const char *dir, const char *text, size_t bytes)
     PAC_TRY(join(path, dir, "config.json"));
     if (access(path, F_OK) != 0)
         return PAC_OK;
-    void *old;
+    char *old;
     size_t old_bytes = 0;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_WORK, MAX_CONFIG, &old));
-    pac_err err = read_text(path, old, MAX_CONFIG, &old_bytes);
-    if (err == PAC_OK && (old_bytes != bytes || memcmp(old, text, bytes) != 0))
+    PAC_TRY(pac_file_load(path, PAC_MAX_CONFIG, &old, &old_bytes));
+    pac_err err = PAC_OK;
+    if (old_bytes != bytes || memcmp(old, text, bytes) != 0)
         err = pac_fail(PAC_EIO, "%s exists and differs: choose another directory or remove it first", path);
     pac_mem_free(old);
     return err;
@@ -119,12 +89,8 @@ static pac_err write_config(const char *dir, const char *text, size_t bytes, boo
     if (access(path, F_OK) == 0)
         return PAC_OK;
     *wrote = true;
-    FILE *f = fopen(path, "wb");
-    if (f == NULL)
-        return write_fault(path);
-    bool bad = fwrite(text, 1, bytes, f) != bytes;
-    bad = fclose(f) != 0 || bad;
-    return bad ? write_fault(path) : PAC_OK;
+    const pac_piece all = {text, bytes};
+    return pac_file_replace(path, &all, 1);
 }
 
 static void draw(float *w, const pac_tensor_need *t, uint64_t seed)
@@ -212,12 +178,11 @@ static pac_err make_config(const char *dir, const char *text, size_t bytes, pac_
 
 pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t seed)
 {
-    void *text = NULL;
+    char *text = NULL;
     size_t bytes = 0;
     pac_model_desc d;
     pac_err err;
-    PAC_GO(pac_mem_alloc(PAC_MEM_WORK, MAX_CONFIG, &text));
-    PAC_GO(config_text(shape_or_config, text, &bytes));
+    PAC_GO(config_text(shape_or_config, &text, &bytes));
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         PAC_GO(pac_fail(PAC_EIO, "%s: cannot make the directory: %s", dir, strerror(errno)));
     PAC_GO(check_vacant(dir, text, bytes));

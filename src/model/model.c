@@ -22,7 +22,7 @@ pac_err pac_model_embed(const pac_model *m, pac_stack stack, const pac_batch *ba
     PAC_CHECK(m->riders[stack].embed != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold the stack's embedding",
               (long long)m->first, (long long)m->last);
     PAC_TRY(check_ids(m, ids, N));
-    m->desc.family->embed(&m->desc, m->be, &m->riders[stack], ids, N, x);
+    m->desc.family->embed(&m->desc, m->be, &m->riders[stack], stack, batch, x);
     return PAC_OK;
 }
 
