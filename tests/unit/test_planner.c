@@ -601,6 +601,27 @@ static void test_predicts_a_pipeline_of_equal_stages(void **state)
     pac_plan_free(&plan);
 }
 
+/* What slow links add to the epochs after the first: the redistribution and the all-reduce of a cached step. */
+static void test_predicts_what_links_cost_the_cached_phase(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    memset(x.latency, 0, sizeof x.latency);
+    pac_predicted on[2];
+    for (int slow = 0; slow < 2; slow++) {
+        for (int i = 0; i < 4; i++)
+            x.bandwidth[i] = slow ? 1e6 : INFINITY;
+        pac_plan plan = even((const int64_t[]){2}, 1, 4, 1);
+        predict(&x, 8, &plan);
+        on[slow] = plan.predicted;
+        pac_plan_free(&plan);
+    }
+    const double tuned = 4 * 1e4, rows = (double)request(&x, 8, 0).rows, steps = ceil(rows / 8);
+    near(on[1].cached_epoch_s - on[0].cached_epoch_s, steps * tuned / 1e6); /* 2 rounds of half */
+    near(on[1].redistribute_s - on[0].redistribute_s, (rows * x.p.cached_step_bytes_read + tuned) / 2 / 1e6);
+}
+
 static void test_predicts_bytes_in_flight(void **state)
 {
     (void)state;
@@ -764,6 +785,7 @@ int main(void)
         cmocka_unit_test(test_requests_are_checked),
         cmocka_unit_test(test_failed_allocations_leave_nothing),
         cmocka_unit_test(test_predicts_a_pipeline_of_equal_stages),
+        cmocka_unit_test(test_predicts_what_links_cost_the_cached_phase),
         cmocka_unit_test(test_predicts_bytes_in_flight),
         cmocka_unit_test(test_predicts_the_steady_phase_by_the_slowest_stage),
         cmocka_unit_test(test_without_cache_epochs_are_equal),
