@@ -95,6 +95,15 @@ for groups in 4 1,1,1; do
     says '"status":"done"'
 done
 
+# ---- half the bytes
+train 0 2
+whole=$(sed 's/.*"cache":{"bytes":\([0-9]*\).*/\1/' "$dir/out.json")
+for groups in 2 1,1; do
+    train 0 2 --set "system.groups=[$groups]" --set cache.dtype=bf16
+    says '"cache":{"bytes":'"$((whole / 2))"','
+    says '"phase":"cached"'
+done
+
 # ---- a kept cache, also of one epoch; not of part of one
 train 0 2 --set cache.keep=true --steps 2
 [ -e "$dir/cache" ] && fail "the cache of part of an epoch was kept"
