@@ -5,10 +5,13 @@
  */
 #include "lines.h"
 
-#include <errno.h>
+#include "pac/file.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+static const size_t MAX_TEXT = (size_t)1 << 34; /* bytes of a data file at most: it is held in memory once */
 
 pac_err pac_text_print(pac_text *t, const char *fmt, ...)
 {
@@ -35,38 +38,13 @@ void pac_text_done(pac_text *t)
     *t = (pac_text){0};
 }
 
-pac_err pac_file_read(const char *path, char **data, int64_t *bytes)
-{
-    pac_err err = PAC_OK;
-    void *s = NULL;
-    int64_t n = 0, capacity = 0;
-    FILE *f = fopen(path, "rb");
-    if (f == NULL)
-        return pac_fail(PAC_EIO, "%s: cannot be read: %s", path, strerror(errno));
-    do {
-        PAC_GO(pac_mem_grow(PAC_MEM_DATA, &s, &capacity, n + (1 << 16), 1));
-        n += (int64_t)fread((char *)s + n, 1, (size_t)(capacity - n - 1), f);
-    } while (!feof(f) && !ferror(f));
-    if (ferror(f)) {
-        err = pac_fail(PAC_EIO, "%s: cannot be read: %s", path, strerror(errno));
-        goto out;
-    }
-    ((char *)s)[n] = '\0';
-    *data = s;
-    *bytes = n;
-    s = NULL;
-out:
-    pac_mem_free(s);
-    fclose(f);
-    return err;
-}
-
 pac_err pac_lines_open(const char *path, pac_lines *out)
 {
     static const char bom[] = "\xef\xbb\xbf";
     char *data;
-    int64_t bytes;
-    PAC_TRY(pac_file_read(path, &data, &bytes));
+    size_t size;
+    PAC_TRY(pac_file_load(path, MAX_TEXT, &data, &size));
+    int64_t bytes = (int64_t)size;
     while (bytes > 0 && (data[bytes - 1] == '\n' || data[bytes - 1] == '\r'))
         bytes--;
     data[bytes] = '\0';

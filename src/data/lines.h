@@ -19,9 +19,6 @@ typedef struct pac_text {
 pac_err pac_text_print(pac_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void pac_text_done(pac_text *t);
 
-/** The whole content of a file (tag DATA, NUL-terminated); the caller frees *data with pac_mem_free(). */
-pac_err pac_file_read(const char *path, char **data, int64_t *bytes);
-
 typedef struct pac_lines {
     const char *path;
     char *data;

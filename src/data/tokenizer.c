@@ -4,10 +4,13 @@
 #include "tokenizer_kind.h"
 
 #include "lines.h"
+#include "pac/file.h"
 
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
+
+enum { MAX_FILE = 256 << 20 }; /* bytes of a tokenizer's file at most */
 
 static const pac_tokenizer_kind byte_level_bpe = {.name = "byte-level BPE", .files = {"vocab.json", "merges.txt"}};
 static const pac_tokenizer_kind wordpiece = {.name = "WordPiece", .files = {"vocab.txt"}};
@@ -57,8 +60,10 @@ static pac_err open_files(const char *dir, pac_tokenizer *t)
     int64_t bytes[PAC_TOKENIZER_FILES] = {0};
     for (int i = 0; i < PAC_TOKENIZER_FILES && t->kind->files[i] != NULL; i++) {
         PAC_GO(pac_text_print(&path, "%s/%s", dir, t->kind->files[i]));
-        PAC_GO(pac_file_read(path.s, &data[i], &bytes[i]));
-        t->identity = XXH3_64bits_withSeed(data[i], (size_t)bytes[i], t->identity);
+        size_t size;
+        PAC_GO(pac_file_load(path.s, MAX_FILE, &data[i], &size));
+        bytes[i] = (int64_t)size;
+        t->identity = XXH3_64bits_withSeed(data[i], size, t->identity);
     }
     PAC_GO(t->kind->open(path.s, data, bytes, &t->state));
 out:

@@ -16,7 +16,7 @@ printf '{"input_ids":[],"labels":[1]}\n' | data ":1"
 printf '\0\0\0' | data ":1: byte 1 is zero"
 printf '\377\376x\n' | data ":1"
 : >"$dir/empty"
-expect 3 "none: cannot be read: No such file" train "$yaml" --set "task.train=$dir/none"
+expect 3 "none: cannot open: No such file" train "$yaml" --set "task.train=$dir/none"
 expect 3 "empty: the file is empty" train "$yaml" --set "task.eval=$dir/empty"
 expect 3 "no tokenizer; a file spiece.model is expected" train "$yaml" --set task.name=mrpc
 
