@@ -53,7 +53,7 @@ pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_c
 /**
  * Append one part of n samples: rows [sum of len, D] f32, converted to the cache's type and copied. The parts of a micro-batch
  * are written together when another list of samples begins, so append all parts of one before the next. After a failure the
- * cache is lost: every further call returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL. Not collective.
+ * cache is lost: every further call returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL, PAC_ENUMERIC (beyond f16). Not collective.
  */
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
 

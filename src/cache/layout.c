@@ -3,6 +3,7 @@
  */
 #include "internal.h"
 
+#include <math.h>
 #include <xxhash.h>
 
 enum { MAX_WIDTH = 1 << 20 };
@@ -49,8 +50,20 @@ int64_t pac_cache_bytes(const pac_cache_layout *l)
     return bytes;
 }
 
+/* f16 ends at 65504, which large T5 models exceed: better an error now than a loss that is not finite an epoch later. */
+static pac_err check_range(const float *rows, int64_t n)
+{
+    const float largest = 65504;
+    for (int64_t i = 0; i < n; i++)
+        PAC_CHECK(!(fabsf(rows[i]) > largest), PAC_ENUMERIC, "an activation of %g does not fit into f16; use cache.dtype: bf16",
+                  (double)rows[i]);
+    return PAC_OK;
+}
+
 pac_err cache_pack_rows(const pac_cache_layout *l, const float *rows, int64_t n, void *out)
 {
+    if (l->dtype == PAC_F16)
+        PAC_TRY(check_range(rows, n * l->D));
     return pac_from_f32(out, rows, l->dtype, n * l->D);
 }
 

@@ -103,6 +103,19 @@ static void test_rows_of_each_type(void **state)
     }
 }
 
+static void test_what_f16_cannot_hold_is_refused(void **state)
+{
+    (void)state;
+    const float fits[2] = {65504, -65504}, beyond[2] = {1, -65536};
+    uint8_t stored[8];
+    pac_cache_layout l = small();
+    l.dtype = PAC_F16;
+    assert_int_equal(cache_pack_rows(&l, fits, 1, stored), PAC_OK);
+    assert_int_equal(cache_pack_rows(&l, beyond, 1, stored), PAC_ENUMERIC);
+    l.dtype = PAC_BF16;
+    assert_int_equal(cache_pack_rows(&l, beyond, 1, stored), PAC_OK);
+}
+
 static void test_checksum_knows_its_place(void **state)
 {
     (void)state;
@@ -414,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_layouts_that_cannot_be),
         cmocka_unit_test(test_rows_of_each_type),
+        cmocka_unit_test(test_what_f16_cannot_hold_is_refused),
         cmocka_unit_test(test_checksum_knows_its_place),
         cmocka_unit_test(test_sets_are_numbered_once),
         cmocka_unit_test(test_a_sample_lies_together),
