@@ -29,4 +29,7 @@ pac_err pac_file_replace(const char *path, const pac_piece *pieces, int64_t n);
 /** pac_file_replace() with one piece of text. */
 pac_err pac_file_replace_text(const char *path, const char *text);
 
+/** Make a directory and its parents (mkdir -p); one that exists is fine. Errors: PAC_EIO (names the one that cannot be made). */
+pac_err pac_file_make_dirs(const char *dir);
+
 #endif

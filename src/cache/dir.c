@@ -7,6 +7,7 @@
 #include "internal.h"
 
 #include "pac/clock.h"
+#include "pac/file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -27,20 +28,13 @@ void cache_path(char out[CACHE_PATH], const char *dir, bool import, int64_t rank
 
 pac_err cache_make_dir(const char *dir)
 {
-    char path[CACHE_PATH];
     struct stat s;
-    PAC_CHECK(dir[0] != '\0' && strlen(dir) < CACHE_PATH - 64, PAC_EIO, "cache.dir: the path is empty or too long");
-    snprintf(path, sizeof path, "%s", dir);
-    for (char *p = path + 1; *p != '\0'; p++)
-        if (*p == '/') {
-            *p = '\0';
-            (void)mkdir(path, 0777); /* the last one below tells whether all is well */
-            *p = '/';
-        }
-    PAC_CHECK(mkdir(path, 0777) == 0 || errno == EEXIST, PAC_EIO, "%s: cannot make the cache's directory: %s", dir,
-              strerror(errno));
-    PAC_CHECK(stat(path, &s) == 0 && S_ISDIR(s.st_mode), PAC_EIO, "%s: is not a directory; set another cache.dir", dir);
-    PAC_CHECK(access(path, W_OK | X_OK) == 0, PAC_EIO, "%s: the cache's directory cannot be written: %s", dir, strerror(errno));
+    PAC_CHECK(strlen(dir) < CACHE_PATH - 64, PAC_EIO, "cache.dir: the path is too long");
+    pac_err err = pac_file_make_dirs(dir);
+    if (err != PAC_OK)
+        return pac_fail_context(err, "cache.dir");
+    PAC_CHECK(stat(dir, &s) == 0 && S_ISDIR(s.st_mode), PAC_EIO, "%s: is not a directory; set another cache.dir", dir);
+    PAC_CHECK(access(dir, W_OK | X_OK) == 0, PAC_EIO, "%s: the cache's directory cannot be written: %s", dir, strerror(errno));
     return PAC_OK;
 }
 

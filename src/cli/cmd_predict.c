@@ -8,19 +8,13 @@
 
 static bool next_line(void *user, char **line)
 {
-    FILE *f = user;
     size_t capacity = 0;
     char *text = NULL;
-    for (;;) {
-        ssize_t n = getline(&text, &capacity, f);
-        if (n < 0) {
-            free(text);
-            return false;
-        }
-        text[strcspn(text, "\r\n")] = '\0';
-        if (text[strspn(text, " \t")] != '\0') /* empty lines are skipped */
-            break;
+    if (getline(&text, &capacity, (FILE *)user) < 0) {
+        free(text);
+        return false;
     }
+    text[strcspn(text, "\r\n")] = '\0';
     *line = text;
     return true;
 }

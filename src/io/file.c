@@ -131,3 +131,20 @@ pac_err pac_file_replace_text(const char *path, const char *text)
     pac_piece piece = {text, strlen(text)};
     return pac_file_replace(path, &piece, 1);
 }
+
+pac_err pac_file_make_dirs(const char *dir)
+{
+    char path[PATH_BYTES];
+    PAC_CHECK(dir[0] != '\0' && strlen(dir) < PATH_BYTES, PAC_EIO, "%.200s: the path of a directory is empty or too long", dir);
+    strcpy(path, dir);
+    for (char *p = path + 1;; p++) {
+        if (*p != '/' && *p != '\0')
+            continue;
+        char end = *p;
+        *p = '\0';
+        PAC_CHECK(mkdir(path, 0777) == 0 || errno == EEXIST, PAC_EIO, "%s: cannot create directory: %s", path, strerror(errno));
+        if (end == '\0')
+            return PAC_OK;
+        *p = end;
+    }
+}

@@ -183,8 +183,7 @@ pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t se
     pac_model_desc d;
     pac_err err;
     PAC_GO(config_text(shape_or_config, &text, &bytes));
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        PAC_GO(pac_fail(PAC_EIO, "%s: cannot make the directory: %s", dir, strerror(errno)));
+    PAC_GO(pac_file_make_dirs(dir));
     PAC_GO(check_vacant(dir, text, bytes));
     PAC_GO(make_config(dir, text, bytes, &d));
     PAC_GO(write_weights(dir, &d, seed));

@@ -3,6 +3,7 @@
  * technique, task and prompt lengths, the identity of the backbone they belong to). docs/formats.md.
  */
 #include "adapters.h"
+#include "pac/file.h"
 #include "pac/log.h"
 #include "pac/safetensors.h"
 
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FORMAT = 1 };
@@ -28,23 +28,6 @@ static pac_err join(char *out, const char *dir, const char *name)
     int n = snprintf(out, PAC_PATH, "%s/%s", dir, name);
     PAC_CHECK(n > 0 && n < PAC_PATH, PAC_ECONFIG, "%s: path too long", dir);
     return PAC_OK;
-}
-
-pac_err make_directory(const char *dir)
-{
-    char path[PAC_PATH];
-    PAC_CHECK(strlen(dir) < sizeof path, PAC_ECONFIG, "%s: path too long", dir);
-    strcpy(path, dir);
-    for (char *p = path + 1;; p++) {
-        if (*p != '/' && *p != '\0')
-            continue;
-        char end = *p;
-        *p = '\0';
-        PAC_CHECK(mkdir(path, 0777) == 0 || errno == EEXIST, PAC_EIO, "%s: cannot create directory: %s", path, strerror(errno));
-        if (end == '\0')
-            return PAC_OK;
-        *p = end;
-    }
 }
 
 static json_t *layer_list(const pac_job *job)
@@ -107,7 +90,7 @@ static pac_err save_at_root(const pac_job *job, pac_side *whole, const char *dir
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
-    PAC_TRY(make_directory(dir));
+    PAC_TRY(pac_file_make_dirs(dir));
     PAC_TRY(write_tensors(whole, dir));
     return write_json(job, dir);
 }

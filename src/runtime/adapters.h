@@ -20,7 +20,4 @@ pac_err adapters_check(const pac_job *job, const adapters_info *info, const char
 /** Fill the whole network from dir/adapters.safetensors. Collective. */
 pac_err adapters_load(const char *dir, pac_side *whole);
 
-/** mkdir -p. Errors: PAC_EIO. Not collective. */
-pac_err make_directory(const char *dir);
-
 #endif

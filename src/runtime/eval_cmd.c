@@ -3,6 +3,7 @@
 #include "pac/log.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* The plan that the run was trained with, where it fits; rank 0 looks, so that all do the same. */
@@ -63,6 +64,8 @@ pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const pac_obse
     pac_job *job = NULL;
     if (adapters_dir != NULL)
         PAC_TRY(adapters_configure(adapters_dir, &c, &info));
+    PAC_CHECK(strcmp(c.task.name, cfg->task.name) == 0, PAC_ECONFIG, "%s: task.name: %s, but the adapters in %s were trained for %s",
+              cfg->path, cfg->task.name, adapters_dir, c.task.name);
     PAC_TRY(pac_job_open(&c, PAC_JOB_EVAL, watch, &job));
     pac_err err = eval_job(job, adapters_dir, &info, json);
     pac_job_close(&job);

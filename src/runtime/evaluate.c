@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MICRO_ROWS = 16 }; /* samples of a micro-batch per rank of a stage */
+enum { MICRO_ROWS = 8 }; /* samples of a micro-batch per rank of a stage */
 
 /* ---- making ---- */
 

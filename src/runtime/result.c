@@ -32,6 +32,8 @@ void run_end_phase(run *r)
     pac_process_memory_read(&now);
     m->seen = 1;
     m->peak_rss = larger(m->peak_rss, now.peak_rss);
+    m->ledger = larger(m->ledger, pac_mem_peak_total());
+    m->budget = r->t.job->cfg.system.memory_auto ? 0 : (int64_t)r->t.job->budget;
     run_see_pss(r, (run_phase)r->phase, now.pss);
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
         m->tag[tag] = larger(m->tag[tag], pac_mem_peak(tag));
@@ -49,6 +51,18 @@ void run_begin_phase(run *r, run_phase phase)
     pac_process_reset_peak();
 }
 
+/* The planner's test leaves out scratch and buffers: say where a rank went above its budget. */
+static void warn_over_budget(const run *r)
+{
+    for (int64_t rank = 0; rank < pac_world_size(); rank++)
+        for (int phase = 0; phase < PHASE_COUNT; phase++) {
+            const phase_memory *m = &r->memory_all[rank * PHASE_COUNT + phase];
+            if (m->seen && m->budget > 0 && m->ledger > m->budget)
+                pac_log(PAC_LOG_WARN, "rank %lld used %.1f MiB in the %s phase, above its budget of %.1f MiB (system.memory)",
+                        (long long)rank, (double)m->ledger / 1048576, phase_names[phase], (double)m->budget / 1048576);
+        }
+}
+
 pac_err run_gather_memory(run *r)
 {
     size_t counts[PAC_MAX_DEVICES];
@@ -57,7 +71,9 @@ pac_err run_gather_memory(run *r)
     r->memory_all = p;
     for (int64_t i = 0; i < pac_world_size(); i++)
         counts[i] = sizeof r->memory;
-    return pac_allgatherv(pac_world(), r->memory, sizeof r->memory, r->memory_all, counts);
+    PAC_TRY(pac_allgatherv(pac_world(), r->memory, sizeof r->memory, r->memory_all, counts));
+    warn_over_budget(r);
+    return PAC_OK;
 }
 
 /* ---- log lines ---- */

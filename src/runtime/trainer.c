@@ -6,6 +6,8 @@
  */
 #include "trainer.h"
 #include "pac/clock.h"
+#include "pac/file.h"
+#include "pac/log.h"
 #include "pac/rng.h"
 
 #include <errno.h>
@@ -40,15 +42,34 @@ static bool needs_profile(const pac_job *job, const pac_train_opts *o)
     return o->plan_path == NULL && job->cfg.system.ngroups == 0;
 }
 
+static pac_err read_profile(run *r, const char *path)
+{
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    PAC_TRY(pac_profile_read(path, &r->profile));
+    PAC_CHECK(r->profile.devices == pac_world_size(), PAC_ECONFIG, "%s: the profile is of %lld ranks, mpirun started %lld: profile again",
+              path, (long long)r->profile.devices, (long long)pac_world_size());
+    return PAC_OK;
+}
+
 static pac_err obtain_profile(run *r, const pac_train_opts *o)
 {
     if (o->profile_path != NULL)
-        return pac_agree(pac_world(), pac_world_rank() == 0 ? pac_profile_read(o->profile_path, &r->profile) : PAC_OK);
+        return pac_agree(pac_world(), read_profile(r, o->profile_path));
     double start = pac_now();
     pac_set_phase("profile", 0);
     PAC_TRY(pac_job_profile(r->t.job, &r->profile));
     r->seconds_profile = pac_now() - start;
     return pac_agree(pac_world(), write_at_root(write_profile, &r->profile, r->t.job->cfg.output, "profile.yaml"));
+}
+
+/* A plan from a file is forecast too where there is a profile (rank 0 reports it). */
+static pac_err predict_given(run *r, const pac_train_opts *o)
+{
+    if (o->plan_path == NULL || !r->has_profile || pac_world_rank() != 0)
+        return PAC_OK;
+    pac_plan_request q = plan_request(r->t.job, &r->profile);
+    return pac_plan_predict(&r->profile, &q, &r->plan);
 }
 
 static pac_err obtain_plan(run *r, const pac_train_opts *o)
@@ -63,6 +84,7 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
     else
         PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->plan, NULL));
     r->t.plan = &r->plan;
+    PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
     PAC_TRY(pac_agree(pac_world(), write_at_root(write_plan, &r->plan, job->cfg.output, "plan.yaml")));
     return pac_layout_new(&r->plan, &r->t.layout);
 }
@@ -212,16 +234,34 @@ out:
     return err;
 }
 
-static pac_err open_cache(run *r)
+/*
+ * A valid cache that lies in cache.dir is reused, and left there. A stale one is an error with cache.keep, which promises to lose
+ * nothing; else it makes room for this run's. Found out before any work is done.
+ */
+static pac_err reuse_cache(run *r)
 {
     train *t = &r->t;
     const pac_config *c = &t->job->cfg;
     pac_cache_id id = identity_of(t);
     if (!uses_cache(t))
         return PAC_OK;
-    if (c->cache.keep)
-        PAC_TRY(pac_cache_open(c->cache.dir, &t->map.shape, &id, &r->cache_reused, &t->cache));
-    if (r->cache_reused)
+    pac_err err = pac_cache_open(c->cache.dir, &t->map.shape, &id, &r->cache_reused, &t->cache);
+    if (err == PAC_EDATA && !c->cache.keep) {
+        pac_log(PAC_LOG_WARN, "%s: what lies there is replaced", pac_err_message());
+        r->cache_reused = false;
+        return PAC_OK;
+    }
+    if (err == PAC_OK && r->cache_reused)
+        pac_log(PAC_LOG_INFO, "the cache in %s is reused: no hybrid epoch", c->cache.dir);
+    return err;
+}
+
+static pac_err create_cache(run *r)
+{
+    train *t = &r->t;
+    const pac_config *c = &t->job->cfg;
+    pac_cache_id id = identity_of(t);
+    if (!uses_cache(t) || r->cache_reused)
         return PAC_OK;
     PAC_TRY(pac_cache_check_space(c->cache.dir, &t->map.shape, &t->layout, c->cache.redistribute));
     return pac_cache_create(c->cache.dir, &t->map.shape, &id, &t->cache);
@@ -232,7 +272,7 @@ static pac_err train_phases(run *r, int64_t *epochs)
 {
     train *t = &r->t;
     const pac_config *c = &t->job->cfg;
-    PAC_TRY(open_cache(r));
+    PAC_TRY(create_cache(r));
     PAC_TRY(hybrid_phase(r, epochs));
     PAC_TRY(record_flush(t->rec));
     bool more = t->cache != NULL && *epochs < c->train.epochs && !train_done(t);
@@ -243,7 +283,7 @@ static pac_err train_phases(run *r, int64_t *epochs)
     if (more)
         PAC_TRY(cached_phase(r, epochs));
     r->cache_bytes = t->cache != NULL && full ? pac_cache_bytes(&t->map.shape) : 0;
-    return pac_cache_close(&t->cache, kept);
+    return pac_cache_close(&t->cache, kept || r->cache_reused);
 }
 
 static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const char *when, int64_t epoch)
@@ -266,8 +306,8 @@ static pac_err prepare_output(const char *output)
 {
     char dir[PAC_PATH + 16];
     snprintf(dir, sizeof dir, "%s/adapters", output);
-    PAC_TRY(make_directory(output));
-    PAC_TRY(make_directory(dir));
+    PAC_TRY(pac_file_make_dirs(output));
+    PAC_TRY(pac_file_make_dirs(dir));
     PAC_CHECK(access(dir, W_OK) == 0, PAC_EIO, "%s: cannot write: %s (choose another `output:`)", dir, strerror(errno));
     return PAC_OK;
 }
@@ -292,6 +332,7 @@ static pac_err run_all(run *r, const pac_train_opts *o)
     char dir[PAC_PATH + 16];
     PAC_TRY(pac_agree(pac_world(), prepare_local(r, o)));
     PAC_TRY(record_open(job->cfg.output, &r->t.rec));
+    PAC_TRY(reuse_cache(r));
     PAC_TRY(obtain_plan(r, o));
     run_report_plan(r);
     PAC_TRY(evaluate_phase(r, NULL, &r->before, "before tuning", 0));
