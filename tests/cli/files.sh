@@ -100,7 +100,7 @@ expect 3 "plan.yaml: cannot write: Is a directory" train "$yaml" --set "output=$
 expect 3 "taken3/adapters" train "$yaml" --set "output=$dir/taken3"
 expect 3 "file/p.yaml" profile "$yaml" -o "$dir/file/p.yaml"
 if [ "$ranks" = 1 ]; then
-    expect 3 "file/m: cannot make the directory" init-model t5-small "$dir/file/m"
+    expect 3 "file/m: cannot create directory" init-model t5-small "$dir/file/m"
     expect 3 "exists: choose another directory" init-model t5-small "$fixtures/t5v10"
 fi
 
