@@ -21,10 +21,7 @@ static int64_t find_param(const pac_params *p, const char *name)
 
 static source source_of(const train *t, const pac_params *mine, const pac_param *whole)
 {
-    int64_t s = 0;
-    while (t->plan->stage[s].last <= whole->first)
-        s++;
-    source from = {.rank = t->plan->stage[s].rank[0], .index = -1};
+    source from = {.rank = t->plan->stage[first_holder(t->plan, whole)].rank[0], .index = -1};
     if (from.rank == pac_world_rank())
         from.index = find_param(mine, whole->name);
     return from;

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-static int64_t first_holder(const pac_plan *plan, const pac_param *p)
+int64_t first_holder(const pac_plan *plan, const pac_param *p)
 {
     int64_t s = 0;
     while (plan->stage[s].last <= p->first)

@@ -24,6 +24,8 @@ typedef struct reducer {
     pac_comm **spans;
 } reducer;
 
+/** First stage of the plan that holds a parameter: it counts it in the norm and sends it on. Not collective. */
+int64_t first_holder(const pac_plan *plan, const pac_param *p);
 /** For a pipeline stage: group sums, then sums of shared parameters over their stages. Collective on the world. */
 pac_err reducer_for_stage(const pac_layout *l, const pac_params *p, reducer *out);
 /** For the cached phase: every rank holds everything. */
