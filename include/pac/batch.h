@@ -21,6 +21,9 @@ typedef struct pac_batch {
     const int32_t *labels; /* [T] token labels, or PAC_IGNORE; NULL when the source is shifted */
     const int32_t *cls;    /* [B] class label, or NULL */
     const float *value;    /* [B] regression target, or NULL */
+    int64_t A;             /* encoder sequences that attend to themselves: the samples, or the sentences of separate pairs */
+    const int64_t *aoff;   /* [A + 1] first source row of each, a refinement of soff; NULL: soff itself (A = B) */
+    const int32_t *stypes; /* [S] token types (BERT: 0 first sentence, 1 second), or NULL */
 } pac_batch;
 
 /*
@@ -33,6 +36,7 @@ typedef struct pac_dataset {
     int32_t *labels;      /* target ids, end-of-sequence included */
     int32_t *cls;         /* [rows] or NULL */
     float *value;         /* [rows] or NULL */
+    int32_t *second;      /* [rows] source row (in the sample) where the second sentence begins, 0: there is one only; or NULL */
     uint64_t identity;    /* hash of all of the above, the gold values, and what made it (tokenizer, truncation) */
 } pac_dataset;
 
@@ -40,6 +44,8 @@ typedef struct pac_batch_opts {
     int32_t start_id;  /* decoder start token */
     int32_t pad_id;    /* decoder input after a label that is PAC_IGNORE */
     bool shift_source; /* decoder input = source shifted right (classification head) instead of labels shifted right */
+    bool separate;     /* the two sentences of a sample do not see each other: aoff is cut at `second` (encoder-only models) */
+    bool types;        /* the model has token types: stypes from `second` (all 0 with separate) */
 } pac_batch_opts;
 
 /**

@@ -28,19 +28,39 @@ typedef struct pac_block_cfg {
     bool biases;        /* linears have biases (norms do where `norm` is PAC_NORM_LAYER) */
     bool cross;         /* has cross-attention (decoder of an encoder-decoder) */
     bool causal;
+    bool inner_dropout; /* dropout also behind the activation (T5) */
     float scale;        /* of the attention scores */
     int64_t buckets, max_distance; /* relative position bias, 0: none */
 } pac_block_cfg;
 
-/* Weights w [out, in] and bias b [out] (NULL: none), with their gradients (NULL: frozen). */
-typedef struct pac_linear { const float *w, *b; float *dw, *db; } pac_linear;
+/* A low-rank change of a linear layer: y += scale (x a^T) b^T; a [r, in], b [out, r]. Hu et al. 2022. */
+typedef struct pac_lora { const float *a, *b; float *da, *db; int64_t r; float scale; } pac_lora;
+/* Weights w [out, in] and bias b [out] (NULL: none), with their gradients (NULL: frozen); lora NULL: none. */
+typedef struct pac_linear { const float *w, *b; float *dw, *db; const pac_lora *lora; } pac_linear;
+/* Houlsby et al. 2019: f + up(gelu_new(down(f))) on the output of a sub-layer, before its residual. width 0: none. */
+typedef struct pac_bottleneck { pac_linear down, up; int64_t width; } pac_bottleneck;
 typedef struct pac_norm { const float *w, *b; float *dw, *db; } pac_norm;
 typedef struct pac_attn_weights { pac_norm norm; pac_linear q, k, v, o; } pac_attn_weights;
 typedef struct pac_block_weights {
     pac_attn_weights self, cross;
     pac_norm ff_norm;
     pac_linear wi, wg, wo;
+    pac_bottleneck self_adapter, ff_adapter; /* after self-attention, after the feed-forward */
 } pac_block_weights;
+
+/*
+ * Dropout. The mask is a function of key (seed, step), layer, site and row, and a row's key of (sample, position): so it does not
+ * depend on layout, micro-batch or recomputation, and the backward makes it again. Attention probabilities are not dropped.
+ */
+typedef enum pac_site { PAC_SITE_EMBED, PAC_SITE_SELF, PAC_SITE_CROSS, PAC_SITE_INNER, PAC_SITE_FF, PAC_SITE_FINAL, PAC_SITE_HEAD } pac_site;
+typedef struct pac_dropout {
+    float p;                /* above 0, below 1 */
+    uint64_t key;           /* of seed and step; the side network's differs from the backbone's */
+    const uint64_t *row[2]; /* [S], [T] keys of the rows, by stack */
+} pac_dropout;
+/** x[n,:] of N rows of `stack` dropped in place (forward), or its gradient (backward). drop NULL: nothing happens. */
+void pac_drop(const pac_backend *be, const pac_dropout *drop, pac_stack stack, int64_t layer, pac_site site, float *x, int64_t N,
+              int64_t D);
 
 /* What a block's forward keeps for its backward; opaque, lives in the arena it was made in. */
 typedef struct pac_block_saved pac_block_saved;
@@ -53,6 +73,8 @@ typedef struct pac_block_io {
     const float *bias_table;    /* [buckets, H] or NULL */
     float *dbias_table;         /* += in backward, or NULL */
     const float *enc;           /* [S, D] encoder output for cross-attention, or NULL */
+    const pac_dropout *drop;    /* NULL: none */
+    int64_t layer;              /* number in the whole model, for dropout */
 } pac_block_io;
 
 /**
@@ -98,6 +120,12 @@ typedef struct pac_model_desc {
     float head_scale;                /* T5 v1.0: d_model^-0.5, else 1 */
     int32_t pad_id, eos_id, start_id;
     int64_t max_positions;           /* 0: unlimited */
+    int64_t position_offset;         /* of learned positions (BART: 2) */
+    int64_t types;                   /* token types, 0: none (BERT: 2) */
+    bool embed_norm;                 /* a norm behind the sum of embeddings */
+    float embed_scale;               /* of the token embedding: 1, or D^0.5 (BART's scale_embedding) */
+    bool head_first;                 /* classification head on the first row (BERT), else on the last end of sequence */
+    pac_act head_act;                /* between its dense and its projection: tanh; DistilBERT relu */
 } pac_model_desc;
 
 /** Read config.json of a Hugging Face directory. Errors: PAC_EIO, PAC_EDATA (names file, key, what is allowed). */
@@ -123,8 +151,11 @@ typedef struct pac_model pac_model;
 
 enum { PAC_MAX_BLOCKS = 512 }; /* layers of a model at most; pac/tune.h has arrays of this size */
 
-/* The lm head with the last layer; or nothing but the head (cached phase). */
-enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2 };
+/*
+ * The lm head with the last layer; nothing but the head (cached phase); or no values at all: no file is opened and the weights are
+ * addresses that must not be read (backend `count`), the ledger counting them as if they were there.
+ */
+enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2, PAC_LOAD_SHAPES = 4 };
 
 /**
  * Map the weights of layers [first, last). Checks every tensor's presence, shape and type; f32 is used in place, bf16 and f16
@@ -148,6 +179,67 @@ pac_err pac_model_final(const pac_model *m, pac_stack stack, float *y, const flo
 pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N, pac_arena *work);
 /** dh [N, D] = head^T dlogits. */
 pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N, pac_arena *work);
+
+/* ---- passes with a backward: full, adapters, lora ---- */
+
+/* One forward or backward of a micro-batch over a slice. */
+typedef struct pac_pass {
+    const pac_batch *batch;
+    const pac_dropout *drop; /* NULL: none */
+    pac_arena *keep;         /* what the backward needs goes here; NULL: no backward follows */
+    pac_arena *work;         /* scratch, another arena */
+} pac_pass;
+
+typedef struct pac_norm_saved { const float *x; float *mean, *rstd; } pac_norm_saved; /* input of a norm and its statistics */
+
+/* Token, position and type embeddings, their norm, dropout: x [N, D]. `saved` (in keep) is untouched where keep is NULL. */
+pac_err pac_model_embed_fwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *x, pac_norm_saved *saved);
+/** Gradients of whatever learns there from dx [N, D], which is used up. */
+pac_err pac_model_embed_bwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *dx, const pac_norm_saved *saved);
+/** As pac_model_block() with activations kept; x and enc are borrowed until the backward. y must not alias x with keep. */
+pac_err pac_model_layer_fwd(const pac_model *m, int64_t layer, const pac_pass *p, const float *enc, float *y, const float *x,
+                            pac_block_saved **saved);
+/** dx (may alias dy); denc [S, D] += in decoder layers, NULL elsewhere. */
+pac_err pac_model_layer_bwd(const pac_model *m, int64_t layer, const pac_pass *p, const float *enc, float *dx, float *denc,
+                            const float *dy, const pac_block_saved *saved);
+/** The stack's final norm (a copy where the family has none) and dropout. y must not alias x with keep. */
+pac_err pac_model_final_fwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *y, const float *x, pac_norm_saved *saved);
+/** dx (may alias dy). dy is used up. */
+pac_err pac_model_final_bwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *dx, float *dy,
+                            const pac_norm_saved *saved);
+/** The head's gradient where it learns: dhead += scale dlogits^T h. */
+void pac_model_head_bwd(const pac_model *m, const float *dlogits, const float *h, int64_t N);
+
+/* ---- weights that learn ---- */
+
+typedef struct pac_layer_span { int64_t first, last; } pac_layer_span; /* inclusive */
+enum { PAC_MAX_USES = 3 };
+
+/* A tensor of the backbone: who uses it. A tied embedding has three uses: layer 0, the first decoder layer, the last layer. */
+typedef struct pac_weight {
+    const char *name;       /* in the model file, Hugging Face's */
+    int ndim;
+    int64_t shape[2], n;
+    int uses;
+    pac_layer_span use[PAC_MAX_USES];
+    bool buffer;            /* never learns (BART's final_logits_bias) */
+} pac_weight;
+
+/** Every tensor of the whole model once, in canonical order; with_head: lm head too. Stops at the first error. */
+pac_err pac_model_walk(const pac_model_desc *d, bool with_head, pac_err (*visit)(void *ctx, const pac_weight *w), void *ctx);
+/**
+ * Copy the weight `name` of this slice to w and make the slice use w, with gradient g (NULL: frozen), instead of the file's.
+ * Borrowed until the model is freed. Errors: PAC_EINVAL (not in the slice).
+ */
+pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g);
+/** The blocks of the slice, for techniques that hang modules on them. */
+pac_block_weights *pac_model_block_tunable(pac_model *m, int64_t layer);
+/**
+ * The first layer of a classification head that the checkpoint carries (BERT's pooler): *found false where there is none.
+ * w [D, D], b [D] are filled.
+ */
+pac_err pac_model_head_dense(const pac_model_desc *d, bool *found, float *w, float *b);
+
 /** A weight of the backbone by its role, for the pruning initialiser: borrowed f32 views of a block of this slice. */
 const pac_block_weights *pac_model_block_weights(const pac_model *m, int64_t layer);
 const float *pac_model_bias_table(const pac_model *m, pac_stack stack);

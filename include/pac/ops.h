@@ -124,6 +124,33 @@ typedef struct pac_backend {
     /* best[n] = smallest index of the row maximum */
     void (*argmax)(int32_t *best, const float *x, int64_t N, int64_t V);
 
+    /* Mean squared error: loss[n] = (y - v)^2; y becomes 2 scale (y - v) when `grad`, else it is unchanged. */
+    void (*mse)(float *loss, float *y, const float *value, int64_t n, float scale, bool grad);
+
+    /*
+     * y[n,d] = x[n,d] / (1 - p) where hash(key, row[n], d) >= p, else 0; y may alias x. The same call turns dy into dx. The hash
+     * is 32-bit integer arithmetic, so every backend drops the same elements.
+     */
+    void (*dropout)(float *y, const float *x, const uint64_t *row, int64_t N, int64_t D, uint64_t key, float p);
+
+    /* y[a,:] = mean of the rows off[a]..off[a+1) of x (0 where there are none) */
+    void (*mean_rows_fwd)(float *y, const float *x, const int64_t *off, int64_t A, int64_t D);
+    /* dx[n,:] = dy[a,:] / rows of a, for the rows that off covers */
+    void (*mean_rows_bwd)(float *dx, const float *dy, const int64_t *off, int64_t A, int64_t D);
+    /*
+     * Features of a pair (Reimers & Gurevych 2019), u = uv[2b], v = uv[2b+1]: y[b] = [u, v, |u-v|, u*v] [B, 4D] and
+     * cosine[b] = u.v / max(|u| |v|, 1e-8).
+     */
+    void (*pair_fwd)(float *y, float *cosine, const float *uv, int64_t B, int64_t D);
+    /* duv overwritten; the derivative of |x| at 0 is 0 */
+    void (*pair_bwd)(float *duv, const float *dy, const float *dcosine, const float *uv, int64_t B, int64_t D);
+
+    /* x = 0; x *= a; y = x; y += x * x (Fisher information) */
+    void (*zero)(float *x, int64_t n);
+    void (*scale)(float *x, int64_t n, float a);
+    void (*copy)(float *y, const float *x, int64_t n);
+    void (*add_squares)(float *y, const float *x, int64_t n);
+
     /* w -= lr * (g + weight_decay * w) */
     void (*sgd)(float *w, const float *g, int64_t n, float lr, float weight_decay);
     /* Loshchilov & Hutter 2019, as torch.optim.AdamW: w -= lr*wd*w; m, v updated; w -= lr * mhat / (sqrt(vhat) + eps) */
@@ -137,6 +164,14 @@ typedef struct pac_backend {
  * Errors: PAC_ECONFIG (unknown), PAC_ENOTBUILT ("cuda" until it exists).
  */
 pac_err pac_backend_find(const char *name, const pac_backend **out);
+
+/*
+ * The backend "count" computes nothing and touches no memory: it adds up the floating-point operations of the calls (2 for a
+ * multiply-add of a product or of attention; all else is not counted, as in the paper's Fig. 3). `pac estimate` runs on it.
+ */
+extern const pac_backend pac_backend_count;
+/** Operations counted by this thread since the last call with reset. */
+double pac_backend_counted(bool reset);
 
 /** Backends that run here, ref first, NULL after the last: what the op tests iterate over. */
 const pac_backend *const *pac_backend_all(void);
