@@ -222,6 +222,8 @@ typedef struct pac_weight {
     int64_t shape[2], n;
     int uses;
     pac_layer_span use[PAC_MAX_USES];
+    int64_t layer;          /* block it belongs to, -1: none (embeddings, tables, final norms, head) */
+    size_t slot;            /* offset of its pointer in pac_block_weights (layer >= 0): finds "the q of self-attention" */
     bool buffer;            /* never learns (BART's final_logits_bias) */
 } pac_weight;
 
