@@ -1,14 +1,14 @@
 /*
  * The op table: every operation of a model on packed batches, one struct of function pointers per backend.
  *
- * `ref` is plain C with double accumulation, the definition of right; `cpu` uses OpenBLAS and vectorised row kernels; `cuda` is the
- * same table on a GPU. Kernels cannot fail: their callers (src/model, src/tune) have validated the sizes. Attention keeps scratch
- * per thread (tag WORK); where it cannot be had, outputs become NaN and the caller's loss check stops the run.
+ * `ref` is plain C with double accumulation, the definition of right; `cpu` uses OpenBLAS and vectorised row kernels; `cuda` is
+ * the same table on a GPU. Kernels cannot fail: their callers (src/model, src/tune) have validated the sizes. Attention keeps
+ * scratch per thread (tag WORK); where it cannot be had, outputs become NaN and the caller's loss check stops the run.
  *
- * Conventions. Size letters: B sequences, N rows (sum of sequence lengths), T target rows, S source rows, D model width, H heads,
- * K head width, F feed-forward width, V vocabulary. Matrices are row-major and dense unless a leading dimension is given.
- * Arguments: outputs, inputs, sizes, scalars. Gradients of parameters ACCUMULATE (+=); gradients of activations are OVERWRITTEN
- * unless the comment says otherwise. Rows may be zero in number.
+ * Conventions. Size letters: B sequences, N rows (sum of sequence lengths), T target rows, S source rows, D model width, H
+ * heads, K head width, F feed-forward width, V vocabulary. Matrices are row-major and dense unless a leading dimension is
+ * given. Arguments: outputs, inputs, sizes, scalars. Gradients of parameters ACCUMULATE (+=); gradients of activations are
+ * OVERWRITTEN unless the comment says otherwise. Rows may be zero in number.
  */
 #ifndef PAC_OPS_H
 #define PAC_OPS_H
@@ -87,14 +87,15 @@ typedef struct pac_backend {
      * q, o: [T, H*K] with row stride ldq, ldo; k, v: [S, H*K] with row stride ldk, ldv. lse [T, H] receives
      * log(sum_s exp(score)) for the backward pass (NULL: not wanted).
      */
-    void (*attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk, const float *v,
-                     int64_t ldv, const pac_attn *p);
+    void (*attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk,
+                     const float *v, int64_t ldv, const pac_attn *p);
     /*
      * dq, dk, dv overwritten (strides as q, k, v); dbias_table [buckets, H] += (NULL: frozen or none). The probabilities are
      * recomputed from lse; dscore = p * (dp - sum_s p*dp), so that a single key gives exactly zero.
      */
     void (*attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
-                     int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p);
+                     int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse,
+                     const pac_attn *p);
 
     /* y[n,:] = table[ids[n],:]; ids are valid. */
     void (*embed_fwd)(float *y, const float *table, const int32_t *ids, int64_t N, int64_t D);
@@ -128,8 +129,8 @@ typedef struct pac_backend {
     void (*mse)(float *loss, float *y, const float *value, int64_t n, float scale, bool grad);
 
     /*
-     * y[n,d] = x[n,d] / (1 - p) where hash(key, row[n], d) >= p, else 0; y may alias x. The same call turns dy into dx. The hash
-     * is 32-bit integer arithmetic, so every backend drops the same elements.
+     * y[n,d] = x[n,d] * 1/(1 - p) where hash(key, row[n], d) >= p, else 0; 0 <= p < 1; y may alias x. The same call turns dy
+     * into dx. The hash is integer arithmetic (src/tensor/drop.h), so every backend drops the same elements.
      */
     void (*dropout)(float *y, const float *x, const uint64_t *row, int64_t N, int64_t D, uint64_t key, float p);
 
@@ -139,10 +140,10 @@ typedef struct pac_backend {
     void (*mean_rows_bwd)(float *dx, const float *dy, const int64_t *off, int64_t A, int64_t D);
     /*
      * Features of a pair (Reimers & Gurevych 2019), u = uv[2b], v = uv[2b+1]: y[b] = [u, v, |u-v|, u*v] [B, 4D] and
-     * cosine[b] = u.v / max(|u| |v|, 1e-8).
+     * cosine[b] = u.v / max(|u| |v|, 1e-8). Either output may be NULL.
      */
     void (*pair_fwd)(float *y, float *cosine, const float *uv, int64_t B, int64_t D);
-    /* duv overwritten; the derivative of |x| at 0 is 0 */
+    /* duv overwritten; dy or dcosine may be NULL (0); the derivative of |x| at 0 is 0 */
     void (*pair_bwd)(float *duv, const float *dy, const float *dcosine, const float *uv, int64_t B, int64_t D);
 
     /* x = 0; x *= a; y = x; y += x * x (Fisher information) */
@@ -166,8 +167,11 @@ typedef struct pac_backend {
 pac_err pac_backend_find(const char *name, const pac_backend **out);
 
 /*
- * The backend "count" computes nothing and touches no memory: it adds up the floating-point operations of the calls (2 for a
- * multiply-add of a product or of attention; all else is not counted, as in the paper's Fig. 3). `pac estimate` runs on it.
+ * The backend "count" computes nothing and touches no memory but the offsets of a pac_attn: it adds up the floating-point
+ * operations of the calls. 2 for a multiply-add; attention for every query with every key of its sequence, masked or not, its
+ * backward pass twice its forward (scores computed anew are not counted); all else is not counted, as in the paper's Fig. 3.
+ * Losses and other outputs keep what they held (sumsq is 0): where the host reads them, they must have been zeroed.
+ * `pac estimate` runs on it; pac_backend_find() does not know it.
  */
 extern const pac_backend pac_backend_count;
 /** Operations counted by this thread since the last call with reset. */

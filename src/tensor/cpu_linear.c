@@ -1,5 +1,6 @@
 /*
- * cpu kernels, linear algebra: matrix product by OpenBLAS, bias, embedding, sums. The table of the backend is at the end.
+ * cpu kernels, linear algebra: matrix product by OpenBLAS, bias, embedding, sums, copies. The table of the backend is at the
+ * end.
  */
 #include "cpu.h"
 
@@ -76,6 +77,28 @@ void CPU(add)(float *y, const float *a, const float *b, int64_t n)
 void CPU(axpy)(float *y, const float *x, int64_t n, float alpha)
 {
     SIMD for (int64_t i = 0; i < n; i++) y[i] += alpha * x[i];
+}
+
+void CPU(zero)(float *x, int64_t n)
+{
+    if (n > 0)
+        memset(x, 0, (size_t)n * sizeof *x);
+}
+
+void CPU(scale)(float *x, int64_t n, float a)
+{
+    SIMD for (int64_t i = 0; i < n; i++) x[i] *= a;
+}
+
+void CPU(copy)(float *y, const float *x, int64_t n)
+{
+    if (n > 0)
+        memcpy(y, x, (size_t)n * sizeof *y);
+}
+
+void CPU(add_squares)(float *y, const float *x, int64_t n)
+{
+    SIMD for (int64_t i = 0; i < n; i++) y[i] += x[i] * x[i];
 }
 
 double CPU(sumsq)(const float *x, int64_t n)

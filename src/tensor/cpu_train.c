@@ -1,5 +1,5 @@
 /*
- * cpu kernels around the loss: cross-entropy in the logits' own memory, argmax, and the optimizers.
+ * cpu kernels around the loss: cross-entropy in the logits' own memory, argmax, squared error, and the optimizers.
  */
 #include "cpu.h"
 
@@ -73,6 +73,18 @@ void CPU(argmax)(int32_t *best, const float *x, int64_t N, int64_t V)
         while (v < V - 1 && x[v] != max)
             v++;
         best[n] = (int32_t)v;
+    }
+}
+
+void CPU(mse)(float *loss, float *y, const float *value, int64_t n, float scale, bool grad)
+{
+    SIMD for (int64_t i = 0; i < n; i++)
+    {
+        float error = y[i] - value[i];
+        loss[i] = error * error;
+    }
+    if (grad) {
+        SIMD for (int64_t i = 0; i < n; i++) y[i] = 2 * scale * (y[i] - value[i]);
     }
 }
 

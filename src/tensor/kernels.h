@@ -10,13 +10,14 @@
 
 #include "pac/ops.h"
 
-#define PAC_EACH_OP(X, b)                                                                                                      \
-    X(b, gemm)                                                                                                                 \
-    X(b, bias_fwd)                                                                                                             \
-    X(b, bias_bwd)                                                                                                             \
-    X(b, rmsnorm_fwd) X(b, rmsnorm_bwd) X(b, layernorm_fwd) X(b, layernorm_bwd) X(b, act_fwd) X(b, act_bwd) X(b, glu_fwd)      \
-        X(b, glu_bwd) X(b, attn_fwd) X(b, attn_bwd) X(b, embed_fwd) X(b, embed_bwd) X(b, add) X(b, axpy) X(b, gate_fwd)        \
-            X(b, gate_bwd) X(b, xent) X(b, argmax) X(b, sgd) X(b, adamw) X(b, sumsq)
+/* clang-format off */
+#define PAC_EACH_OP(X, b) \
+    X(b, gemm) X(b, bias_fwd) X(b, bias_bwd) X(b, rmsnorm_fwd) X(b, rmsnorm_bwd) X(b, layernorm_fwd) X(b, layernorm_bwd) \
+    X(b, act_fwd) X(b, act_bwd) X(b, glu_fwd) X(b, glu_bwd) X(b, attn_fwd) X(b, attn_bwd) \
+    X(b, embed_fwd) X(b, embed_bwd) X(b, add) X(b, axpy) X(b, gate_fwd) X(b, gate_bwd) \
+    X(b, xent) X(b, argmax) X(b, mse) X(b, dropout) X(b, mean_rows_fwd) X(b, mean_rows_bwd) X(b, pair_fwd) X(b, pair_bwd) \
+    X(b, zero) X(b, scale) X(b, copy) X(b, add_squares) X(b, sgd) X(b, adamw) X(b, sumsq)
+/* clang-format on */
 
 /* The prototype of pac_<backend>_<op>: the type that the table's pointer points to. */
 #define PAC_PROTOTYPE(b, op) extern __typeof__(*((pac_backend *)0)->op) pac_##b##_##op;

@@ -1,6 +1,6 @@
 /*
- * Reference kernels, linear algebra: matrix product, bias, embedding, sums. Plain loops, double accumulation, the definition of
- * right; nothing here is meant to be fast. The table of the backend `ref` is at the end.
+ * Reference kernels, linear algebra: matrix product, bias, embedding, sums, copies. Plain loops, double accumulation, the
+ * definition of right; nothing here is meant to be fast. The table of the backend `ref` is at the end.
  */
 #include "kernels.h"
 
@@ -61,6 +61,30 @@ void pac_ref_axpy(float *y, const float *x, int64_t n, float alpha)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = (float)(y[i] + (double)alpha * x[i]);
+}
+
+void pac_ref_zero(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 0;
+}
+
+void pac_ref_scale(float *x, int64_t n, float a)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= a;
+}
+
+void pac_ref_copy(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i];
+}
+
+void pac_ref_add_squares(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (float)(y[i] + (double)x[i] * x[i]);
 }
 
 double pac_ref_sumsq(const float *x, int64_t n)

@@ -1,5 +1,5 @@
 /*
- * Reference kernels around the loss: cross-entropy, argmax, and the optimizers. Double arithmetic.
+ * Reference kernels around the loss: cross-entropy, argmax, squared error, and the optimizers. Double arithmetic.
  */
 #include "kernels.h"
 
@@ -35,6 +35,17 @@ void pac_ref_argmax(int32_t *best, const float *x, int64_t N, int64_t V)
         for (int64_t v = 1; v < V; v++)
             if (x[v] > x[best[n]])
                 best[n] = (int32_t)v;
+    }
+}
+
+/* loss = (y - v)^2, so d(loss)/dy = 2 (y - v). */
+void pac_ref_mse(float *loss, float *y, const float *value, int64_t n, float scale, bool grad)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double error = (double)y[i] - value[i];
+        loss[i] = (float)(error * error);
+        if (grad)
+            y[i] = (float)(2 * (double)scale * error);
     }
 }
 

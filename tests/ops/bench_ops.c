@@ -39,6 +39,11 @@ static const struct {
     {"sumsq", 1024, 768, 0},
     {"gate_fwd", 1024, 96, 0},
     {"gate_bwd", 1024, 96, 0},
+    {"dropout", 1024, 768, 0},
+    {"mean_rows_fwd", 1024, 384, 0},
+    {"mean_rows_bwd", 1024, 384, 0},
+    {"pair_fwd", 16, 384, 0},
+    {"pair_bwd", 16, 384, 0},
     {"xent", 16, 32128, 1},
     {"argmax", 16, 32128, 0},
     {"sgd", 1024, 1024, 0},
@@ -117,10 +122,12 @@ static double sgemm_peak(const pac_backend *be)
 
 static const op_case *case_of(const char *op)
 {
-    const op_case *c = strncmp(op, "attn", 4) == 0 ? attn_cases : row_cases;
-    while (strcmp(c->name, op) != 0)
-        c++;
-    return c;
+    static const op_case *const tables[] = {row_cases, pool_cases, attn_cases};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        for (const op_case *c = tables[i]; c->name != NULL; c++)
+            if (strcmp(c->name, op) == 0)
+                return c;
+    return NULL;
 }
 
 void bench_ops(const char *only)

@@ -1,7 +1,7 @@
 /*
  * A fixture is one call of one op: its sizes, its scalars and its arrays with their roles. The cases (ops_cases.c,
- * attn_cases.c) say which arrays an op has and how to call it; the harness (test_ops.c) fills, runs, compares and times them,
- * knowing no op by name.
+ * pool_cases.c, attn_cases.c) say which arrays an op has and how to call it; the harness (test_ops.c) fills, runs, compares and
+ * times them, knowing no op by name.
  */
 #ifndef OPS_FIXTURE_H
 #define OPS_FIXTURE_H
@@ -37,6 +37,7 @@ typedef struct fixture {
     pac_act act;
     pac_attn attn;
     int64_t toff[MAX_BATCH + 1], soff[MAX_BATCH + 1];
+    uint64_t *row; /* [N], dropout's names of rows */
     array a[MAX_ARRAYS];
     int arrays;
     int alias_out, alias_in; /* the output is given the memory of the input; both 0: no alias */
@@ -65,7 +66,7 @@ typedef struct op_case {
 #define SUM   4e-6
 #define EXP   4e-5
 
-extern const op_case row_cases[], attn_cases[]; /* end with name == NULL */
+extern const op_case row_cases[], pool_cases[], attn_cases[]; /* end with name == NULL */
 extern const pac_backend *ref;
 
 extern pac_arena *arena; /* everything of a fixture */
@@ -90,8 +91,11 @@ void alias(fixture *f, int out, int in);
 float *temporary(int64_t n);
 double dot(const float *a, const float *b, int64_t n);
 
-/* Values known without the reference. */
+/* Values known without the reference; those of pool_cases; the backend "count". */
 void check_values(void);
+void check_pool_values(const pac_backend *be);
+void check_counts(void);
+bool near(double a, double b, double tolerance);
 /* Count and report a failure unless `ok`. */
 bool expect(bool ok, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-static bool near(double a, double b, double tolerance)
+bool near(double a, double b, double tolerance)
 {
     return fabs(a - b) <= tolerance * (1 + fabs(b));
 }
@@ -243,5 +243,7 @@ void check_values(void)
         check_single_key(*all);
         check_accuracy(*all);
         check_no_memory(*all);
+        check_pool_values(*all);
     }
+    check_counts();
 }

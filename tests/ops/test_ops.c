@@ -342,6 +342,7 @@ int main(int argc, char **argv)
         bench_ops(only);
     } else {
         test_cases(row_cases, &row_sizes, only);
+        test_cases(pool_cases, &row_sizes, only);
         test_cases(attn_cases, &attn_sizes, only);
     }
     pac_arena_free(&arena);
