@@ -54,14 +54,18 @@ static const void *optional(const pac_st *f, const char *name)
 pac_batch golden_batch(const pac_st *f)
 {
     pac_tensor soff = golden_tensor(f, "soff");
-    return (pac_batch){.B = soff.shape[0] - 1,
-                       .soff = soff.data,
-                       .sids = golden_tensor(f, "sids").data,
-                       .toff = golden_tensor(f, "toff").data,
-                       .tids = golden_tensor(f, "tids").data,
-                       .labels = golden_tensor(f, "labels").data,
-                       .cls = optional(f, "cls"),
-                       .value = optional(f, "value")};
+    pac_batch b = {.B = soff.shape[0] - 1,
+                   .soff = soff.data,
+                   .sids = golden_tensor(f, "sids").data,
+                   .toff = golden_tensor(f, "toff").data,
+                   .tids = optional(f, "tids"), /* encoder-only models have no targets */
+                   .labels = optional(f, "labels"),
+                   .cls = optional(f, "cls"),
+                   .value = optional(f, "value"),
+                   .aoff = optional(f, "aoff"),
+                   .stypes = optional(f, "stypes")};
+    b.A = b.aoff != NULL ? golden_tensor(f, "aoff").shape[0] - 1 : b.B;
+    return b;
 }
 
 double golden_distance(const float *a, const float *b, int64_t n)

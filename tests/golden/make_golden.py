@@ -1,5 +1,6 @@
 """
-Writes tests/golden/fixtures: two tiny T5 models and what PyTorch computes with them (README.md describes every file).
+Writes tests/golden/fixtures/t5v10 and t5v11: two small T5 models and what PyTorch computes with them (README.md describes
+every file).
 
 Reference values are computed in float64 from float32 parameters and stored as float32. The script checks itself: the
 side network's block against Hugging Face's, padded against single sequences, the written models read back, published
@@ -405,10 +406,10 @@ def bucket_file():
 def main():
     torch.set_num_threads(1)
     check_counts()
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
+    OUT.mkdir(exist_ok=True)
     save(OUT / "buckets.safetensors", bucket_file())
     for name in MODELS:
+        shutil.rmtree(OUT / name, ignore_errors=True)
         (OUT / name).mkdir()
         save_model(make_model(name), name)
         model = double_model(name)
