@@ -6,11 +6,14 @@
 
 #include "pac/model.h"
 
-/* A sub-layer is y = x + f(norm(x)) (pre-norm) or y = norm(x + f(x)) (post-norm). */
+/*
+ * A sub-layer is y = x + g(norm(x)) (pre-norm) or y = norm(x + g(x)) (post-norm), where g(n) = drop(bottleneck(f(n))).
+ * What it keeps beside f's own: pointers are NULL where the backward does not need the rows.
+ */
 typedef struct sub_saved {
-    const float *x;      /* [N, D] input of the sub-layer */
-    const float *normed; /* [N, D] what the norm reads: x, or x + f(x) */
-    float *mean, *rstd;  /* [N] */
+    const float *sum;   /* [N, D] what the norm reads: x, or x + g(x) */
+    float *mean, *rstd; /* [N] */
+    float *f, *pre;     /* [N, D], [N, width] of the bottleneck: its input, and before its activation */
 } sub_saved;
 
 typedef struct attn_saved {
@@ -25,9 +28,17 @@ typedef struct ff_saved {
 } ff_saved;
 
 struct pac_block_saved {
+    const float *x; /* [N, D] the block's input */
     attn_saved self, cross;
     ff_saved ff;
 };
+
+/* What the three kinds of sub-layer have in common: where its weights are and what is behind it. */
+typedef struct sub_weights {
+    const pac_norm *norm;
+    const pac_bottleneck *adapter; /* NULL: none */
+    pac_site site;                 /* of the dropout */
+} sub_weights;
 
 typedef struct block_ctx {
     const pac_backend *be;
@@ -40,5 +51,13 @@ typedef struct block_ctx {
 
 block_ctx pac_block_context(const pac_block_cfg *cfg, const pac_block_io *io, pac_arena *keep);
 pac_attn pac_block_attn(const block_ctx *c, bool cross);
+sub_weights pac_block_attn_sub(const pac_block_weights *w, bool cross);
+sub_weights pac_block_ff_sub(const pac_block_weights *w);
+bool pac_block_learns(const pac_linear *w);
+/* y = x w^T + b with w's low-rank change */
+pac_err pac_block_linear(const block_ctx *c, float *y, const float *x, const pac_linear *w, int64_t N, int64_t in, int64_t out);
+
+/* o = attention of the new rows with the cache io->kv; n is the normed input of the new rows. Self-attention puts them in. */
+pac_err pac_kv_attend(const block_ctx *c, float *o, const float *q, const float *n, const pac_attn_weights *w, bool cross);
 
 #endif

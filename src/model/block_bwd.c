@@ -1,6 +1,6 @@
 /*
  * One transformer block, backward: the sub-layers of block.c in reverse, each turning the gradient of its output into that of
- * its input. The normed inputs are made again from what was saved.
+ * its input. What the forward did not keep is made again, and only where a weight that learns reads it.
  */
 #include "block.h"
 
@@ -9,87 +9,157 @@ static pac_err scratch(const block_ctx *c, int64_t rows, int64_t width, float **
     return pac_arena_floats(c->io->work, rows * width, out);
 }
 
-/*
- * Forward: y = x + f(norm(x)), or norm(x + f(x)). On the way in: *df = gradient of f's output, *n = f's input, *dn = a place
- * for the gradient of f's input.
- */
-static pac_err enter_bwd(const block_ctx *c, const float **df, const float **n, float **dn, const float *dy, const pac_norm *w,
-                         const sub_saved *s)
+static pac_err linear_bwd(const block_ctx *c, float *dx, bool accumulate, const float *dy, const float *x, const pac_linear *w,
+                          int64_t N, int64_t in, int64_t out)
 {
-    float *t;
-    PAC_TRY(scratch(c, c->N, c->D, dn));
-    PAC_TRY(scratch(c, c->N, c->D, &t));
-    if (c->cfg->post_norm) {
-        pac_norm_bwd(c->be, c->cfg->norm, t, dy, s->normed, w, s->mean, s->rstd, c->N, c->D);
-        *df = t;
-        *n = s->x;
-    } else {
-        pac_norm_fwd(c->be, c->cfg->norm, t, NULL, NULL, s->x, w, c->N, c->D, c->cfg->eps);
-        *df = dy;
-        *n = t;
+    pac_linear_bwd(c->be, dx, accumulate, dy, x, w, N, in, out);
+    return w->lora == NULL ? PAC_OK : pac_lora_bwd(c->be, dx, dy, x, w->lora, N, in, out, c->io->work);
+}
+
+/* A sub-layer that is being differentiated. */
+typedef struct sub_bwd {
+    sub_weights w;
+    const sub_saved *saved, *before; /* of this sub-layer and of the one before it (NULL: it is the block's first) */
+    const pac_norm *before_norm;
+    const float *x;      /* the block's input */
+    const float *dresid; /* gradient of the residual sum */
+    const float *df;     /* gradient of f's output */
+} sub_bwd;
+
+/* f + up(gelu_new(down(f))) = y: *df = gradient of f from *df, that of y. */
+static pac_err bottleneck_bwd(const block_ctx *c, const float **df, const pac_bottleneck *a, const sub_saved *s)
+{
+    float *h = NULL, *dh, *d;
+    int64_t n = c->N * a->width;
+    PAC_TRY(scratch(c, c->N, c->D, &d));
+    PAC_TRY(scratch(c, c->N, a->width, &dh));
+    if (pac_block_learns(&a->up)) {
+        PAC_TRY(scratch(c, c->N, a->width, &h));
+        c->be->act_fwd(h, s->pre, n, PAC_ACT_GELU_NEW);
     }
+    PAC_TRY(linear_bwd(c, dh, false, *df, h, &a->up, c->N, a->width, c->D));
+    c->be->act_bwd(dh, dh, s->pre, n, PAC_ACT_GELU_NEW);
+    PAC_TRY(linear_bwd(c, d, false, dh, s->f, &a->down, c->N, c->D, a->width));
+    c->be->add(d, d, *df, c->N * c->D);
+    *df = d;
     return PAC_OK;
 }
 
-/* dx = residual's part + what came through f. dx may alias df; dn is used up. */
-static void leave_bwd(const block_ctx *c, float *dx, const float *df, float *dn, const pac_norm *w, const sub_saved *s)
+/* Forward: y = x + g or norm(x + g), g = drop(bottleneck(f)): from dy to dresid and df. */
+static pac_err enter_bwd(const block_ctx *c, sub_bwd *b, const float *dy)
 {
-    if (!c->cfg->post_norm)
-        pac_norm_bwd(c->be, c->cfg->norm, dn, dn, s->normed, w, s->mean, s->rstd, c->N, c->D);
-    c->be->add(dx, df, dn, c->N * c->D);
+    float *t;
+    b->dresid = dy;
+    if (c->cfg->post_norm) {
+        const sub_saved *s = b->saved;
+        PAC_TRY(scratch(c, c->N, c->D, &t));
+        pac_norm_bwd(c->be, c->cfg->norm, t, dy, s->sum, b->w.norm, s->mean, s->rstd, c->N, c->D);
+        b->dresid = t;
+    }
+    b->df = b->dresid;
+    if (c->io->drop != NULL) {
+        PAC_TRY(scratch(c, c->N, c->D, &t));
+        pac_drop_to(c->be, c->io->drop, c->io->stack, c->io->layer, b->w.site, t, b->df, c->N, c->D);
+        b->df = t;
+    }
+    return b->w.adapter != NULL ? bottleneck_bwd(c, &b->df, b->w.adapter, b->saved) : PAC_OK;
 }
 
-static pac_err attn_sub_bwd(const block_ctx *c, float *dx, float *denc, const float *dy, const pac_attn_weights *w, bool cross,
-                            const attn_saved *s)
+/* *n = f's input again: norm(x); post-norm x itself, the norm of the sub-layer before. */
+static pac_err input(const block_ctx *c, const sub_bwd *b, const float **n)
 {
-    const float *df, *n;
+    const sub_saved *s = c->cfg->post_norm ? b->before : b->saved;
+    const pac_norm *w = c->cfg->post_norm ? b->before_norm : b->w.norm;
+    float *t;
+    *n = b->x;
+    if (s == NULL)
+        return PAC_OK;
+    PAC_TRY(scratch(c, c->N, c->D, &t));
+    pac_norm_fwd(c->be, c->cfg->norm, t, NULL, NULL, s->sum, w, c->N, c->D, c->cfg->eps);
+    *n = t;
+    return PAC_OK;
+}
+
+/* dx = residual's part + what came through f. dx may alias dresid; dn, the gradient of f's input, is used up. */
+static void leave_bwd(const block_ctx *c, const sub_bwd *b, float *dx, float *dn)
+{
+    const sub_saved *s = b->saved;
+    if (!c->cfg->post_norm)
+        pac_norm_bwd(c->be, c->cfg->norm, dn, dn, s->sum, b->w.norm, s->mean, s->rstd, c->N, c->D);
+    c->be->add(dx, b->dresid, dn, c->N * c->D);
+}
+
+static pac_err attn_sub_bwd(const block_ctx *c, float *dx, float *denc, const float *dy, sub_bwd *b, const pac_attn_weights *w,
+                            bool cross, const attn_saved *s)
+{
+    const float *n = NULL;
     float *dn, *dq, *dk, *dv, *d_o;
     int64_t keys = cross ? c->S : c->N;
-    PAC_TRY(enter_bwd(c, &df, &n, &dn, dy, &w->norm, &s->sub));
+    PAC_TRY(enter_bwd(c, b, dy));
+    PAC_TRY(scratch(c, c->N, c->D, &dn));
     PAC_TRY(scratch(c, c->N, c->I, &d_o));
     PAC_TRY(scratch(c, c->N, c->I, &dq));
     PAC_TRY(scratch(c, keys, c->I, &dk));
     PAC_TRY(scratch(c, keys, c->I, &dv));
     /* f = o wo^T; o = attention(q, k, v) */
-    pac_linear_bwd(c->be, d_o, false, df, s->o, &w->o, c->N, c->I, c->D);
+    PAC_TRY(linear_bwd(c, d_o, false, b->df, s->o, &w->o, c->N, c->I, c->D));
     pac_attn p = pac_block_attn(c, cross);
     c->be->attn_bwd(dq, dk, dv, cross ? NULL : c->io->dbias_table, d_o, c->I, s->q, c->I, s->k, c->I, s->v, c->I, s->lse, &p);
     /* q = n wq^T; k, v = (n or the encoder output) w^T */
+    if (pac_block_learns(&w->q) || (!cross && (pac_block_learns(&w->k) || pac_block_learns(&w->v))))
+        PAC_TRY(input(c, b, &n));
     const float *source = cross ? c->io->enc : n;
     float *dsource = cross ? denc : dn;
-    pac_linear_bwd(c->be, dn, false, dq, n, &w->q, c->N, c->D, c->I);
-    pac_linear_bwd(c->be, dsource, true, dk, source, &w->k, keys, c->D, c->I);
-    pac_linear_bwd(c->be, dsource, true, dv, source, &w->v, keys, c->D, c->I);
-    leave_bwd(c, dx, df, dn, &w->norm, &s->sub);
+    PAC_TRY(linear_bwd(c, dn, false, dq, n, &w->q, c->N, c->D, c->I));
+    PAC_TRY(linear_bwd(c, dsource, true, dk, source, &w->k, keys, c->D, c->I));
+    PAC_TRY(linear_bwd(c, dsource, true, dv, source, &w->v, keys, c->D, c->I));
+    leave_bwd(c, b, dx, dn);
     return PAC_OK;
 }
 
-static pac_err ff_sub_bwd(const block_ctx *c, float *dx, const float *dy, const pac_block_weights *w, const ff_saved *s)
+/* h = drop(act(wi)) or drop(act(wi) * wg) again, where wo learns from it. */
+static pac_err inner(const block_ctx *c, const pac_linear *wo, const ff_saved *s, float **h)
 {
-    const float *df, *n;
+    int64_t n = c->N * c->F;
+    *h = NULL;
+    if (!pac_block_learns(wo))
+        return PAC_OK;
+    PAC_TRY(scratch(c, c->N, c->F, h));
+    if (c->cfg->gated)
+        c->be->glu_fwd(*h, s->wi, s->wg, n, c->cfg->act);
+    else
+        c->be->act_fwd(*h, s->wi, n, c->cfg->act);
+    if (c->cfg->inner_dropout)
+        pac_drop(c->be, c->io->drop, c->io->stack, c->io->layer, PAC_SITE_INNER, *h, c->N, c->F);
+    return PAC_OK;
+}
+
+static pac_err ff_sub_bwd(const block_ctx *c, float *dx, const float *dy, sub_bwd *b, const pac_block_weights *w,
+                          const ff_saved *s)
+{
+    const float *n = NULL;
     float *dn, *h, *dh, *dg = NULL;
-    int64_t inner = c->N * c->F;
-    PAC_TRY(enter_bwd(c, &df, &n, &dn, dy, &w->ff_norm, &s->sub));
-    PAC_TRY(scratch(c, c->N, c->F, &h));
+    int64_t size = c->N * c->F;
+    PAC_TRY(enter_bwd(c, b, dy));
+    PAC_TRY(scratch(c, c->N, c->D, &dn));
     PAC_TRY(scratch(c, c->N, c->F, &dh));
     if (c->cfg->gated)
         PAC_TRY(scratch(c, c->N, c->F, &dg));
-    /* h = act(wi n), or act(wi n) * (wg n); f = h wo^T */
-    if (w->wo.dw != NULL) {
-        if (c->cfg->gated)
-            c->be->glu_fwd(h, s->wi, s->wg, inner, c->cfg->act);
-        else
-            c->be->act_fwd(h, s->wi, inner, c->cfg->act);
-    }
-    pac_linear_bwd(c->be, dh, false, df, h, &w->wo, c->N, c->F, c->D);
+    PAC_TRY(inner(c, &w->wo, s, &h));
+    /* f = drop(h) wo^T, h = act(wi n), or act(wi n) * (wg n) */
+    PAC_TRY(linear_bwd(c, dh, false, b->df, h, &w->wo, c->N, c->F, c->D));
+    if (c->cfg->inner_dropout)
+        pac_drop(c->be, c->io->drop, c->io->stack, c->io->layer, PAC_SITE_INNER, dh, c->N, c->F);
+    if (pac_block_learns(&w->wi) || (c->cfg->gated && pac_block_learns(&w->wg)))
+        PAC_TRY(input(c, b, &n));
     if (c->cfg->gated) {
-        c->be->glu_bwd(dh, dg, dh, s->wi, s->wg, inner, c->cfg->act);
-        pac_linear_bwd(c->be, dn, false, dg, n, &w->wg, c->N, c->D, c->F);
+        c->be->glu_bwd(dh, dg, dh, s->wi, s->wg, size, c->cfg->act);
+        PAC_TRY(linear_bwd(c, dn, false, dg, n, &w->wg, c->N, c->D, c->F));
     } else {
-        c->be->act_bwd(dh, dh, s->wi, inner, c->cfg->act);
+        c->be->act_bwd(dh, dh, s->wi, size, c->cfg->act);
     }
-    pac_linear_bwd(c->be, dn, c->cfg->gated, dh, n, &w->wi, c->N, c->D, c->F);
-    leave_bwd(c, dx, df, dn, &w->ff_norm, &s->sub);
+    PAC_TRY(linear_bwd(c, dn, c->cfg->gated, dh, n, &w->wi, c->N, c->D, c->F));
+    leave_bwd(c, b, dx, dn);
     return PAC_OK;
 }
 
@@ -97,13 +167,21 @@ static pac_err backward(const block_ctx *c, float *dx, float *denc, const float 
                         const pac_block_saved *s)
 {
     size_t mark = pac_arena_mark(c->io->work);
-    PAC_TRY(ff_sub_bwd(c, dx, dy, w, &s->ff));
+    const attn_saved *last = c->cfg->cross ? &s->cross : &s->self;
+    sub_bwd self = {.w = pac_block_attn_sub(w, false), .saved = &s->self.sub, .x = s->x};
+    sub_bwd cross = {
+        .w = pac_block_attn_sub(w, true), .saved = &s->cross.sub, .before = &s->self.sub, .before_norm = &w->self.norm};
+    sub_bwd ff = {.w = pac_block_ff_sub(w),
+                  .saved = &s->ff.sub,
+                  .before = &last->sub,
+                  .before_norm = c->cfg->cross ? &w->cross.norm : &w->self.norm};
+    PAC_TRY(ff_sub_bwd(c, dx, dy, &ff, w, &s->ff));
     pac_arena_release(c->io->work, mark);
     if (c->cfg->cross) {
-        PAC_TRY(attn_sub_bwd(c, dx, denc, dx, &w->cross, true, &s->cross));
+        PAC_TRY(attn_sub_bwd(c, dx, denc, dx, &cross, &w->cross, true, &s->cross));
         pac_arena_release(c->io->work, mark);
     }
-    return attn_sub_bwd(c, dx, NULL, dx, &w->self, false, &s->self);
+    return attn_sub_bwd(c, dx, NULL, dx, &self, &w->self, false, &s->self);
 }
 
 pac_err pac_block_bwd(float *dx, float *denc, const float *dy, const pac_block_cfg *cfg, const pac_block_weights *w,
