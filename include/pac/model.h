@@ -85,8 +85,8 @@ typedef struct pac_block_io {
 
 /**
  * y = block(x). `keep` NULL: nothing is saved (no backward) and `saved` may be NULL; else what the backward needs is allocated
- * in `keep` (another arena than io->work) and *saved set. x, y: [N, D] with N = toff[B] or soff[B]; y may alias x only when keep
- * is NULL. With `keep`, x and io->enc are borrowed until pac_block_bwd(). Not collective. Errors: PAC_ENOMEM.
+ * in `keep` (another arena than io->work) and *saved set. x, y: [N, D] with N = toff[B] or soff[B]; y may alias x only when
+ * keep is NULL. With `keep`, x and io->enc are borrowed until pac_block_bwd(). Not collective. Errors: PAC_ENOMEM.
  *
  * Saved, in floats, with I = H K, S rows of the encoder output, m = 2 (LayerNorm) or 1 (RMS) statistics:
  *     self-attention    N (3 I + H + m)       q, k, v, log-sum-exps
@@ -96,8 +96,8 @@ typedef struct pac_block_io {
  *     full (wo learns)  N I for each attention: its output
  *     adapters          N (D + width) for each: its input and its pre-activation
  * Frozen weights and LoRA on q, k, v add nothing: normed inputs, activations' outputs, low-rank products and dropout masks are
- * made again in the backward. T5-Large, 16 sequences of 128 and 1 tokens, 48 layers with their inputs: 2.07 GiB, adapters 2.46,
- * full 2.26 (the paper's Table 1: 4.31 LoRA, 4.04, 5.33).
+ * made again in the backward. T5-Large, 16 sequences of 128 and 1 tokens, 48 layers with their inputs: 2.08 GiB, adapters 2.48,
+ * full 2.27 (the paper's Table 1: 4.31 LoRA, 4.04, 5.33).
  */
 pac_err pac_block_fwd(float *y, const float *x, const pac_block_cfg *cfg, const pac_block_weights *w, const pac_block_io *io,
                       pac_arena *keep, pac_block_saved **saved);
@@ -124,26 +124,31 @@ void pac_linear_bwd(const pac_backend *be, float *dx, bool accumulate, const flo
 /* y += scale (x a^T) b^T, behind pac_linear_fwd(); the backward pair: dx += (NULL: not wanted), da and db += where not NULL. */
 pac_err pac_lora_fwd(const pac_backend *be, float *y, const float *x, const pac_lora *l, int64_t N, int64_t in, int64_t out,
                      pac_arena *work);
-pac_err pac_lora_bwd(const pac_backend *be, float *dx, const float *dy, const float *x, const pac_lora *l, int64_t N, int64_t in,
-                     int64_t out, pac_arena *work);
+pac_err pac_lora_bwd(const pac_backend *be, float *dx, const float *dy, const float *x, const pac_lora *l, int64_t N,
+                     int64_t in, int64_t out, pac_arena *work);
 
 /*
  * ---- decoding one position at a time ----
  *
  * A slot is a sequence that is being decoded: `beams` slots for each source, slots b*beams.. of source b. A pac_kv holds one
  * block's keys and values of the positions so far, [slots, capacity, I], and those of the encoder output, once for each source.
- * The step is pac_block_fwd() with io->kv (and keep NULL, stack PAC_DEC): io->batch then has B = slots, toff[s + 1] - toff[s] = 1
- * for a slot that goes on and 0 for one that has ended, so the rows are those of the going slots in order; soff, io->enc are not
- * read. Each step is the next position of every slot: rows of a slot that ended are never looked at again.
+ * The step is pac_block_fwd() with io->kv (and keep NULL, stack PAC_DEC): io->batch then has B = slots and one row, toff[s + 1]
+ * - toff[s], for a slot that goes on and none for one that has ended, so the rows are those of the going slots in order; soff and
+ * io->enc are not read. Each step is the next position of every slot: the rows of a slot that ended are never looked at again,
+ * unless pac_kv_reorder() gives it those of one that went on. At position 0 one beam of each source is enough.
  */
 
 /**
- * An empty cache in `arena`, for the sources of io->batch and their encoder output io->enc (blocks with cross-attention: its keys
- * and values are computed here). 2 slots capacity I + 2 S I floats. Errors: PAC_EINVAL (not causal, beams or capacity < 1), PAC_ENOMEM.
+ * An empty cache in `arena`, for the sources of io->batch and their encoder output io->enc (blocks with cross-attention: its
+ * keys and values are computed here). 2 slots capacity I + 2 S I floats. Errors: PAC_EINVAL (not causal, beams or capacity
+ * below 1), PAC_ENOMEM.
  */
-pac_err pac_kv_new(const pac_block_cfg *cfg, const pac_block_weights *w, const pac_block_io *io, int64_t beams, int64_t capacity,
-                   pac_arena *arena, pac_kv **out);
-/** Slot s goes on from what slot parent[s] was (a slot of the same source), for all slots at once. Errors: PAC_EINVAL, PAC_ENOMEM. */
+pac_err pac_kv_new(const pac_block_cfg *cfg, const pac_block_weights *w, const pac_block_io *io, int64_t beams,
+                   int64_t capacity, pac_arena *arena, pac_kv **out);
+/**
+ * Slot s goes on from what slot parent[s] was (a slot of the same source), for all slots at once. A beam that ended may be
+ * overwritten by one that goes on. Errors: PAC_EINVAL, PAC_ENOMEM.
+ */
 pac_err pac_kv_reorder(pac_kv *kv, const pac_backend *be, const int64_t *parent, pac_arena *work);
 /** Positions held, which is the position of the next step's rows. */
 int64_t pac_kv_length(const pac_kv *kv);

@@ -114,7 +114,9 @@ static void decode(const pac_backend *be, pac_block_cfg cfg, technique how)
             reorder(&d, swap);
         if (t == 3)
             reorder(&d, fork);
-        d.ended[1] = d.ended[1] || t == 5;
+        if (t == 7)
+            reorder(&d, fork); /* slot 1 had ended and goes on as slot 0 */
+        d.ended[1] = t == 5 || t == 6;
         for (int64_t s = 4; s < SLOTS; s++)
             d.ended[s] = t >= 6; /* a whole source */
     }
