@@ -96,8 +96,8 @@ void golden_rows(const pac_model_desc *d, const pac_model *m, const pac_batch *b
                  pac_arena *keep, pac_arena *work)
 {
     int64_t D = d->block[0].D, layer = 0;
-    float *final[2];
-    for (int s = 0; s < 2; s++) {
+    float *final[2] = {NULL, NULL};
+    for (int s = 0; s < 2 && d->layers[s] > 0; s++) {
         int64_t N = s == PAC_ENC ? b->soff[b->B] : b->toff[b->B];
         float *x = rows_of(keep, N * D);
         OK(pac_model_embed(m, (pac_stack)s, b, x));
@@ -110,7 +110,7 @@ void golden_rows(const pac_model_desc *d, const pac_model *m, const pac_batch *b
         final[s] = rows_of(keep, N * D);
         OK(pac_model_final(m, (pac_stack)s, final[s], x, N));
     }
-    acts->final = final[PAC_DEC];
+    acts->final = final[final[PAC_DEC] != NULL ? PAC_DEC : PAC_ENC];
     *final_enc = final[PAC_ENC];
 }
 

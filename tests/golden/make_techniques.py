@@ -316,7 +316,7 @@ def float32_distance(model, v, batch, seed, wanted):
 
 
 def choose(name, model, v):
-    """The first seed whose float32 training stays close (AdamW magnifies gradients near 0, relu has a kink) and does not diverge."""
+    """The first seed whose training does not diverge and stays close in float32 (AdamW magnifies gradients near 0)."""
     best = 1
     for seed in range(200):
         batch = make_batch(name, v, seed)

@@ -1,9 +1,10 @@
 """
-Every technique on every family, stated in PyTorch: the reference that the C code is held against (T5's side network: side_torch.py).
+Every technique on every family, stated in PyTorch: the reference that the C code is held against (T5's side network:
+side_torch.py).
 
-The backbone is Hugging Face's model, LoRA is PEFT's. Written out here: Houlsby adapters (hung on the linear that ends a sub-layer,
-so before its residual), the side network of post-norm families, the heads. Batches are padded and masked; the rows that the masks
-keep are the rows of our packed batches, in the same order. Parameters carry the names of the C code and its files.
+The backbone is Hugging Face's model, LoRA is PEFT's. Written out here: Houlsby adapters (hung on the linear that ends a
+sub-layer, so before its residual), the side network of post-norm families, the heads. Batches are padded and masked; the
+rows that the masks keep are the rows of our packed batches, in the same order. Parameters carry the C code's names.
 """
 import copy
 import dataclasses
@@ -50,8 +51,9 @@ class Family:
 
 
 def t5(**more):
-    config = dict(vocab_size=VOCAB, d_model=WIDTH, d_kv=4, num_heads=3, d_ff=INNER, num_layers=BLOCKS, num_decoder_layers=BLOCKS,
-                  relative_attention_num_buckets=8, relative_attention_max_distance=20, decoder_start_token_id=0)
+    config = dict(vocab_size=VOCAB, d_model=WIDTH, d_kv=4, num_heads=3, d_ff=INNER, num_layers=BLOCKS,
+                  num_decoder_layers=BLOCKS, relative_attention_num_buckets=8, relative_attention_max_distance=20,
+                  decoder_start_token_id=0)
     return Family(transformers.T5ForConditionalGeneration, config | more, ("q", "v"),
                   {"enc": "encoder.block", "dec": "decoder.block"},
                   {"enc": ("layer.0.SelfAttention.o", "layer.1.DenseReluDense.wo"),
