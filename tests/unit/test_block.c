@@ -292,6 +292,32 @@ static void test_no_more_is_kept_than_the_formula_says(void **state)
         }
 }
 
+/* Whatever allocation fails, the error comes back and nothing is lost. */
+static void test_every_allocation_may_fail(void **state)
+{
+    (void)state;
+    static trial t;
+    const technique all[] = {LORA, ADAPTERS};
+    for (int i = 0; i < 2; i++) {
+        pac_err err = PAC_ENOMEM;
+        int64_t blocks = pac_mem_blocks();
+        for (int64_t k = 1; err != PAC_OK; k++) {
+            pac_block_saved *saved = NULL;
+            trial_new(&t, tiny_t5(true, true), all[i], &dropout);
+            pac_block_io io = trial_io(&t);
+            pac_mem_fail_at(k);
+            err = pac_block_fwd(t.y, t.x, &t.t.cfg, &t.t.w, &io, t.keep, &saved);
+            assert_true((err == PAC_OK) == (saved != NULL));
+            if (err == PAC_OK)
+                err = pac_block_bwd(t.dx, t.denc, t.r, &t.t.cfg, &t.t.w, &io, saved);
+            pac_mem_fail_at(0);
+            assert_true(err == PAC_OK || err == PAC_ENOMEM);
+            trial_free(&t);
+            assert_int_equal(pac_mem_blocks(), blocks);
+        }
+    }
+}
+
 /* T5-Large, 16 sequences of 128 tokens and 1 target token: below what the paper measured for its own. */
 static void test_below_the_paper(void **state)
 {
@@ -320,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_dropout_is_independent_of_the_batch),
         cmocka_unit_test(test_separate_sentences_attend_to_themselves),
         cmocka_unit_test(test_no_more_is_kept_than_the_formula_says),
+        cmocka_unit_test(test_every_allocation_may_fail),
         cmocka_unit_test(test_below_the_paper),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,9 @@
  * reordering. */
 #include "tiny_block.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 enum { SOURCES = 3, BEAMS = 2, SLOTS = SOURCES * BEAMS, LENGTH = 9, CAPACITY = 11, SOURCE_ROWS = 8 };
 
 static const int64_t soff[SOURCES + 1] = {0, 2, 7, 8};
@@ -136,6 +139,52 @@ static void test_steps_equal_whole_sequences(void **state)
                 decode(*be, kind[i], how);
 }
 
+/* The shipped model's decoder: all its layers, step by step, against the whole sequence. */
+static void test_layers_of_a_loaded_slice(void **state)
+{
+    (void)state;
+    enum { T = 5, S = 3 };
+    char dir[4096];
+    static pac_model_desc desc;
+    const pac_backend *be;
+    pac_model *m = NULL;
+    pac_arena *arena, *work;
+    float *enc, *x, *whole, *row;
+    const char *root = getenv("PAC_SOURCE_ROOT");
+    snprintf(dir, sizeof dir, "%s/data/demo/model", root != NULL ? root : ".");
+    OK(pac_backend_find("ref", &be));
+    OK(pac_model_describe(dir, &desc));
+    int64_t E = desc.layers[PAC_ENC], L = E + desc.layers[PAC_DEC], width = desc.block[PAC_DEC].D;
+    OK(pac_model_load(&desc, be, E, L, 0, &m));
+    OK(pac_arena_new(PAC_MEM_ACTIVATIONS, &arena));
+    OK(pac_arena_new(PAC_MEM_WORK, &work));
+    OK(pac_arena_floats(arena, S * width, &enc));
+    OK(pac_arena_floats(arena, T * width, &x));
+    OK(pac_arena_floats(arena, T * width, &whole));
+    OK(pac_arena_floats(arena, width, &row));
+    tiny_random(enc, S * width, 6);
+    tiny_random(x, T * width, 7);
+    int64_t so[] = {0, S}, to[] = {0, T}, one[] = {0, 1};
+    pac_batch all = {.B = 1, .soff = so, .toff = to}, next = {.B = 1, .toff = one};
+    pac_kv *kv[PAC_MAX_BLOCKS];
+    memcpy(whole, x, (size_t)(T * width) * sizeof *x);
+    for (int64_t l = E; l < L; l++) {
+        OK(pac_model_kv_new(m, l, &all, enc, 1, T, arena, work, &kv[l]));
+        OK(pac_model_block(m, l, &all, enc, whole, whole, work));
+    }
+    assert_int_equal(pac_model_kv_new(m, E - 1, &all, enc, 1, T, arena, work, &kv[0]), PAC_EINVAL);
+    for (int64_t t = 0; t < T; t++) {
+        memcpy(row, x + t * width, (size_t)width * sizeof *x);
+        for (int64_t l = E; l < L; l++)
+            OK(pac_model_step(m, l, &next, kv[l], row, row, work));
+        for (int64_t i = 0; i < width; i++)
+            assert_true(fabsf(row[i] - whole[t * width + i]) <= 1e-5f * fmaxf(1, fabsf(row[i])));
+    }
+    pac_model_free(&m);
+    pac_arena_free(&arena);
+    pac_arena_free(&work);
+}
+
 static void test_faults_of_the_caller(void **state)
 {
     (void)state;
@@ -172,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps_equal_whole_sequences),
+        cmocka_unit_test(test_layers_of_a_loaded_slice),
         cmocka_unit_test(test_faults_of_the_caller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
