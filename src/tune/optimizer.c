@@ -1,8 +1,6 @@
 /* Optimizers over the flat arrays of a parameter list, and learning-rate schedules. */
 #include "pac/tune.h"
 
-#include <string.h>
-
 pac_err pac_optimizer_new(const pac_optimizer_opts *o, int64_t total, pac_optimizer **out)
 {
     void *p, *m = NULL, *v = NULL;
@@ -35,8 +33,8 @@ void pac_optimizer_free(pac_optimizer **o)
 void pac_optimizer_step(pac_optimizer *o, const pac_backend *be, pac_params *p, float lr, float scale)
 {
     o->step++;
-    for (int64_t i = 0; scale != 1.0f && i < p->total; i++)
-        p->g[i] *= scale;
+    if (scale != 1.0f)
+        be->scale(p->g, p->total, scale);
     if (o->opts.kind == PAC_ADAMW) {
         pac_adamw a = {.lr = lr,
                        .beta1 = o->opts.beta1,
@@ -48,8 +46,7 @@ void pac_optimizer_step(pac_optimizer *o, const pac_backend *be, pac_params *p, 
     } else {
         be->sgd(p->w, p->g, p->total, lr, o->opts.weight_decay);
     }
-    if (p->total > 0)
-        memset(p->g, 0, (size_t)p->total * sizeof *p->g);
+    be->zero(p->g, p->total);
 }
 
 float pac_lr_at(int64_t i, int64_t n, float lr, int64_t warmup, bool linear)

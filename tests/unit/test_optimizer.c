@@ -1,4 +1,5 @@
-/* Optimizers: one and two steps by hand, scaling, zeroing; learning-rate schedules against Hugging Face's formula. */
+/* Optimizers: one and two steps by hand, many against the formulas, scaling, zeroing; learning-rate schedules against Hugging
+ * Face's formula. */
 #include "pac/mem.h"
 #include "pac/tune.h"
 
@@ -64,6 +65,70 @@ static void test_steps_by_hand(void **state)
         check_backend(*be);
 }
 
+/* Every parameter takes its own way over many steps, with decay, against the formulas in double, written as in the papers. */
+enum { STEPS = 25, MANY = 37 };
+
+static double gradient_at(int step, int i, double w)
+{
+    return sin(step * 1.7 + i) * (1 + i % 5) + 0.3 * w;
+}
+
+typedef struct parameter {
+    double w, m, v;
+} parameter;
+
+static void step_by_formula(const pac_optimizer_opts *o, parameter *x, double g, double lr, int t)
+{
+    if (o->kind == PAC_SGD) {
+        x->w -= lr * (g + o->weight_decay * x->w);
+        return;
+    }
+    double b1 = o->beta1, b2 = o->beta2;
+    x->m = b1 * x->m + (1 - b1) * g;
+    x->v = b2 * x->v + (1 - b2) * g * g;
+    double mhat = x->m / (1 - pow(b1, t)), vhat = x->v / (1 - pow(b2, t));
+    x->w -= lr * o->weight_decay * x->w;
+    x->w -= lr * mhat / (sqrt(vhat) + o->eps);
+}
+
+static void check_formula(const pac_backend *be, const pac_optimizer_opts *opts)
+{
+    const float scale = 0.25f;
+    float w[MANY], g[MANY] = {0};
+    parameter want[MANY] = {0};
+    pac_params p = {.total = MANY, .w = w, .g = g};
+    pac_optimizer *o = NULL;
+    assert_int_equal(pac_optimizer_new(opts, MANY, &o), PAC_OK);
+    for (int i = 0; i < MANY; i++)
+        want[i].w = w[i] = (float)cos(3 * i);
+    for (int t = 1; t <= STEPS; t++) {
+        float lr = 0.05f / (float)t;
+        for (int i = 0; i < MANY; i++) {
+            assert_true(g[i] == 0);
+            g[i] = (float)gradient_at(t, i, want[i].w);
+            step_by_formula(opts, &want[i], scale * (double)g[i], lr, t);
+        }
+        pac_optimizer_step(o, be, &p, lr, scale);
+    }
+    for (int i = 0; i < MANY; i++)
+        assert_true(fabs(w[i] - want[i].w) <= 1e-5 * (1 + fabs(want[i].w)));
+    pac_optimizer_free(&o);
+}
+
+static void test_many_steps(void **state)
+{
+    (void)state;
+    static const pac_optimizer_opts all[] = {
+        {.kind = PAC_SGD},
+        {.kind = PAC_SGD, .weight_decay = 0.2f},
+        {.kind = PAC_ADAMW, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f},
+        {.kind = PAC_ADAMW, .beta1 = 0.8f, .beta2 = 0.95f, .eps = 0.1f, .weight_decay = 0.2f},
+    };
+    for (const pac_backend *const *be = pac_backend_all(); *be != NULL; be++)
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            check_formula(*be, &all[i]);
+}
+
 static void near(float a, double b)
 {
     assert_true(fabs((double)a - b) <= 1e-6);
@@ -102,7 +167,7 @@ static void test_no_memory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_steps_by_hand), cmocka_unit_test(test_schedules),
-                                       cmocka_unit_test(test_no_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_steps_by_hand), cmocka_unit_test(test_many_steps),
+                                       cmocka_unit_test(test_schedules), cmocka_unit_test(test_no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
