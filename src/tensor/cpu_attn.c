@@ -7,7 +7,7 @@
  * all such differences: a row of scores adds a contiguous piece of it. Its gradient is collected in the same layout and folded
  * into buckets at the end.
  */
-#include "cpu.h"
+#include "cpu_products.h"
 
 enum { BLOCK_ROWS = 128, PAD = 16 };
 
@@ -100,9 +100,8 @@ static void scores_of(const work *w, const block *x, const float *q, int64_t ldq
                       const pac_attn *p)
 {
     int64_t column = x->h * p->K;
-    CPU(gemm)
-    (w->scores, w->ld, q + x->q0 * ldq + column, ldq, false, k + x->k0 * ldk + column, ldk, true, x->rows, x->keys, p->K,
-     p->scale, 0);
+    product_bt(w->scores, w->ld, q + x->q0 * ldq + column, ldq, k + x->k0 * ldk + column, ldk, x->rows, x->keys, p->K,
+               p->scale);
 }
 
 /* Rows are worked on in whole vectors: what lies behind the n keys that a row sees becomes -infinity, whose exponential is 0.
@@ -162,9 +161,8 @@ void CPU(attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ld
                     if (lse != NULL)
                         lse[(x.q0 + row) * p->H + h] = l;
                 }
-                CPU(gemm)
-                (o + x.q0 * ldo + h * p->K, ldo, w.scores, w.ld, false, v + x.k0 * ldv + h * p->K, ldv, false, x.rows, p->K,
-                 x.keys, 1, 0);
+                product(o + x.q0 * ldo + h * p->K, ldo, w.scores, w.ld, v + x.k0 * ldv + h * p->K, ldv, x.rows, p->K, x.keys,
+                        1);
             }
 }
 
@@ -201,14 +199,10 @@ static void block_bwd(const work *w, const block *x, float *dq, float *dk, float
                       const float *q, int64_t ldq, const float *k, int64_t ldk, int64_t ldv, const pac_attn *p)
 {
     int64_t column = x->h * p->K, K = p->K;
-    CPU(gemm)
-    (dq + x->q0 * ldq + column, ldq, w->dscores, w->ld, false, k + x->k0 * ldk + column, ldk, false, x->rows, K, x->keys,
-     p->scale, 0);
-    CPU(gemm)
-    (dk + x->k0 * ldk + column, ldk, w->dscores, w->ld, true, q + x->q0 * ldq + column, ldq, false, x->keys, K, x->rows,
-     p->scale, 1);
-    CPU(gemm)
-    (dv + x->k0 * ldv + column, ldv, w->scores, w->ld, true, d_o + x->q0 * ldo + column, ldo, false, x->keys, K, x->rows, 1, 1);
+    product(dq + x->q0 * ldq + column, ldq, w->dscores, w->ld, k + x->k0 * ldk + column, ldk, x->rows, K, x->keys, p->scale);
+    add_product_at(dk + x->k0 * ldk + column, ldk, w->dscores, w->ld, q + x->q0 * ldq + column, ldq, x->keys, K, x->rows,
+                   p->scale);
+    add_product_at(dv + x->k0 * ldv + column, ldv, w->scores, w->ld, d_o + x->q0 * ldo + column, ldo, x->keys, K, x->rows, 1);
     for (int64_t row = 0; row < x->rows && w->dbias != NULL; row++) {
         const float *ds = w->dscores + row * w->ld;
         float *line = line_of(w, w->dbias, x, row);
@@ -246,9 +240,8 @@ void CPU(attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const fl
             for (int64_t t0 = 0; t0 < p->toff[b + 1] - p->toff[b]; t0 += BLOCK_ROWS) {
                 block x = block_at(p, b, h, t0);
                 scores_of(&w, &x, q, ldq, k, ldk, p);
-                CPU(gemm)
-                (w.dscores, w.ld, d_o + x.q0 * ldo + h * p->K, ldo, false, v + x.k0 * ldv + h * p->K, ldv, true, x.rows, x.keys,
-                 p->K, 1, 0);
+                product_bt(w.dscores, w.ld, d_o + x.q0 * ldo + h * p->K, ldo, v + x.k0 * ldv + h * p->K, ldv, x.rows, x.keys,
+                           p->K, 1);
                 for (int64_t row = 0; row < x.rows; row++)
                     softmax_row_bwd(w.scores + row * w.ld, w.dscores + row * w.ld, line_of(&w, w.bias, &x, row),
                                     lse[(x.q0 + row) * p->H + h], keys_seen(p, t0 + row, x.S), x.keys);

@@ -1,13 +1,25 @@
 /*
  * Attention: self and cross, causal or not, with T5's position bias or without, a prefix of cached keys, strides wider than the
- * rows, empty and one-row sequences.
+ * rows, empty and one-row sequences; decoding: one query row per sequence behind a cache of keys, or against an encoder.
  */
 #include "ops_fixture.h"
 
-enum { CAUSAL = 1, BIAS = 2, CROSS = 4, PREFIX = 8, FEW_GAPS = 16 };
+enum { CAUSAL = 1, BIAS = 2, CROSS = 4, PREFIX = 8, FEW_GAPS = 16, DECODE = 32 };
 
-/* What a variant is made of. A causal variant is self-attention, or a prefix of keys followed by the query rows. */
-static const int variants[] = {0, CAUSAL, BIAS, BIAS | CAUSAL, CROSS, CROSS | FEW_GAPS, BIAS | CAUSAL | PREFIX, BIAS | PREFIX};
+/* What a variant is made of. A causal variant is self-attention, or a prefix of keys followed by the query rows.
+ * DECODE: the sequence's row n alone. */
+static const int variants[] = {0,
+                               CAUSAL,
+                               BIAS,
+                               BIAS | CAUSAL,
+                               CROSS,
+                               CROSS | FEW_GAPS,
+                               BIAS | CAUSAL | PREFIX,
+                               BIAS | PREFIX,
+                               DECODE | BIAS | CAUSAL,
+                               DECODE | CAUSAL,
+                               DECODE | CROSS,
+                               DECODE | CROSS | BIAS | FEW_GAPS};
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
 enum { BUCKETS = 8, MAX_DISTANCE = 20 };
@@ -27,7 +39,7 @@ static int64_t length_of(int64_t n, int64_t b)
 static void shape(fixture *f, int64_t n, int64_t d, int variant)
 {
     int what = variants[variant];
-    int64_t prefix = what & PREFIX ? 5 : 0;
+    int64_t prefix = what & DECODE ? n : what & PREFIX ? 5 : 0;
     bool bench = f->bench;
     pac_attn *p = &f->attn;
     *p =
@@ -39,10 +51,12 @@ static void shape(fixture *f, int64_t n, int64_t d, int variant)
     p->buckets = what & BIAS ? BUCKETS : 0;
     p->max_distance = MAX_DISTANCE;
     for (int64_t b = 0; b < p->B; b++) {
-        int64_t t = bench ? n : length_of(n, b), s = what & CROSS ? (bench ? n : length_of(n + 2, p->B - 1 - b)) : t + prefix;
+        int64_t t = what & DECODE ? bench || b != 2 : bench ? n : length_of(n, b);
+        int64_t s = what & CROSS ? (bench ? n : length_of(n + 2, p->B - 1 - b)) : t + prefix;
+        t = s > 0 ? t : 0;
         f->toff[b + 1] = f->toff[b] + t;
         f->soff[b + 1] = f->soff[b] + s;
-        f->flops += 4.0 * (double)(t * s) * (double)(p->H * d) * (p->causal ? 0.5 : 1);
+        f->flops += 4.0 * (double)(t * s) * (double)(p->H * d) * (p->causal && t > 1 ? 0.5 : 1);
     }
     f->N = f->toff[p->B];
     f->V = f->soff[p->B];

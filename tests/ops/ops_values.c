@@ -146,6 +146,38 @@ static void check_single_key(const pac_backend *be)
         expect(dbias[i] == 0, "%s: one key has no bias gradient", be->name);
 }
 
+/*
+ * Decoding step by step over a growing cache gives the rows of the whole sequence at once: positions 0..40, with T5's bias, two
+ * sequences in a cache with room to grow.
+ */
+static void check_decoding(const pac_backend *be)
+{
+    enum { LENGTH = 41, ROOM = 50, K = 7, H = 3, W = K * H, B = 2 };
+    static float q[B * LENGTH * W], k[B * ROOM * W], v[B * ROOM * W], whole[LENGTH * W], row[W], bias[32 * H];
+    for (int i = 0; i < B * ROOM * W; i++)
+        k[i] = (float)sin(i * 1.3) * 2, v[i] = (float)cos(i * 0.7), q[i % (B * LENGTH * W)] = (float)sin(i * 0.9 + 1) * 2;
+    for (int i = 0; i < 32 * H; i++)
+        bias[i] = (float)sin(i * 5);
+    int64_t all[2] = {0, LENGTH}, one[2] = {0, 1}, seen[2] = {0, 0};
+    pac_attn p = {.B = 1, .H = H, .K = K, .scale = 1, .causal = true, .bias_table = bias, .buckets = 32, .max_distance = 128};
+    for (int b = 0; b < B; b++) {
+        const float *qb = q + b * LENGTH * W, *kb = k + b * ROOM * W, *vb = v + b * ROOM * W;
+        p.toff = p.soff = all;
+        p.qpos = 0;
+        ref->attn_fwd(whole, W, NULL, qb, W, kb, W, vb, W, &p);
+        p.toff = one;
+        p.soff = seen;
+        for (int t = 0; t < LENGTH; t++) {
+            p.qpos = t;
+            seen[1] = t % 2 ? ROOM : t + 1; /* the mask hides what the cache does not hold yet */
+            be->attn_fwd(row, W, NULL, qb + t * W, W, kb, W, vb, W, &p);
+            for (int c = 0; c < W; c++)
+                expect(near(row[c], whole[t * W + c], 4e-6), "%s: decoding at %d gives %g, not %g", be->name, t, row[c],
+                       whole[t * W + c]);
+        }
+    }
+}
+
 /* Relative error of the activations over the whole line; below 1e-30 only smallness counts. */
 static void check_accuracy(const pac_backend *be)
 {
@@ -241,6 +273,7 @@ void check_values(void)
         check_attention_by_hand(*all);
         check_huge_logits(*all);
         check_single_key(*all);
+        check_decoding(*all);
         check_accuracy(*all);
         check_no_memory(*all);
         check_pool_values(*all);
