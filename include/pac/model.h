@@ -155,15 +155,16 @@ int64_t pac_kv_length(const pac_kv *kv);
 
 /* ---- the model ---- */
 
-typedef struct pac_family pac_family; /* t5 (bart, bert later): one file and one line in the table of families */
+typedef struct pac_family pac_family; /* t5, bart, bert, distilbert: one file and one line in the table of families each */
 
 typedef struct pac_model_desc {
     const pac_family *family;
     char dir[4096];
-    int64_t vocab, layers[2];        /* blocks of encoder and decoder; L = sum */
+    int64_t vocab, layers[2];        /* blocks of encoder and decoder (none: encoder only); L = sum */
     pac_block_cfg block[2];          /* encoder, decoder */
     bool final_norm[2];
-    bool tied;                       /* the head is the shared embedding */
+    bool lm;                         /* has a language-model head */
+    bool tied;                       /* which is the shared embedding */
     float head_scale;                /* T5 v1.0: d_model^-0.5, else 1 */
     int32_t pad_id, eos_id, start_id;
     int64_t max_positions;           /* 0: unlimited */
@@ -171,6 +172,8 @@ typedef struct pac_model_desc {
     int64_t types;                   /* token types, 0: none (BERT: 2) */
     bool embed_norm;                 /* a norm behind the sum of embeddings */
     float embed_scale;               /* of the token embedding: 1, or D^0.5 (BART's scale_embedding) */
+    bool pad_frozen;                 /* the pad token as input moves no weights (padding_idx of nn.Embedding) */
+    float init_std;                  /* of random weights, where the family draws all alike */
     bool head_first;                 /* classification head on the first row (BERT), else on the last end of sequence */
     pac_act head_act;                /* between its dense and its projection: tanh; DistilBERT relu */
 } pac_model_desc;
@@ -178,7 +181,10 @@ typedef struct pac_model_desc {
 /** Read config.json of a Hugging Face directory. Errors: PAC_EIO, PAC_EDATA (names file, key, what is allowed). */
 pac_err pac_model_describe(const char *dir, pac_model_desc *out);
 
-/** Backbone parameters by the unit (tied weights counted once); this and the next give -1 when memory runs out. */
+/**
+ * Backbone parameters by the unit: tied weights once, no buffers, no dense layer of a classification head (BERT's pooler), which
+ * counts with the head. This and the next give -1 when memory runs out.
+ */
 int64_t pac_model_parameters(const pac_model_desc *d);
 /** Bytes of weights (f32) that the slice [first, last) needs with its riders. */
 int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t last, bool with_head);
@@ -214,9 +220,11 @@ void pac_model_free(pac_model **m);
 
 /**
  * b_0 of a stack: x [N, D] = embedding of sids or tids. The slice holds the stack's first block. Errors: PAC_EDATA (id outside
- * the vocabulary).
+ * the vocabulary, sequence longer than the table of positions).
  */
 pac_err pac_model_embed(const pac_model *m, pac_stack stack, const pac_batch *batch, float *x);
+/** The same for a step of decoding: every sequence of the batch has at most one row, at `position` (pac_kv_length()). */
+pac_err pac_model_embed_step(const pac_model *m, const pac_batch *batch, int64_t position, float *x);
 /** y = block `layer` (x); enc [S, D] is the encoder output (decoder layers). No activations are kept. y may alias x. */
 pac_err pac_model_block(const pac_model *m, int64_t layer, const pac_batch *batch, const float *enc, float *y, const float *x,
                         pac_arena *work);

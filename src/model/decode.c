@@ -177,7 +177,7 @@ static pac_err step_io(const pac_model *m, int64_t layer, const pac_batch *batch
                          .work = work,
                          .batch = batch,
                          .stack = PAC_DEC,
-                         .bias_table = m->riders[PAC_DEC].bias_table,
+                         .bias_table = m->riders[PAC_DEC].bias_table.w,
                          .layer = layer};
     return PAC_OK;
 }

@@ -1,6 +1,7 @@
 /*
- * A model family = how to read its config.json, which tensors its files hold, and how it embeds. Loading, slicing, counting and
- * random initialisation all follow from the tensor table. A new family is one file and one line in family.c.
+ * A model family = how to read its config.json and which tensors its files hold. Everything else (loading, slicing, counting,
+ * embedding, gradients, random initialisation) follows from the description and the tensor table: a new family is one file and
+ * one line in family.c.
  */
 #ifndef PAC_MODEL_FAMILY_H
 #define PAC_MODEL_FAMILY_H
@@ -9,16 +10,28 @@
 
 #include "pac/model.h"
 
-/* The weights of a slice that do not belong to one block. */
+#include <stddef.h>
+
+enum { PAC_MAX_WIDTH = 1 << 20, PAC_MAX_VOCAB = 1 << 24 };
+
+/*
+ * The weights of a slice that do not belong to one block. A bare table is a pac_linear of which only w and dw are set, so that
+ * every slot, here and in pac_block_weights, has its gradient at the same distance (PAC_TO_GRADIENT).
+ */
 typedef struct pac_riders {
-    const float *embed;      /* [V, D] tokens */
-    const float *bias_table; /* [buckets, H], shared by the stack's blocks */
-    const float *final_norm; /* [D] */
-    const float *head;       /* [V, D], for the last stack */
+    pac_linear embed;      /* [V, D] tokens */
+    pac_linear positions;  /* [max_positions + position_offset, D] */
+    pac_linear types;      /* [types, D] */
+    pac_norm embed_norm;   /* [D] */
+    pac_linear bias_table; /* [buckets, H], shared by the stack's blocks */
+    pac_norm final_norm;   /* [D] */
+    pac_linear head;       /* [V, D] and a bias [V], of the last stack */
 } pac_riders;
 
-/* Who needs a tensor: one block of its stack, the first, any, the last, or the head. */
-typedef enum pac_tensor_scope { PAC_T_BLOCK, PAC_T_FIRST, PAC_T_STACK, PAC_T_LAST, PAC_T_HEAD } pac_tensor_scope;
+enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
+
+/* Who needs a tensor: one block of its stack, the first, any, the last, the lm head, or a classification head. */
+typedef enum pac_tensor_scope { PAC_T_BLOCK, PAC_T_FIRST, PAC_T_STACK, PAC_T_LAST, PAC_T_HEAD, PAC_T_DENSE } pac_tensor_scope;
 
 /* Models that have the tensor: all, or those whose description says so. */
 typedef enum pac_tensor_when {
@@ -29,26 +42,32 @@ typedef enum pac_tensor_when {
     PAC_WHEN_UNTIED,
 } pac_tensor_when;
 
+/* Bits of a rule. */
+enum {
+    PAC_T_BARE = 1,     /* the name never has a prefix */
+    PAC_T_OPTIONAL = 2, /* a file may lack it: its slot is then NULL */
+    PAC_T_BUFFER = 4,   /* never learns and is not counted as a parameter */
+};
+
 typedef struct pac_tensor_rule {
     pac_tensor_scope scope;
     pac_stack stack;
     pac_tensor_when when;
-    const char *name;    /* '#' stands for the block's number in its stack */
-    const char *alt;     /* another name that files use, or NULL */
-    size_t slot;         /* offset of its pointer in pac_block_weights (PAC_T_BLOCK) or pac_riders */
-    const char *dims;    /* size letters: V vocabulary, D model, I heads x head width, F feed-forward, H heads, R buckets */
-    const char *divisor; /* random values: deviation = (product of these sizes)^-1/2; letters as above and K head width; "1": 1;
-                            NULL: all ones */
+    const char *names; /* what files call it, ours first, '|' between; '#' stands for the block's number in its stack */
+    size_t slot;      /* offset of its pointer in pac_block_weights (PAC_T_BLOCK) or pac_riders (else; not used: PAC_T_DENSE) */
+    const char *dims; /* size letters: V vocabulary, D model, I heads x head width, F feed-forward, H heads, R buckets,
+                         P positions with their offset, Y token types, 1 */
+    const char *values; /* random ones: "=1", "=0": all so; "~": normal with deviation init_std; else normal with deviation
+                           (product of these sizes)^-1/2, letters as above and K head width */
+    int flags;
 } pac_tensor_rule;
 
 struct pac_family {
-    const char *name; /* "model_type" of config.json */
-    pac_err (*read_config)(const hf_config *c, pac_model_desc *out);
-    const pac_tensor_rule *rules; /* ends with name NULL */
-    /* x [N, D] = b_0 of the stack; ids are valid. The batch tells positions (its offsets) where a family has them. */
-    void (*embed)(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, pac_stack stack, const pac_batch *batch,
-                  float *x);
-    const char *const *shapes; /* names for pac_model_init(), NULL after the last */
+    const char *name;             /* "model_type" of config.json */
+    const char *const *prefixes;  /* of tensor names in files, tried in order, ours first; NULL after the last */
+    const pac_tensor_rule *rules; /* ends with names NULL */
+    pac_err (*read_config)(const hf_config *c, pac_model_desc *out); /* out holds the defaults of pac_model_describe() */
+    const char *const *shapes;                                       /* names for pac_model_init(), NULL after the last */
     /* config.json of shapes[i] as text, like snprintf() */
     int (*shape_config)(int i, char *text, size_t size);
 };
@@ -56,27 +75,68 @@ struct pac_family {
 /** Families by number, NULL behind the last. */
 const pac_family *pac_family_at(int i);
 
-extern const pac_family pac_family_t5;
+extern const pac_family pac_family_t5, pac_family_bart, pac_family_bert, pac_family_distilbert;
+
+/* ---- reading what several families share ---- */
+
+/* The activation that `key` names; absent: gelu. */
+pac_err pac_family_act(const hf_config *c, const char *key, pac_act *out);
+/* Heads and their width from `key`, for a model of width b->D; scores are scaled by K^-1/2. */
+pac_err pac_family_heads(const hf_config *c, const char *key, pac_block_cfg *b);
+/* Fails, saying what is supported instead, where the boolean `key` is not `supported`. */
+pac_err pac_family_only(const hf_config *c, const char *key, bool supported);
+
+/* ---- the layers of a description ---- */
+
+static inline int64_t pac_depth(const pac_model_desc *d)
+{
+    return d->layers[PAC_ENC] + d->layers[PAC_DEC];
+}
+
+/* The stack that `layer` belongs to, and the one whose output the head reads. */
+static inline pac_stack pac_stack_of(const pac_model_desc *d, int64_t layer)
+{
+    return layer < d->layers[PAC_ENC] ? PAC_ENC : PAC_DEC;
+}
+
+static inline pac_stack pac_last_stack(const pac_model_desc *d)
+{
+    return d->layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC;
+}
+
+static inline pac_layer_span pac_span_of_stack(const pac_model_desc *d, pac_stack stack)
+{
+    int64_t first = stack == PAC_ENC ? 0 : d->layers[PAC_ENC];
+    return (pac_layer_span){first, first + d->layers[stack] - 1};
+}
 
 /* ---- the tensors of a slice ---- */
 
+/* Where a loaded slice has a tensor's values. */
+typedef enum pac_tensor_home { PAC_AT_NOWHERE, PAC_AT_FILE, PAC_AT_COPY, PAC_AT_OWNER } pac_tensor_home;
+
 typedef struct pac_tensor_need {
     const pac_tensor_rule *rule;
-    char name[160], alt[160];
-    int64_t layer; /* number in the whole model (PAC_T_BLOCK), else -1 */
+    char name[160]; /* canonical */
+    int64_t block;  /* number in its stack (PAC_T_BLOCK), else 0 */
+    pac_layer_span use;
     int ndim;
     int64_t shape[2], n;
-    double deviation; /* of random values; 0: all ones */
-    bool repeated;    /* the same tensor is already in the list */
+    double deviation, all; /* random values: normal with this deviation; 0: all of them are `all` */
+    bool repeated;         /* the same tensor is already in the list */
+    pac_tensor_home home;  /* of the slice's loader */
 } pac_tensor_need;
 
-/**
- * Tensors that layers [first, last) need with their riders, in the order of the rules, block by block. with_head: the head goes
- * with the last layer. The caller frees *out with pac_mem_free().
+/* Beside the blocks of a slice that ends with the last layer (or is empty there): the lm head, a classification head's dense.
  */
-pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, bool with_head, pac_tensor_need **out,
-                       int64_t *count);
-/** The head alone. */
-pac_err pac_tensors_of_head(const pac_model_desc *d, pac_tensor_need **out, int64_t *count);
+enum { PAC_TENSORS_HEAD = 1, PAC_TENSORS_DENSE = 2 };
+
+/**
+ * Tensors that layers [first, last) need with their riders, in the order of the rules, block by block. The caller frees *out
+ * with pac_mem_free().
+ */
+pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, int parts, pac_tensor_need **out, int64_t *count);
+/** The k-th name that files may use for it, the canonical one first; false behind the last. */
+bool pac_tensor_name(const pac_model_desc *d, const pac_tensor_need *t, int k, char *out, size_t size);
 
 #endif

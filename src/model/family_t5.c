@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_WIDTH = 1 << 20, MAX_VOCAB = 1 << 24 };
-
 /* feed_forward_proj -> activation; dense_act_fn and is_gated_act repeat it where they are given. */
 static const struct {
     pac_act act;
@@ -39,26 +37,27 @@ static pac_err read_feed_forward(const hf_config *c, pac_block_cfg *b)
 static pac_err read_block(const hf_config *c, pac_block_cfg *b)
 {
     double eps;
-    PAC_TRY(pac_hf_int(c, "d_model", 1, MAX_WIDTH, 0, &b->D));
-    PAC_TRY(pac_hf_int(c, "d_kv", 1, MAX_WIDTH, 0, &b->K));
-    PAC_TRY(pac_hf_int(c, "num_heads", 1, MAX_WIDTH, 0, &b->H));
-    PAC_TRY(pac_hf_int(c, "d_ff", 1, MAX_WIDTH, 0, &b->F));
+    PAC_TRY(pac_hf_int(c, "d_model", 1, PAC_MAX_WIDTH, 0, &b->D));
+    PAC_TRY(pac_hf_int(c, "d_kv", 1, PAC_MAX_WIDTH, 0, &b->K));
+    PAC_TRY(pac_hf_int(c, "num_heads", 1, PAC_MAX_WIDTH, 0, &b->H));
+    PAC_TRY(pac_hf_int(c, "d_ff", 1, PAC_MAX_WIDTH, 0, &b->F));
     PAC_TRY(pac_hf_int(c, "relative_attention_num_buckets", 4, 65536, 32, &b->buckets));
     PAC_TRY(pac_hf_int(c, "relative_attention_max_distance", 1, INT32_MAX, 128, &b->max_distance));
     PAC_TRY(pac_hf_number(c, "layer_norm_epsilon", 1e-6, &eps));
-    PAC_CHECK(b->H * b->K <= MAX_WIDTH, PAC_EDATA, "%s: num_heads x d_kv is %lld; at most %d are supported", c->path,
-              (long long)(b->H * b->K), MAX_WIDTH);
+    PAC_CHECK(b->H * b->K <= PAC_MAX_WIDTH, PAC_EDATA, "%s: num_heads x d_kv is %lld; at most %d are supported", c->path,
+              (long long)(b->H * b->K), PAC_MAX_WIDTH);
     PAC_CHECK(b->max_distance > b->buckets / 2, PAC_EDATA,
               "%s: relative_attention_max_distance must be above half of relative_attention_num_buckets", c->path);
     b->eps = (float)eps;
     b->norm = PAC_NORM_RMS;
+    b->inner_dropout = true;
     b->scale = 1.0f;
     return read_feed_forward(c, b);
 }
 
 static pac_err read_tokens(const hf_config *c, pac_model_desc *d)
 {
-    PAC_TRY(pac_hf_int(c, "vocab_size", 2, MAX_VOCAB, 0, &d->vocab));
+    PAC_TRY(pac_hf_int(c, "vocab_size", 2, PAC_MAX_VOCAB, 0, &d->vocab));
     PAC_TRY(pac_hf_token(c, "pad_token_id", d->vocab, 0, &d->pad_id));
     PAC_TRY(pac_hf_token(c, "eos_token_id", d->vocab, 1, &d->eos_id));
     return pac_hf_token(c, "decoder_start_token_id", d->vocab, d->pad_id, &d->start_id);
@@ -79,70 +78,70 @@ static pac_err read_config(const hf_config *c, pac_model_desc *d)
     PAC_TRY(pac_hf_bool(c, "tie_word_embeddings", true, &tied));
     PAC_TRY(pac_hf_bool(c, "scale_decoder_outputs", tied, &d->tied));
     d->head_scale = d->tied ? (float)(1.0 / sqrt((double)enc->D)) : 1.0f;
-    d->final_norm[PAC_ENC] = d->final_norm[PAC_DEC] = true;
+    d->final_norm[PAC_ENC] = d->final_norm[PAC_DEC] = d->lm = true;
     return PAC_OK;
-}
-
-static void embed(const pac_model_desc *d, const pac_backend *be, const pac_riders *w, pac_stack stack, const pac_batch *batch,
-                  float *x)
-{
-    const int64_t N = stack == PAC_ENC ? batch->soff[batch->B] : batch->toff[batch->B];
-    be->embed_fwd(x, w->embed, stack == PAC_ENC ? batch->sids : batch->tids, N, d->block[PAC_ENC].D);
 }
 
 #define B(field) offsetof(pac_block_weights, field)
 #define R(field) offsetof(pac_riders, field)
-#define BLOCK(stack, when, name, field, dims, divisor)                                                                         \
+#define BLOCK(stack, when, name, field, dims, values)                                                                          \
     {                                                                                                                          \
-        PAC_T_BLOCK, stack, when, name, NULL, B(field), dims, divisor                                                          \
+        PAC_T_BLOCK, stack, when, name, B(field), dims, values, 0                                                              \
     }
-#define ENC(name, field, dims, divisor)                                                                                        \
-    BLOCK(PAC_ENC, PAC_WHEN_ALWAYS, "encoder.block.#.layer." name ".weight", field, dims, divisor)
-#define DEC(name, field, dims, divisor)                                                                                        \
-    BLOCK(PAC_DEC, PAC_WHEN_ALWAYS, "decoder.block.#.layer." name ".weight", field, dims, divisor)
-#define ENC_IF(when, name, field, dims, divisor)                                                                               \
-    BLOCK(PAC_ENC, when, "encoder.block.#.layer." name ".weight", field, dims, divisor)
-#define DEC_IF(when, name, field, dims, divisor)                                                                               \
-    BLOCK(PAC_DEC, when, "decoder.block.#.layer." name ".weight", field, dims, divisor)
+#define ENC(name, field, dims, values)                                                                                         \
+    BLOCK(PAC_ENC, PAC_WHEN_ALWAYS, "encoder.block.#.layer." name ".weight", field, dims, values)
+#define DEC(name, field, dims, values)                                                                                         \
+    BLOCK(PAC_DEC, PAC_WHEN_ALWAYS, "decoder.block.#.layer." name ".weight", field, dims, values)
+#define ENC_IF(when, name, field, dims, values)                                                                                \
+    BLOCK(PAC_ENC, when, "encoder.block.#.layer." name ".weight", field, dims, values)
+#define DEC_IF(when, name, field, dims, values)                                                                                \
+    BLOCK(PAC_DEC, when, "decoder.block.#.layer." name ".weight", field, dims, values)
+#define RIDER(scope, stack, when, name, field, dims, values)                                                                   \
+    {                                                                                                                          \
+        scope, stack, when, name, R(field), dims, values, 0                                                                    \
+    }
 #define TABLE(stack) stack ".block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+#define SHARED       "shared.weight|encoder.embed_tokens.weight|decoder.embed_tokens.weight"
 
 static const pac_tensor_rule rules[] = {
-    {PAC_T_FIRST, PAC_ENC, PAC_WHEN_ALWAYS, "shared.weight", "encoder.embed_tokens.weight", R(embed), "VD", "1"},
-    {PAC_T_STACK, PAC_ENC, PAC_WHEN_ALWAYS, TABLE("encoder"), NULL, R(bias_table), "RH", "D"},
-    ENC("0.layer_norm", self.norm.w, "D", NULL),
+    RIDER(PAC_T_FIRST, PAC_ENC, PAC_WHEN_ALWAYS, SHARED, embed.w, "VD", ""),
+    RIDER(PAC_T_STACK, PAC_ENC, PAC_WHEN_ALWAYS, TABLE("encoder"), bias_table.w, "RH", "D"),
+    ENC("0.layer_norm", self.norm.w, "D", "=1"),
     ENC("0.SelfAttention.q", self.q.w, "ID", "DK"),
     ENC("0.SelfAttention.k", self.k.w, "ID", "D"),
     ENC("0.SelfAttention.v", self.v.w, "ID", "D"),
     ENC("0.SelfAttention.o", self.o.w, "DI", "I"),
-    ENC("1.layer_norm", ff_norm.w, "D", NULL),
+    ENC("1.layer_norm", ff_norm.w, "D", "=1"),
     ENC_IF(PAC_WHEN_PLAIN, "1.DenseReluDense.wi", wi.w, "FD", "D"),
     ENC_IF(PAC_WHEN_GATED, "1.DenseReluDense.wi_0", wi.w, "FD", "D"),
     ENC_IF(PAC_WHEN_GATED, "1.DenseReluDense.wi_1", wg.w, "FD", "D"),
     ENC("1.DenseReluDense.wo", wo.w, "DF", "F"),
-    {PAC_T_LAST, PAC_ENC, PAC_WHEN_ALWAYS, "encoder.final_layer_norm.weight", NULL, R(final_norm), "D", NULL},
+    RIDER(PAC_T_LAST, PAC_ENC, PAC_WHEN_ALWAYS, "encoder.final_layer_norm.weight", final_norm.w, "D", "=1"),
 
-    {PAC_T_FIRST, PAC_DEC, PAC_WHEN_ALWAYS, "shared.weight", "encoder.embed_tokens.weight", R(embed), "VD", "1"},
-    {PAC_T_STACK, PAC_DEC, PAC_WHEN_ALWAYS, TABLE("decoder"), NULL, R(bias_table), "RH", "D"},
-    DEC("0.layer_norm", self.norm.w, "D", NULL),
+    RIDER(PAC_T_FIRST, PAC_DEC, PAC_WHEN_ALWAYS, SHARED, embed.w, "VD", ""),
+    RIDER(PAC_T_STACK, PAC_DEC, PAC_WHEN_ALWAYS, TABLE("decoder"), bias_table.w, "RH", "D"),
+    DEC("0.layer_norm", self.norm.w, "D", "=1"),
     DEC("0.SelfAttention.q", self.q.w, "ID", "DK"),
     DEC("0.SelfAttention.k", self.k.w, "ID", "D"),
     DEC("0.SelfAttention.v", self.v.w, "ID", "D"),
     DEC("0.SelfAttention.o", self.o.w, "DI", "I"),
-    DEC("1.layer_norm", cross.norm.w, "D", NULL),
+    DEC("1.layer_norm", cross.norm.w, "D", "=1"),
     DEC("1.EncDecAttention.q", cross.q.w, "ID", "DK"),
     DEC("1.EncDecAttention.k", cross.k.w, "ID", "D"),
     DEC("1.EncDecAttention.v", cross.v.w, "ID", "D"),
     DEC("1.EncDecAttention.o", cross.o.w, "DI", "I"),
-    DEC("2.layer_norm", ff_norm.w, "D", NULL),
+    DEC("2.layer_norm", ff_norm.w, "D", "=1"),
     DEC_IF(PAC_WHEN_PLAIN, "2.DenseReluDense.wi", wi.w, "FD", "D"),
     DEC_IF(PAC_WHEN_GATED, "2.DenseReluDense.wi_0", wi.w, "FD", "D"),
     DEC_IF(PAC_WHEN_GATED, "2.DenseReluDense.wi_1", wg.w, "FD", "D"),
     DEC("2.DenseReluDense.wo", wo.w, "DF", "F"),
-    {PAC_T_LAST, PAC_DEC, PAC_WHEN_ALWAYS, "decoder.final_layer_norm.weight", NULL, R(final_norm), "D", NULL},
-    {PAC_T_HEAD, PAC_DEC, PAC_WHEN_TIED, "shared.weight", "encoder.embed_tokens.weight", R(head), "VD", "1"},
-    {PAC_T_HEAD, PAC_DEC, PAC_WHEN_UNTIED, "lm_head.weight", NULL, R(head), "VD", "1"},
-    {.name = NULL},
+    RIDER(PAC_T_LAST, PAC_DEC, PAC_WHEN_ALWAYS, "decoder.final_layer_norm.weight", final_norm.w, "D", "=1"),
+    RIDER(PAC_T_HEAD, PAC_DEC, PAC_WHEN_TIED, SHARED, head.w, "VD", ""),
+    RIDER(PAC_T_HEAD, PAC_DEC, PAC_WHEN_UNTIED, "lm_head.weight", head.w, "VD", ""),
+    {.names = NULL},
 };
+
+static const char *const prefixes[] = {"", NULL};
 
 /* ---- shapes by name ---- */
 
@@ -172,8 +171,8 @@ static int shape_config(int i, char *text, size_t size)
 }
 
 const pac_family pac_family_t5 = {.name = "t5",
-                                  .read_config = read_config,
+                                  .prefixes = prefixes,
                                   .rules = rules,
-                                  .embed = embed,
+                                  .read_config = read_config,
                                   .shapes = shape_names,
                                   .shape_config = shape_config};

@@ -97,7 +97,7 @@ static void draw(float *w, const pac_tensor_need *t, uint64_t seed)
 {
     uint64_t s = seed ^ pac_rng_name(t->name);
     for (int64_t i = 0; i < t->n; i++)
-        w[i] = t->deviation == 0 ? 1.0f : (float)t->deviation * pac_rng_normal(s, PAC_STREAM_INIT, (uint64_t)i);
+        w[i] = t->deviation == 0 ? (float)t->all : (float)t->deviation * pac_rng_normal(s, PAC_STREAM_INIT, (uint64_t)i);
 }
 
 /* `bytes` of file-backed memory that vanishes with its mapping. */
@@ -141,17 +141,26 @@ static int64_t fill(pac_st_entry *entries, float *values, const pac_tensor_need 
     return n;
 }
 
+static size_t bytes_of(const pac_tensor_need *list, int64_t count)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; i++)
+        n += list[i].repeated ? 0 : list[i].n;
+    return (size_t)n * sizeof(float);
+}
+
 static pac_err write_weights(const char *dir, const pac_model_desc *d, uint64_t seed)
 {
     static const char *const metadata[] = {"format", "pt", NULL};
     pac_tensor_need *list = NULL;
     int64_t count = 0;
     void *values = NULL, *entries = NULL;
-    size_t bytes = (size_t)pac_model_parameters(d) * sizeof(float);
+    size_t bytes = 0;
     char path[PATH_BYTES];
     pac_err err;
     PAC_GO(join(path, dir, "model.safetensors"));
-    PAC_GO(pac_tensors_of(d, 0, d->layers[PAC_ENC] + d->layers[PAC_DEC], true, &list, &count));
+    PAC_GO(pac_tensors_of(d, 0, pac_depth(d), PAC_TENSORS_HEAD | PAC_TENSORS_DENSE, &list, &count));
+    bytes = bytes_of(list, count);
     PAC_GO(pac_mem_array(PAC_MEM_OTHER, count, sizeof(pac_st_entry), &entries));
     PAC_GO(map_scratch(dir, bytes, &values));
     PAC_GO(pac_st_write(path, entries, fill(entries, values, list, count, seed), metadata));

@@ -4,8 +4,10 @@
  */
 #include "model.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static void shape_text(char *out, size_t size, int ndim, const int64_t *shape)
 {
@@ -39,102 +41,121 @@ static pac_err check_tensor(const pac_st *st, const char *name, const pac_tensor
     return PAC_OK;
 }
 
-static pac_err find(const pac_model *m, const pac_tensor_need *need, pac_tensor *t)
+pac_err pac_model_find(const pac_st *files, const pac_model_desc *d, const pac_tensor_need *need, pac_tensor *t)
 {
-    bool found;
-    const char *name = need->name;
-    pac_st_find(m->files, name, &found, t);
-    if (!found && need->alt[0] != '\0') {
-        name = need->alt;
-        pac_st_find(m->files, name, &found, t);
+    bool found = false;
+    char name[sizeof need->name];
+    for (int k = 0; !found && pac_tensor_name(d, need, k, name, sizeof name); k++)
+        pac_st_find(files, name, &found, t);
+    if (found)
+        return check_tensor(files, name, need, t);
+    if (need->rule->flags & PAC_T_OPTIONAL) {
+        t->data = NULL;
+        return PAC_OK;
     }
-    if (!found) {
-        char expected[64];
-        shape_text(expected, sizeof expected, need->ndim, need->shape);
-        return pac_fail(PAC_EDATA, "%s: tensor %s is missing; config.json asks for it with shape %s",
-                        pac_st_count(m->files) > 0 ? pac_st_path(m->files, 0) : m->desc.dir, need->name, expected);
-    }
-    return check_tensor(m->files, name, need, t);
+    char expected[64];
+    shape_text(expected, sizeof expected, need->ndim, need->shape);
+    return pac_fail(PAC_EDATA, "%s: tensor %s is missing; config.json asks for it with shape %s",
+                    pac_st_count(files) > 0 ? pac_st_path(files, 0) : d->dir, need->name, expected);
 }
 
-static pac_err convert(pac_model *m, const pac_tensor_need *need, const pac_tensor *t, const float **out)
+const float **pac_model_slot(pac_model *m, const pac_tensor_need *need)
 {
-    void *list = m->converted, *w;
-    PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, &list, &m->converted_capacity, m->nconverted + 1, sizeof *m->converted));
-    m->converted = list;
+    const pac_tensor_rule *r = need->rule;
+    char *base = r->scope == PAC_T_BLOCK ? (char *)&m->blocks[need->use.first - m->first] : (char *)&m->riders[r->stack];
+    return (const float **)(void *)(base + r->slot);
+}
+
+static pac_err convert(const pac_model *m, pac_tensor_need *need, const pac_tensor *t, const float **slot)
+{
+    void *w;
     PAC_TRY(pac_mem_array(PAC_MEM_WEIGHTS, need->n, sizeof(float), &w));
-    m->converted[m->nconverted++] = w;
+    *slot = w;
+    need->home = PAC_AT_COPY;
     PAC_TRY(pac_to_f32(w, t->data, t->dtype, need->n));
     pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
-    *out = w;
     return PAC_OK;
 }
 
-static const float **slot_of(pac_model *m, const pac_tensor_need *need)
-{
-    char *base = need->layer >= 0 ? (char *)&m->blocks[need->layer - m->first] : (char *)&m->riders[need->rule->stack];
-    return (const float **)(void *)(base + need->rule->slot);
-}
-
 /* The slot of an earlier need for the same tensor. */
-static const float *loaded_before(pac_model *m, const pac_tensor_need *list, const char *name)
+static const float *loaded_before(pac_model *m, const char *name)
 {
-    while (strcmp(list->name, name) != 0)
-        list++;
-    return *slot_of(m, list);
+    const pac_tensor_need *t = m->needs;
+    while (strcmp(t->name, name) != 0)
+        t++;
+    return *pac_model_slot(m, t);
 }
 
-static pac_err place(pac_model *m, const pac_tensor_need *list, const pac_tensor_need *need)
+static pac_err place(pac_model *m, pac_tensor_need *need)
 {
-    const float **slot = slot_of(m, need);
+    const float **slot = pac_model_slot(m, need);
+    pac_tensor t = {.dtype = PAC_F32, .data = m->nowhere};
     if (need->repeated) {
-        *slot = loaded_before(m, list, need->name);
+        *slot = loaded_before(m, need->name);
         return PAC_OK;
     }
-    pac_tensor t;
-    PAC_TRY(find(m, need, &t));
+    if (m->nowhere == NULL)
+        PAC_TRY(pac_model_find(m->files, &m->desc, need, &t));
+    if (t.data == NULL)
+        return PAC_OK;
     if (t.dtype != PAC_F32 || (uintptr_t)t.data % sizeof(float) != 0)
         return convert(m, need, &t, slot);
     *slot = t.data;
+    need->home = PAC_AT_FILE;
     m->mapped += need->n * (int64_t)sizeof(float);
     return PAC_OK;
 }
 
-static pac_err fill(pac_model *m, const pac_tensor_need *list, int64_t count)
+/* As many addresses as the largest tensor has; touching them is a fault. */
+static pac_err map_nowhere(pac_model *m)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < m->count; i++)
+        most = m->needs[i].n > most ? m->needs[i].n : most;
+    m->nowhere_bytes = (size_t)most * sizeof(float);
+    void *p = mmap(NULL, m->nowhere_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    PAC_CHECK(p != MAP_FAILED, PAC_ENOMEM, "cannot reserve %zu addresses: %s", m->nowhere_bytes, strerror(errno));
+    m->nowhere = p;
+    return PAC_OK;
+}
+
+static pac_err fill(pac_model *m, bool shapes)
 {
     void *blocks;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, m->last - m->first, sizeof *m->blocks, &blocks));
     m->blocks = blocks;
-    PAC_TRY(pac_st_open_dir(m->desc.dir, &m->files));
+    PAC_TRY(shapes ? map_nowhere(m) : pac_st_open_dir(m->desc.dir, &m->files));
     pac_err err = PAC_OK;
-    for (int64_t i = 0; i < count && err == PAC_OK; i++)
-        err = place(m, list, &list[i]);
+    for (int64_t i = 0; i < m->count && err == PAC_OK; i++)
+        err = place(m, &m->needs[i]);
     pac_mem_account(PAC_MEM_WEIGHTS, m->mapped);
+    pac_model_settle(m);
     return err;
 }
 
 pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, int flags, pac_model **out)
 {
     void *p;
-    pac_tensor_need *list = NULL;
-    int64_t count = 0;
+    int parts = flags & (PAC_LOAD_HEAD | PAC_LOAD_HEAD_ONLY) ? PAC_TENSORS_HEAD : 0;
     if (flags & PAC_LOAD_HEAD_ONLY)
-        first = last = d->layers[PAC_ENC] + d->layers[PAC_DEC];
+        first = last = pac_depth(d);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_model), &p));
     pac_model *m = p;
     pac_err err;
     *m = (pac_model){.desc = *d, .be = be, .first = first, .last = last};
-    if (flags & PAC_LOAD_HEAD_ONLY)
-        PAC_GO(pac_tensors_of_head(d, &list, &count));
-    else
-        PAC_GO(pac_tensors_of(d, first, last, flags & PAC_LOAD_HEAD, &list, &count));
-    PAC_GO(fill(m, list, count));
+    PAC_GO(pac_tensors_of(d, first, last, parts, &m->needs, &m->count));
+    PAC_GO(fill(m, flags & PAC_LOAD_SHAPES));
     *out = m;
     m = NULL;
 out:
-    pac_mem_free(list);
     pac_model_free(&m);
     return err;
+}
+
+void pac_model_settle(pac_model *m)
+{
+    if (m->mapped == 0)
+        pac_st_close(&m->files);
 }
 
 void pac_model_free(pac_model **model)
@@ -144,9 +165,12 @@ void pac_model_free(pac_model **model)
     pac_model *m = *model;
     pac_mem_account(PAC_MEM_WEIGHTS, -m->mapped);
     pac_st_close(&m->files);
-    for (int64_t i = 0; i < m->nconverted; i++)
-        pac_mem_free(m->converted[i]);
-    pac_mem_free(m->converted);
+    if (m->nowhere != NULL)
+        munmap(m->nowhere, m->nowhere_bytes);
+    for (int64_t i = 0; i < m->count; i++)
+        if (m->needs[i].home == PAC_AT_COPY)
+            pac_mem_free((void *)(uintptr_t)*pac_model_slot(m, &m->needs[i]));
+    pac_mem_free(m->needs);
     pac_mem_free(m->blocks);
     pac_mem_free(m);
     *model = NULL;

@@ -1,95 +1,161 @@
 /*
- * Run a loaded slice: embeddings, one block, the final norm, the head. The backbone is frozen, so nothing is kept; only the
- * head has a backward, because the loss's gradient reaches the side network through it.
+ * Run a loaded slice behind its embedding: one block, the final norm, the lm head; forward and backward. A part with a NULL
+ * gradient is frozen, and without an arena to keep activations in nothing is kept.
  */
 #include "model.h"
 
-#include <string.h>
-
-static pac_err check_ids(const pac_model *m, const int32_t *ids, int64_t N)
+static pac_err check_layer(const pac_model *m, int64_t layer)
 {
-    for (int64_t i = 0; i < N; i++)
-        PAC_CHECK(ids[i] >= 0 && ids[i] < m->desc.vocab, PAC_EDATA,
-                  "token id %d lies outside the model's vocabulary of %lld: do model and tokenizer belong together?",
-                  (int)ids[i], (long long)m->desc.vocab);
+    PAC_CHECK(layer >= m->first && layer < m->last, PAC_EINVAL, "layer %lld is not in the slice [%lld, %lld)", (long long)layer,
+              (long long)m->first, (long long)m->last);
     return PAC_OK;
 }
 
-pac_err pac_model_embed(const pac_model *m, pac_stack stack, const pac_batch *batch, float *x)
+static pac_block_io io_of(const pac_model *m, int64_t layer, const pac_pass *p, const float *enc)
 {
-    const int32_t *ids = stack == PAC_ENC ? batch->sids : batch->tids;
-    int64_t N = stack == PAC_ENC ? batch->soff[batch->B] : batch->toff[batch->B];
-    PAC_CHECK(m->riders[stack].embed != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold the stack's embedding",
-              (long long)m->first, (long long)m->last);
-    PAC_TRY(check_ids(m, ids, N));
-    m->desc.family->embed(&m->desc, m->be, &m->riders[stack], stack, batch, x);
-    return PAC_OK;
+    pac_stack stack = pac_stack_of(&m->desc, layer);
+    return (pac_block_io){.be = m->be,
+                          .work = p->work,
+                          .batch = p->batch,
+                          .stack = stack,
+                          .bias_table = m->riders[stack].bias_table.w,
+                          .dbias_table = m->riders[stack].bias_table.dw,
+                          .enc = enc,
+                          .drop = p->drop,
+                          .layer = layer};
+}
+
+pac_err pac_model_layer_fwd(const pac_model *m, int64_t layer, const pac_pass *p, const float *enc, float *y, const float *x,
+                            pac_block_saved **saved)
+{
+    PAC_TRY(check_layer(m, layer));
+    pac_block_io io = io_of(m, layer, p, enc);
+    return pac_block_fwd(y, x, &m->desc.block[io.stack], &m->blocks[layer - m->first], &io, p->keep, saved);
+}
+
+pac_err pac_model_layer_bwd(const pac_model *m, int64_t layer, const pac_pass *p, const float *enc, float *dx, float *denc,
+                            const float *dy, const pac_block_saved *saved)
+{
+    PAC_TRY(check_layer(m, layer));
+    pac_block_io io = io_of(m, layer, p, enc);
+    return pac_block_bwd(dx, denc, dy, &m->desc.block[io.stack], &m->blocks[layer - m->first], &io, saved);
 }
 
 pac_err pac_model_block(const pac_model *m, int64_t layer, const pac_batch *batch, const float *enc, float *y, const float *x,
                         pac_arena *work)
 {
-    PAC_CHECK(layer >= m->first && layer < m->last, PAC_EINVAL, "layer %lld is not in the slice [%lld, %lld)", (long long)layer,
+    const pac_pass frozen = {.batch = batch, .work = work};
+    return pac_model_layer_fwd(m, layer, &frozen, enc, y, x, NULL);
+}
+
+/* ---- the final norm of a stack ---- */
+
+static pac_err check_final(const pac_model *m, pac_stack stack)
+{
+    PAC_CHECK(m->riders[stack].final_norm.w != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold the stack's final norm",
               (long long)m->first, (long long)m->last);
-    pac_stack stack = layer < m->desc.layers[PAC_ENC] ? PAC_ENC : PAC_DEC;
-    pac_block_io io = {
-        .be = m->be, .work = work, .batch = batch, .stack = stack, .bias_table = m->riders[stack].bias_table, .enc = enc};
-    return pac_block_fwd(y, x, &m->desc.block[stack], &m->blocks[layer - m->first], &io, NULL, NULL);
+    return PAC_OK;
+}
+
+static int64_t rows_in(const pac_batch *b, pac_stack stack)
+{
+    return stack == PAC_ENC ? b->soff[b->B] : b->toff[b->B];
+}
+
+static void copy_rows(const pac_model *m, float *y, const float *x, int64_t n)
+{
+    if (y != x)
+        m->be->copy(y, x, n);
 }
 
 pac_err pac_model_final(const pac_model *m, pac_stack stack, float *y, const float *x, int64_t N)
 {
     const pac_block_cfg *b = &m->desc.block[stack];
     if (!m->desc.final_norm[stack]) {
-        if (y != x)
-            memcpy(y, x, (size_t)(N * b->D) * sizeof *y);
+        copy_rows(m, y, x, N * b->D);
         return PAC_OK;
     }
-    pac_norm w = {.w = m->riders[stack].final_norm};
-    PAC_CHECK(w.w != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold the stack's final norm", (long long)m->first,
-              (long long)m->last);
-    pac_norm_fwd(m->be, b->norm, y, NULL, NULL, x, &w, N, b->D, b->eps);
+    PAC_TRY(check_final(m, stack));
+    pac_norm_fwd(m->be, b->norm, y, NULL, NULL, x, &m->riders[stack].final_norm, N, b->D, b->eps);
     return PAC_OK;
 }
 
-static const float *head_of(const pac_model *m)
+pac_err pac_model_final_fwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *y, const float *x,
+                            pac_norm_saved *saved)
 {
-    return m->riders[PAC_DEC].head != NULL ? m->riders[PAC_DEC].head : m->riders[PAC_ENC].head;
+    const pac_block_cfg *b = &m->desc.block[stack];
+    const int64_t N = rows_in(p->batch, stack);
+    pac_norm_saved s = {.x = x};
+    if (!m->desc.final_norm[stack]) {
+        copy_rows(m, y, x, N * b->D);
+        return PAC_OK;
+    }
+    PAC_TRY(check_final(m, stack));
+    if (p->keep != NULL) {
+        PAC_TRY(pac_arena_floats(p->keep, N, &s.mean));
+        PAC_TRY(pac_arena_floats(p->keep, N, &s.rstd));
+        *saved = s;
+    }
+    pac_norm_fwd(m->be, b->norm, y, s.mean, s.rstd, x, &m->riders[stack].final_norm, N, b->D, b->eps);
+    pac_drop(m->be, p->drop, stack, pac_span_of_stack(&m->desc, stack).last, PAC_SITE_FINAL, y, N, b->D);
+    return PAC_OK;
 }
 
-/* logits = scale h head^T */
+pac_err pac_model_final_bwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *dx, float *dy,
+                            const pac_norm_saved *saved)
+{
+    const pac_block_cfg *b = &m->desc.block[stack];
+    const int64_t N = rows_in(p->batch, stack);
+    if (!m->desc.final_norm[stack]) {
+        copy_rows(m, dx, dy, N * b->D);
+        return PAC_OK;
+    }
+    PAC_TRY(check_final(m, stack));
+    pac_drop(m->be, p->drop, stack, pac_span_of_stack(&m->desc, stack).last, PAC_SITE_FINAL, dy, N, b->D);
+    pac_norm_bwd(m->be, b->norm, dx, dy, saved->x, &m->riders[stack].final_norm, saved->mean, saved->rstd, N, b->D);
+    return PAC_OK;
+}
+
+/* ---- the lm head ---- */
+
+static pac_err head_of(const pac_model *m, const pac_linear **out)
+{
+    const pac_linear *head = &m->riders[pac_last_stack(&m->desc)].head;
+    PAC_CHECK(m->desc.lm, PAC_ECONFIG, "a %s model has no language-model head: set head: classification", m->desc.family->name);
+    PAC_CHECK(head->w != NULL, PAC_EINVAL, "the model was loaded without its head");
+    *out = head;
+    return PAC_OK;
+}
+
+/* logits = scale h head^T + bias */
 pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N, pac_arena *work)
 {
     (void)work;
-    const float *head = head_of(m);
-    int64_t D = m->desc.block[PAC_DEC].D, V = m->desc.vocab;
-    PAC_CHECK(head != NULL, PAC_EINVAL, "the model was loaded without its head");
-    m->be->gemm(logits, V, h, D, false, head, D, true, N, V, D, m->desc.head_scale, 0.0f);
+    const pac_linear *head = NULL;
+    const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
+    PAC_TRY(head_of(m, &head));
+    m->be->gemm(logits, V, h, D, false, head->w, D, true, N, V, D, m->desc.head_scale, 0.0f);
+    if (head->b != NULL)
+        m->be->bias_fwd(logits, head->b, N, V);
     return PAC_OK;
 }
 
-/* logits = scale h head^T */
+/* logits = scale h head^T + bias */
 pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N, pac_arena *work)
 {
     (void)work;
-    const float *head = head_of(m);
-    int64_t D = m->desc.block[PAC_DEC].D, V = m->desc.vocab;
-    PAC_CHECK(head != NULL, PAC_EINVAL, "the model was loaded without its head");
-    m->be->gemm(dh, D, dlogits, V, false, head, D, false, N, D, V, m->desc.head_scale, 0.0f);
+    const pac_linear *head = NULL;
+    const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
+    PAC_TRY(head_of(m, &head));
+    m->be->gemm(dh, D, dlogits, V, false, head->w, D, false, N, D, V, m->desc.head_scale, 0.0f);
     return PAC_OK;
 }
 
-const pac_block_weights *pac_model_block_weights(const pac_model *m, int64_t layer)
+/* logits = scale h head^T + bias */
+void pac_model_head_bwd(const pac_model *m, const float *dlogits, const float *h, int64_t N)
 {
-    return layer >= m->first && layer < m->last ? &m->blocks[layer - m->first] : NULL;
-}
-
-const float *pac_model_bias_table(const pac_model *m, pac_stack stack)
-{
-    return m->riders[stack].bias_table;
-}
-
-const float *pac_model_final_norm(const pac_model *m, pac_stack stack)
-{
-    return m->riders[stack].final_norm;
+    const pac_linear *head = &m->riders[pac_last_stack(&m->desc)].head;
+    const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
+    if (head->dw != NULL)
+        m->be->gemm(head->dw, D, dlogits, V, true, h, D, false, V, D, N, m->desc.head_scale, 1.0f);
 }

@@ -9,13 +9,22 @@
 struct pac_model {
     pac_model_desc desc;
     const pac_backend *be;
-    int64_t first, last; /* layers */
-    pac_st *files;       /* the mapping that f32 weights point into */
-    int64_t mapped;      /* bytes of it that the ledger counts */
-    void **converted;    /* weights that could not be used in place */
-    int64_t nconverted, converted_capacity;
+    int64_t first, last;    /* layers */
+    pac_tensor_need *needs; /* what it holds, and where */
+    int64_t count;
+    pac_st *files;  /* the mapping that f32 weights point into; NULL: none does */
+    int64_t mapped; /* bytes of it that the ledger counts */
+    void *nowhere;  /* with PAC_LOAD_SHAPES: addresses that cannot be read */
+    size_t nowhere_bytes;
     pac_block_weights *blocks; /* [last - first] */
     pac_riders riders[2];
 };
+
+/** Where the slice keeps the address of a tensor; its gradient's is PAC_TO_GRADIENT bytes behind. */
+const float **pac_model_slot(pac_model *m, const pac_tensor_need *need);
+/** Look `need` up under each of its names and check it; t->data NULL: it may be absent, and is. */
+pac_err pac_model_find(const pac_st *files, const pac_model_desc *d, const pac_tensor_need *need, pac_tensor *t);
+/** Close the files once no weight lies in them. */
+void pac_model_settle(pac_model *m);
 
 #endif

@@ -48,24 +48,45 @@ static int64_t size_of_letter(const pac_model_desc *d, pac_stack stack, char let
         return b->K;
     case 'R':
         return b->buckets;
+    case 'P':
+        return d->max_positions + d->position_offset;
+    case 'Y':
+        return d->types;
     default:
         return 1;
     }
 }
 
-/* The pattern with '#' replaced by the block's number. */
-static void expand(char *out, size_t size, const char *pattern, int64_t block)
+/* prefix + the first alternative of `names` with '#' replaced by the block's number. */
+static void expand(char *out, size_t size, const char *prefix, const char *names, int64_t block)
 {
-    char digits[24];
-    snprintf(digits, sizeof digits, "%lld", (long long)block);
-    size_t n = 0;
-    for (const char *p = pattern; *p != '\0'; p++) {
-        const char *piece = *p == '#' ? digits : p;
-        size_t bytes = *p == '#' ? strlen(digits) : 1;
-        for (size_t i = 0; i < bytes && n + 1 < size; i++)
-            out[n++] = piece[i];
+    size_t n = (size_t)snprintf(out, size, "%s", prefix);
+    for (const char *p = names; *p != '\0' && *p != '|' && n + 1 < size; p++) {
+        if (*p == '#')
+            n += (size_t)snprintf(out + n, size - n, "%lld", (long long)block);
+        else
+            n += (size_t)snprintf(out + n, size - n, "%c", *p);
     }
-    out[n] = '\0';
+}
+
+/* The alternative behind the first of `names`, or NULL. */
+static const char *next_name(const char *names)
+{
+    const char *bar = strchr(names, '|');
+    return bar != NULL ? bar + 1 : NULL;
+}
+
+bool pac_tensor_name(const pac_model_desc *d, const pac_tensor_need *t, int k, char *out, size_t size)
+{
+    static const char *const bare[] = {"", NULL};
+    const char *const *prefixes = t->rule->flags & PAC_T_BARE ? bare : d->family->prefixes;
+    for (const char *names = t->rule->names; names != NULL; names = next_name(names))
+        for (int i = 0; prefixes[i] != NULL; i++)
+            if (k-- == 0) {
+                expand(out, size, prefixes[i], names, t->block);
+                return true;
+            }
+    return false;
 }
 
 static bool listed(const walk *w, const char *name)
@@ -76,27 +97,50 @@ static bool listed(const walk *w, const char *name)
     return false;
 }
 
+/* The layers that use a tensor of rule `r`. */
+static pac_layer_span use_of(const pac_model_desc *d, const pac_tensor_rule *r, int64_t block)
+{
+    pac_layer_span s = pac_span_of_stack(d, r->stack);
+    switch (r->scope) {
+    case PAC_T_BLOCK:
+        return (pac_layer_span){s.first + block, s.first + block};
+    case PAC_T_FIRST:
+        return (pac_layer_span){s.first, s.first};
+    case PAC_T_STACK:
+        return s;
+    default:
+        return (pac_layer_span){s.last, s.last};
+    }
+}
+
+/* How random values of a tensor are drawn. */
+static void set_values(pac_tensor_need *t, const pac_model_desc *d)
+{
+    const char *how = t->rule->values;
+    if (*how == '=') {
+        t->all = how[1] == '1';
+    } else if (*how == '~') {
+        t->deviation = d->init_std;
+    } else {
+        double product = 1;
+        for (const char *p = how; *p != '\0'; p++)
+            product *= (double)size_of_letter(d, t->rule->stack, *p);
+        t->deviation = 1 / sqrt(product);
+    }
+}
+
 static pac_err add(walk *w, const pac_tensor_rule *r, int64_t block)
 {
     void *list = w->list;
     PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, &list, &w->capacity, w->count + 1, sizeof *w->list));
     w->list = list;
-    pac_tensor_need t = {.rule = r, .layer = -1, .n = 1};
-    expand(t.name, sizeof t.name, r->name, block);
-    if (r->alt != NULL)
-        expand(t.alt, sizeof t.alt, r->alt, block);
-    if (r->scope == PAC_T_BLOCK)
-        t.layer = block + (r->stack == PAC_DEC ? w->d->layers[PAC_ENC] : 0);
+    pac_tensor_need t = {.rule = r, .block = block, .use = use_of(w->d, r, block), .n = 1};
+    pac_tensor_name(w->d, &t, 0, t.name, sizeof t.name);
     for (const char *p = r->dims; *p != '\0'; p++) {
         t.shape[t.ndim] = size_of_letter(w->d, r->stack, *p);
         t.n *= t.shape[t.ndim++];
     }
-    if (r->divisor != NULL) {
-        double product = 1;
-        for (const char *p = r->divisor; *p != '\0'; p++)
-            product *= (double)size_of_letter(w->d, r->stack, *p);
-        t.deviation = 1 / sqrt(product);
-    }
+    set_values(&t, w->d);
     t.repeated = r->scope != PAC_T_BLOCK && listed(w, t.name);
     w->list[w->count++] = t;
     return PAC_OK;
@@ -104,7 +148,7 @@ static pac_err add(walk *w, const pac_tensor_rule *r, int64_t block)
 
 static pac_err add_scope(walk *w, pac_stack stack, pac_tensor_scope scope, int64_t block)
 {
-    for (const pac_tensor_rule *r = w->d->family->rules; r->name != NULL; r++)
+    for (const pac_tensor_rule *r = w->d->family->rules; r->names != NULL; r++)
         if (r->scope == scope && r->stack == stack && has_tensor(w->d, r))
             PAC_TRY(add(w, r, block));
     return PAC_OK;
@@ -126,65 +170,97 @@ static pac_err add_stack(walk *w, pac_stack stack, int64_t first, int64_t last)
     return last == depth ? add_scope(w, stack, PAC_T_LAST, 0) : PAC_OK;
 }
 
-static pac_err add_head(walk *w)
+static pac_err add_tail(walk *w, pac_tensor_scope scope)
 {
-    PAC_TRY(add_scope(w, PAC_ENC, PAC_T_HEAD, 0));
-    return add_scope(w, PAC_DEC, PAC_T_HEAD, 0);
+    return add_scope(w, pac_last_stack(w->d), scope, 0);
 }
 
-static pac_err add_slice(walk *w, int64_t first, int64_t last, bool with_head)
+static pac_err add_slice(walk *w, int64_t first, int64_t last, int parts)
 {
-    int64_t E = w->d->layers[PAC_ENC], L = E + w->d->layers[PAC_DEC];
+    int64_t E = w->d->layers[PAC_ENC], L = pac_depth(w->d);
     PAC_CHECK(first >= 0 && first <= last && last <= L, PAC_EINVAL, "layers [%lld, %lld) of a model of %lld", (long long)first,
               (long long)last, (long long)L);
     PAC_TRY(add_stack(w, PAC_ENC, first, last));
     PAC_TRY(add_stack(w, PAC_DEC, first - E, last - E));
-    return with_head && last == L ? add_head(w) : PAC_OK;
+    if (last == L && (parts & PAC_TENSORS_HEAD))
+        PAC_TRY(add_tail(w, PAC_T_HEAD));
+    return last == L && (parts & PAC_TENSORS_DENSE) ? add_tail(w, PAC_T_DENSE) : PAC_OK;
 }
 
-static pac_err finish(walk *w, pac_err err, pac_tensor_need **out, int64_t *count)
+pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, int parts, pac_tensor_need **out, int64_t *count)
 {
+    walk w = {.d = d};
+    pac_err err = add_slice(&w, first, last, parts);
     if (err != PAC_OK) {
-        pac_mem_free(w->list);
+        pac_mem_free(w.list);
         return err;
     }
-    *out = w->list;
-    *count = w->count;
+    *out = w.list;
+    *count = w.count;
     return PAC_OK;
 }
 
-pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, bool with_head, pac_tensor_need **out,
-                       int64_t *count)
-{
-    walk w = {.d = d};
-    return finish(&w, add_slice(&w, first, last, with_head), out, count);
-}
-
-pac_err pac_tensors_of_head(const pac_model_desc *d, pac_tensor_need **out, int64_t *count)
-{
-    walk w = {.d = d};
-    return finish(&w, add_head(&w), out, count);
-}
-
-static int64_t elements(const pac_model_desc *d, int64_t first, int64_t last, bool with_head)
+static int64_t elements(const pac_model_desc *d, int64_t first, int64_t last, int parts, bool buffers)
 {
     pac_tensor_need *list = NULL;
     int64_t count = 0, n = 0;
-    if (pac_tensors_of(d, first, last, with_head, &list, &count) != PAC_OK)
+    if (pac_tensors_of(d, first, last, parts, &list, &count) != PAC_OK)
         return -1;
     for (int64_t i = 0; i < count; i++)
-        n += list[i].repeated ? 0 : list[i].n;
+        if (!list[i].repeated && (buffers || !(list[i].rule->flags & PAC_T_BUFFER)))
+            n += list[i].n;
     pac_mem_free(list);
     return n;
 }
 
 int64_t pac_model_parameters(const pac_model_desc *d)
 {
-    return elements(d, 0, d->layers[PAC_ENC] + d->layers[PAC_DEC], true);
+    return elements(d, 0, pac_depth(d), PAC_TENSORS_HEAD, false);
 }
 
 int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t last, bool with_head)
 {
-    int64_t n = elements(d, first, last, with_head);
+    int64_t n = elements(d, first, last, with_head ? PAC_TENSORS_HEAD : 0, true);
     return n < 0 ? n : n * (int64_t)sizeof(float);
+}
+
+/* ---- every tensor once, with all its uses ---- */
+
+static void add_use(pac_weight *w, pac_layer_span use)
+{
+    for (int i = 0; i < w->uses; i++)
+        if (w->use[i].first == use.first && w->use[i].last == use.last)
+            return;
+    w->use[w->uses++] = use;
+}
+
+static pac_weight weight_of(const pac_tensor_need *list, int64_t count, int64_t i)
+{
+    const pac_tensor_need *t = &list[i];
+    bool in_block = t->rule->scope == PAC_T_BLOCK;
+    pac_weight w = {.name = t->name,
+                    .ndim = t->ndim,
+                    .n = t->n,
+                    .layer = in_block ? t->use.first : -1,
+                    .slot = in_block ? t->rule->slot : 0,
+                    .buffer = (t->rule->flags & PAC_T_BUFFER) != 0};
+    memcpy(w.shape, t->shape, sizeof w.shape);
+    for (add_use(&w, t->use); ++i < count;)
+        if (list[i].repeated && strcmp(list[i].name, w.name) == 0)
+            add_use(&w, list[i].use);
+    return w;
+}
+
+pac_err pac_model_walk(const pac_model_desc *d, bool with_head, pac_err (*visit)(void *ctx, const pac_weight *w), void *ctx)
+{
+    pac_tensor_need *list = NULL;
+    int64_t count = 0;
+    pac_err err = pac_tensors_of(d, 0, pac_depth(d), with_head ? PAC_TENSORS_HEAD : 0, &list, &count);
+    for (int64_t i = 0; i < count && err == PAC_OK; i++)
+        if (!list[i].repeated) {
+            pac_weight w = weight_of(list, count, i);
+            err = visit(ctx, &w);
+        }
+    pac_mem_free(list);
+    return err;
 }

@@ -1,0 +1,111 @@
+/*
+ * Weights of a loaded slice by name and by role: making them learn (take), and reading them (pruning, a checkpoint's own
+ * classification head).
+ */
+#include "model.h"
+
+#include <string.h>
+
+static void set_slot(pac_model *m, const pac_tensor_need *t, float *w, float *g)
+{
+    const float **slot = pac_model_slot(m, t);
+    *slot = w;
+    *(float **)(void *)((char *)slot + PAC_TO_GRADIENT) = g;
+}
+
+/* What the values occupied is given back. */
+static void vacate(pac_model *m, pac_tensor_need *t, const float *old)
+{
+    int64_t bytes = t->n * (int64_t)sizeof *old;
+    if (t->home == PAC_AT_COPY)
+        pac_mem_free((void *)(uintptr_t)old);
+    if (t->home == PAC_AT_FILE) {
+        m->mapped -= bytes;
+        pac_mem_account(PAC_MEM_WEIGHTS, -bytes);
+        if (m->files != NULL)
+            pac_st_drop(m->files, old, (size_t)bytes);
+    }
+    t->home = PAC_AT_OWNER;
+    pac_model_settle(m);
+}
+
+static pac_tensor_need *need_called(pac_model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->count; i++)
+        if (strcmp(m->needs[i].name, name) == 0)
+            return &m->needs[i]; /* the first of a tied tensor is the one that is not repeated */
+    return NULL;
+}
+
+pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g)
+{
+    pac_tensor_need *t = need_called(m, name);
+    PAC_CHECK(t != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold %s", (long long)m->first, (long long)m->last, name);
+    const float *old = *pac_model_slot(m, t);
+    PAC_CHECK(old != NULL, PAC_EINVAL, "%s: the files have no %s", m->desc.dir, name);
+    if (m->nowhere == NULL && w != old)
+        memcpy(w, old, (size_t)t->n * sizeof *w);
+    for (int64_t i = 0; i < m->count; i++)
+        if (strcmp(m->needs[i].name, name) == 0)
+            set_slot(m, &m->needs[i], w, g);
+    vacate(m, t, old);
+    return PAC_OK;
+}
+
+pac_block_weights *pac_model_block_tunable(pac_model *m, int64_t layer)
+{
+    return layer >= m->first && layer < m->last ? &m->blocks[layer - m->first] : NULL;
+}
+
+const pac_block_weights *pac_model_block_weights(const pac_model *m, int64_t layer)
+{
+    return layer >= m->first && layer < m->last ? &m->blocks[layer - m->first] : NULL;
+}
+
+const float *pac_model_bias_table(const pac_model *m, pac_stack stack)
+{
+    return m->riders[stack].bias_table.w;
+}
+
+const float *pac_model_final_norm(const pac_model *m, pac_stack stack)
+{
+    return m->riders[stack].final_norm.w;
+}
+
+/* ---- the head that a checkpoint carries ---- */
+
+/* list[0] is the weight, list[1] the bias. */
+static pac_err read_dense(const pac_st *files, const pac_model_desc *d, const pac_tensor_need *list, bool *found, float *w,
+                          float *b)
+{
+    pac_tensor t[2];
+    for (int i = 0; i < 2; i++)
+        PAC_TRY(pac_model_find(files, d, &list[i], &t[i]));
+    PAC_CHECK((t[0].data != NULL) == (t[1].data != NULL), PAC_EDATA, "%s: the model has only one of %s and %s", d->dir,
+              list[0].name, list[1].name);
+    if (t[0].data != NULL) {
+        PAC_TRY(pac_to_f32(w, t[0].data, t[0].dtype, list[0].n));
+        PAC_TRY(pac_to_f32(b, t[1].data, t[1].dtype, list[1].n));
+    }
+    *found = t[0].data != NULL;
+    return PAC_OK;
+}
+
+pac_err pac_model_head_dense(const pac_model_desc *d, bool *found, float *w, float *b)
+{
+    int64_t L = pac_depth(d), count = 0;
+    pac_tensor_need *list = NULL;
+    pac_st *files = NULL;
+    pac_err err;
+    bool has = false;
+    PAC_GO(pac_tensors_of(d, L, L, PAC_TENSORS_DENSE, &list, &count));
+    if (count == 2) {
+        PAC_GO(pac_st_open_dir(d->dir, &files));
+        PAC_GO(read_dense(files, d, list, &has, w, b));
+    }
+    *found = has;
+out:
+    pac_st_close(&files);
+    pac_mem_free(list);
+    return err;
+}
