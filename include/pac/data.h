@@ -14,24 +14,27 @@
 typedef struct pac_tokenizer pac_tokenizer;
 
 /**
- * Open the tokenizer of a model directory; its kind follows from the files that lie there (spiece.model: SentencePiece).
- * Errors: PAC_EIO (no tokenizer file, unreadable), PAC_EDATA (damaged), PAC_ENOTBUILT (a kind of a later version; names the
- * file).
+ * Open the tokenizer of a model directory; its kind follows from the files that lie there, in this order: spiece.model
+ * (SentencePiece), vocab.json and merges.txt (GPT-2's byte-level BPE, for BART), vocab.txt (BERT's WordPiece).
+ * tokenizer_config.json and special_tokens_map.json are read for the latter two where they lie there.
+ * Errors: PAC_EIO (no tokenizer file, unreadable), PAC_EDATA (damaged; file and place).
  */
 pac_err pac_tokenizer_open(const char *model_dir, pac_tokenizer **out);
 void pac_tokenizer_close(pac_tokenizer **t);
 
 /**
  * Append the ids of `bytes` bytes of UTF-8 (no special tokens are added) to *ids, an array for pac_mem_grow() with *n used of
- * *capacity elements. Thread-safe. Errors: PAC_ENOMEM, PAC_EDATA.
+ * *capacity elements. Special tokens written in the text ("<mask>", "[SEP]") become their ids with BPE and WordPiece, as with
+ * Hugging Face. Thread-safe. Errors: PAC_ENOMEM, PAC_EDATA (BPE, WordPiece: not UTF-8; SentencePiece takes U+FFFD for it).
  */
 pac_err pac_tokenizer_encode(const pac_tokenizer *t, const char *text, size_t bytes, int32_t **ids, int64_t *n,
                              int64_t *capacity);
 
 /**
- * Text of ids. Pad, end of sequence, unknown, and every id outside [0, pac_tokenizer_size()) (T5's <extra_id_N>, the unused
- * rows of the embedding, PAC_IGNORE) are left out, as T5Tokenizer.decode(skip_special_tokens=True) does. The caller frees *out
- * with pac_mem_free(). Thread-safe. Errors: PAC_ENOMEM, PAC_EDATA.
+ * Text of ids. Special tokens and every id outside [0, pac_tokenizer_size()) (T5's <extra_id_N>, the unused rows of the
+ * embedding, PAC_IGNORE) are left out, as decode(skip_special_tokens=True) does. BPE gives the bytes back, U+FFFD where they
+ * are no UTF-8; WordPiece joins "##" and puts a space between words (punctuation too: Hugging Face's clean-up is not applied).
+ * The caller frees *out with pac_mem_free(). Thread-safe. Errors: PAC_ENOMEM, PAC_EDATA.
  */
 pac_err pac_tokenizer_decode(const pac_tokenizer *t, const int32_t *ids, int64_t n, char **out);
 
@@ -55,14 +58,24 @@ bool pac_task_needs_tokenizer(const pac_task *t);
  */
 const char *const *pac_task_label_words(const pac_task *t);
 
+/*
+ * Rows become sequences in the form of the tokenizer's family, with Hugging Face's ids for truncation=True, max_length:
+ *   T5            prompt </s>                                   (GLUE rows as text to text, for both heads)
+ *   BART          <s> A </s>      <s> A </s></s> B </s>         (head lm: the prompt as A; labels are <s> target </s>, as
+ *                                                                tokenizer(target) gives them)
+ *   BERT-like     [CLS] A [SEP]   [CLS] A [SEP] B [SEP]         (separate: [CLS] A [SEP] and [CLS] B [SEP])
+ */
 typedef struct pac_data_opts {
     const pac_task *task;
     const pac_tokenizer *tokenizer; /* NULL allowed for `tokens` */
     int64_t max_source, max_target; /* at least 1; longer sequences are cut so that the end of sequence stays the last id */
     bool pad_max;        /* every sequence has exactly the maximum length: sources filled with pad_id, labels with PAC_IGNORE */
     bool classification; /* head: classification: gold is cls or value, labels are empty, target rows are the source rows */
-    int32_t pad_id, eos_id;
-    int64_t vocab; /* of the model: ids must be below it */
+    bool separate; /* task.pairs: separate (BERT-like): each sentence of a pair is a sequence of its own, of max_source at most
+                    */
+    int32_t pad_id;
+    int32_t eos_id; /* of the model; -1: it has none (BERT-like) */
+    int64_t vocab;  /* of the model: ids must be below it */
 } pac_data_opts;
 
 /* What metrics compare with: the class number or score, and the expected output text. */

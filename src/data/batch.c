@@ -67,11 +67,49 @@ static pac_err copy_gold(const void *from, const int64_t *sample, int64_t n, pac
     return PAC_OK;
 }
 
+/* Where encoder sequences begin: every sample, and its second sentence where it has one. */
+static pac_err cut_seconds(const pac_dataset *data, const int64_t *sample, int64_t n, const int64_t *soff, pac_arena *arena,
+                           const int64_t **aoff, int64_t *A)
+{
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)(2 * n + 1) * sizeof(int64_t), &p));
+    int64_t *to = p, count = 0;
+    for (int64_t b = 0; b < n; b++) {
+        to[count++] = soff[b];
+        int64_t second = data->second != NULL ? data->second[sample[b]] : 0;
+        if (second > 0)
+            to[count++] = soff[b] + second;
+    }
+    to[count] = soff[n];
+    *aoff = to;
+    *A = count;
+    return PAC_OK;
+}
+
+/* Token types: 1 from the second sentence on; sentences on their own are all first ones. */
+static pac_err find_types(const pac_dataset *data, const int64_t *sample, int64_t n, const int64_t *soff, bool separate,
+                          pac_arena *arena, const int32_t **out)
+{
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)soff[n] * sizeof(int32_t), &p));
+    int32_t *to = p;
+    for (int64_t b = 0; b < n; b++) {
+        int64_t second = data->second != NULL && !separate ? data->second[sample[b]] : 0;
+        for (int64_t i = soff[b]; i < soff[b + 1]; i++)
+            to[i] = second > 0 && i >= soff[b] + second;
+    }
+    *out = to;
+    return PAC_OK;
+}
+
 pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t n, const pac_batch_opts *opts,
                          pac_arena *arena, pac_batch *out)
 {
     int64_t *rows, *soff, *toff;
     int32_t *sids, *tids, *labels = NULL;
+    const int64_t *aoff = NULL;
+    const int32_t *stypes = NULL;
+    int64_t A = n;
     void *cls, *value, *p;
     PAC_TRY(check_rows(data, sample, n));
     PAC_TRY(pac_arena_get(arena, (size_t)n * sizeof(int64_t), &p));
@@ -86,6 +124,10 @@ pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t
     PAC_TRY(shift_right(opts->shift_source ? sids : labels, toff, n, opts, arena, &tids));
     PAC_TRY(copy_gold(data->cls, sample, n, arena, &cls));
     PAC_TRY(copy_gold(data->value, sample, n, arena, &value));
+    if (opts->separate)
+        PAC_TRY(cut_seconds(data, sample, n, soff, arena, &aoff, &A));
+    if (opts->types)
+        PAC_TRY(find_types(data, sample, n, soff, opts->separate, arena, &stypes));
     *out = (pac_batch){.B = n,
                        .sample = rows,
                        .soff = soff,
@@ -94,7 +136,10 @@ pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t
                        .tids = tids,
                        .labels = labels,
                        .cls = cls,
-                       .value = value};
+                       .value = value,
+                       .A = A,
+                       .aoff = aoff,
+                       .stypes = stypes};
     return PAC_OK;
 }
 
@@ -106,5 +151,6 @@ void pac_dataset_free(pac_dataset *data)
     pac_mem_free(data->labels);
     pac_mem_free(data->cls);
     pac_mem_free(data->value);
+    pac_mem_free(data->second);
     *data = (pac_dataset){0};
 }

@@ -1,17 +1,17 @@
 /*
  * Rows to the tokenised data set: two ragged arrays (source, labels) that grow row by row, and the gold values beside them.
  *
- * Truncation is Hugging Face's: a text keeps max - 1 ids and the end of sequence; ids given as they are keep their end of
- * sequence if they have one.
+ * What a text becomes is the task's (a prompt), the tokenizer's (special tokens, pairs) and the length's doing: sequence.c. Ids
+ * given as they are keep their end of sequence if they have one.
  */
+#include "sequence.h"
 #include "task.h"
 
 #include <string.h>
 #include <xxhash.h>
 
 typedef struct ragged {
-    int32_t *ids;
-    int64_t n, capacity;
+    pac_ids a;
     int64_t *off; /* [rows + 1] */
     int64_t off_capacity;
 } ragged;
@@ -20,11 +20,14 @@ struct pac_data_builder {
     const pac_data_opts *o;
     int64_t rows;
     ragged source, labels;
+    pac_form form; /* of the tokenizer, where there is one */
+    int32_t *second;
+    bool pairs; /* some row has two sentences whose border is wanted */
     int32_t *cls;
     float *value;
     double *gold;
     char **target;
-    int64_t cls_capacity, value_capacity, gold_capacity, target_capacity;
+    int64_t second_capacity, cls_capacity, value_capacity, gold_capacity, target_capacity;
     bool unlabelled; /* some row has no gold value */
 };
 
@@ -37,27 +40,13 @@ struct pac_data_builder {
         (array)[at] = (v);                                                                                                     \
     } while (0)
 
-static pac_err push_text(ragged *r, const pac_data_opts *o, const char *text, int64_t max)
-{
-    int64_t start = r->n;
-    PAC_TRY(pac_tokenizer_encode(o->tokenizer, text, strlen(text), &r->ids, &r->n, &r->capacity));
-    if (r->n > start + max - 1)
-        r->n = start + max - 1;
-    PUSH(r->ids, r->capacity, r->n, o->eos_id);
-    r->n++;
-    return PAC_OK;
-}
-
-static pac_err push_ids(ragged *r, const pac_data_opts *o, const int32_t *ids, int64_t n, int64_t max)
+static pac_err push_ids(pac_ids *to, const pac_data_opts *o, const int32_t *ids, int64_t n, int64_t max)
 {
     int64_t keep = n < max ? n : max;
-    void *p = r->ids;
-    PAC_TRY(pac_mem_grow(PAC_MEM_DATA, &p, &r->capacity, r->n + keep, sizeof(int32_t)));
-    r->ids = p;
-    memcpy(r->ids + r->n, ids, (size_t)keep * sizeof(int32_t));
-    r->n += keep;
+    for (int64_t i = 0; i < keep; i++)
+        PAC_TRY(pac_ids_push(to, ids[i]));
     if (keep < n && ids[n - 1] == o->eos_id)
-        r->ids[r->n - 1] = o->eos_id;
+        to->ids[to->n - 1] = o->eos_id;
     return PAC_OK;
 }
 
@@ -70,18 +59,43 @@ static pac_err start_rows(ragged *r)
 /* End row number `row`; `fill_to` > 0: up to that length with `fill`. */
 static pac_err end_row(ragged *r, int64_t row, int64_t fill_to, int32_t fill)
 {
-    for (int64_t start = r->off[row]; r->n < start + fill_to; r->n++)
-        PUSH(r->ids, r->capacity, r->n, fill);
-    PUSH(r->off, r->off_capacity, row + 1, r->n);
+    while (r->a.n < r->off[row] + fill_to)
+        PAC_TRY(pac_ids_push(&r->a, fill));
+    PUSH(r->off, r->off_capacity, row + 1, r->a.n);
     return PAC_OK;
+}
+
+/* T5 reads a prompt, and so does every model that answers in words; a classification head of the others the bare sentences. */
+static pac_err push_prompt(pac_data_builder *b, const pac_example *row)
+{
+    const pac_data_opts *o = b->o;
+    pac_text prompt = {0};
+    pac_err err = o->task->prompt(o->task, row->text, row->second, &prompt);
+    if (err == PAC_OK)
+        err = pac_sequence_one(o, prompt.s, o->max_source, &b->source.a);
+    pac_text_done(&prompt);
+    return err;
+}
+
+static pac_err push_sentences(pac_data_builder *b, const pac_example *row, int32_t *second)
+{
+    const pac_data_opts *o = b->o;
+    if (b->form.prompted || !o->classification)
+        return push_prompt(b, row);
+    if (row->second == NULL)
+        return pac_sequence_one(o, row->text, o->max_source, &b->source.a);
+    return pac_sequence_two(o, row->text, row->second, &b->source.a, second);
 }
 
 static pac_err push_source(pac_data_builder *b, const pac_example *row)
 {
     const pac_data_opts *o = b->o;
-    PAC_TRY(row->ids != NULL ? push_ids(&b->source, o, row->ids, row->nids, o->max_source)
-                             : push_text(&b->source, o, row->text, o->max_source));
-    return end_row(&b->source, b->rows, o->pad_max ? o->max_source : 0, o->pad_id);
+    int32_t second = 0;
+    PAC_TRY(row->ids != NULL ? push_ids(&b->source.a, o, row->ids, row->nids, o->max_source) : push_sentences(b, row, &second));
+    PUSH(b->second, b->second_capacity, b->rows, b->form.seconds ? second : 0);
+    b->pairs = b->pairs || b->second[b->rows] > 0;
+    int64_t sentences = o->separate && second > 0 ? 2 : 1;
+    return end_row(&b->source, b->rows, o->pad_max ? sentences * o->max_source : 0, o->pad_id);
 }
 
 static pac_err push_labels(pac_data_builder *b, const pac_example *row)
@@ -89,8 +103,8 @@ static pac_err push_labels(pac_data_builder *b, const pac_example *row)
     const pac_data_opts *o = b->o;
     bool wanted = !o->classification && (row->labels != NULL || row->target != NULL);
     if (wanted)
-        PAC_TRY(row->labels != NULL ? push_ids(&b->labels, o, row->labels, row->nlabels, o->max_target)
-                                    : push_text(&b->labels, o, row->target, o->max_target));
+        PAC_TRY(row->labels != NULL ? push_ids(&b->labels.a, o, row->labels, row->nlabels, o->max_target)
+                                    : pac_sequence_one(o, row->target, o->max_target, &b->labels.a));
     return end_row(&b->labels, b->rows, wanted && o->pad_max ? o->max_target : 0, PAC_IGNORE);
 }
 
@@ -125,16 +139,18 @@ static pac_err push_gold(pac_data_builder *b, const pac_example *row)
 static pac_err check_opts(const pac_data_opts *o)
 {
     PAC_CHECK(o->max_source >= 1 && o->max_target >= 1, PAC_EINVAL, "max_source and max_target must be at least 1");
-    PAC_CHECK(o->vocab > 0 && o->pad_id >= 0 && o->pad_id < o->vocab && o->eos_id >= 0 && o->eos_id < o->vocab, PAC_EINVAL,
+    PAC_CHECK(o->vocab > 0 && o->pad_id >= 0 && o->pad_id < o->vocab && o->eos_id < o->vocab, PAC_EINVAL,
               "pad id %d or end of sequence %d outside the vocabulary of %lld", (int)o->pad_id, (int)o->eos_id,
               (long long)o->vocab);
+    bool ends = o->eos_id >= 0 || (o->tokenizer != NULL && pac_tokenizer_form(o->tokenizer).end >= 0);
+    PAC_CHECK(ends, PAC_EINVAL, "neither the model nor the tokenizer has an end of sequence");
     PAC_CHECK(!o->classification || o->task->classes > 0, PAC_ECONFIG,
               "task %s has no classes; use head: lm, or a task with classes (mrpc, stsb, sst2, qnli)", o->task->name);
     PAC_CHECK(o->tokenizer != NULL || o->task->token_rows, PAC_EINVAL, "task %s needs a tokenizer", o->task->name);
     PAC_CHECK(o->tokenizer == NULL || o->task->token_rows || pac_tokenizer_size(o->tokenizer) <= o->vocab, PAC_EDATA,
               "the tokenizer has %lld ids and the model's vocabulary %lld: they do not belong together",
               (long long)pac_tokenizer_size(o->tokenizer), (long long)o->vocab);
-    return PAC_OK;
+    return o->tokenizer != NULL && !o->task->token_rows ? pac_sequence_check(o) : PAC_OK;
 }
 
 pac_err pac_data_builder_new(const pac_data_opts *o, pac_data_builder **out)
@@ -144,6 +160,8 @@ pac_err pac_data_builder_new(const pac_data_opts *o, pac_data_builder **out)
     PAC_TRY(pac_mem_alloc(PAC_MEM_DATA, sizeof(pac_data_builder), &block));
     pac_data_builder *b = block;
     b->o = o;
+    if (o->tokenizer != NULL)
+        b->form = pac_tokenizer_form(o->tokenizer);
     pac_err err = start_rows(&b->source);
     if (err == PAC_OK)
         err = start_rows(&b->labels);
@@ -175,8 +193,9 @@ void pac_data_builder_free(pac_data_builder **builder)
     pac_gold_free(&gold);
     pac_dataset data = {.soff = b->source.off,
                         .toff = b->labels.off,
-                        .sids = b->source.ids,
-                        .labels = b->labels.ids,
+                        .sids = b->source.a.ids,
+                        .labels = b->labels.a.ids,
+                        .second = b->second,
                         .cls = b->cls,
                         .value = b->value};
     pac_dataset_free(&data);
@@ -195,12 +214,15 @@ static uint64_t identity_of(const pac_data_builder *b)
 {
     const pac_data_opts *o = b->o;
     uint64_t made[] = {o->tokenizer != NULL && !o->task->token_rows ? pac_tokenizer_identity(o->tokenizer) : 0,
-                       (uint64_t)o->max_source, (uint64_t)o->max_target, o->pad_max, o->classification};
+                       (uint64_t)o->max_source, (uint64_t)o->max_target, o->pad_max,
+                       (uint64_t)o->classification | (uint64_t)o->separate << 1};
     uint64_t h = hash(made, sizeof made / sizeof made[0], sizeof made[0], 0);
     h = hash(b->source.off, b->rows + 1, sizeof(int64_t), h);
     h = hash(b->labels.off, b->rows + 1, sizeof(int64_t), h);
-    h = hash(b->source.ids, b->source.n, sizeof(int32_t), h);
-    h = hash(b->labels.ids, b->labels.n, sizeof(int32_t), h);
+    h = hash(b->source.a.ids, b->source.a.n, sizeof(int32_t), h);
+    h = hash(b->labels.a.ids, b->labels.a.n, sizeof(int32_t), h);
+    if (b->pairs)
+        h = hash(b->second, b->rows, sizeof(int32_t), h);
     h = hash(b->gold, b->rows, sizeof(double), h);
     for (int64_t i = 0; i < b->rows; i++)
         h = hash(b->target[i], b->target[i] != NULL ? (int64_t)strlen(b->target[i]) : 0, 1, h);
@@ -212,9 +234,13 @@ void pac_data_builder_take(pac_data_builder *b, pac_dataset *out, pac_gold *gold
     *out = (pac_dataset){.rows = b->rows,
                          .soff = b->source.off,
                          .toff = b->labels.off,
-                         .sids = b->source.ids,
-                         .labels = b->labels.ids,
+                         .sids = b->source.a.ids,
+                         .labels = b->labels.a.ids,
                          .identity = identity_of(b)};
+    if (b->pairs) {
+        out->second = b->second;
+        b->second = NULL;
+    }
     if (!b->unlabelled) {
         out->cls = b->cls;
         out->value = b->value;

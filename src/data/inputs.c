@@ -1,5 +1,5 @@
 /*
- * Rows to predict on: a line typed by a person, or JSON lines. The task builds the same prompt as for its files.
+ * Rows to predict on: a line typed by a person, or JSON lines. They become sequences as the rows of the task's files do.
  */
 #include "task.h"
 
@@ -7,19 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One or two texts -> prompt -> row. b NULL: one text. */
+/* One or two texts as a row. b NULL: one text. */
 static pac_err add_texts(pac_data_builder *builder, const pac_task *t, const char *a, const char *b)
 {
     PAC_CHECK(!t->token_rows, PAC_EDATA, "task %s takes ids, not text", t->name);
     PAC_CHECK(t->pair == (b != NULL), PAC_EDATA, "task %s takes %s", t->name,
               t->pair ? "two texts (separated by a tab; or \"text\" and \"text_pair\")"
                       : "one text (no tab, no \"text_pair\")");
-    pac_text prompt = {0};
-    PAC_TRY(t->prompt(t, a, b, &prompt));
-    pac_example row = {.text = prompt.s};
-    pac_err err = pac_data_builder_row(builder, &row);
-    pac_text_done(&prompt);
-    return err;
+    pac_example row = {.text = a, .second = b};
+    return pac_data_builder_row(builder, &row);
 }
 
 static pac_err add_typed_text(pac_data_builder *builder, const pac_task *t, const char *line)

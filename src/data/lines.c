@@ -89,6 +89,21 @@ static int64_t utf8_sequence(const unsigned char *s, int64_t n)
     return overlong || outside ? 0 : len;
 }
 
+/* Bytes of the sequence that breaks off at s: the longest beginning of a valid one, at least 1. */
+static int64_t utf8_broken(const unsigned char *s, int64_t n)
+{
+    unsigned char whole[4] = {s[0], 0x80, 0x80, 0x80};
+    if (s[0] == 0xe0 || s[0] == 0xf0)
+        whole[1] = 0xbf; /* the second byte is not free after these */
+    int64_t good = 1;
+    for (int64_t i = 1; i < 4 && i < n; i++, good++) {
+        whole[i] = s[i];
+        if (utf8_sequence(whole, 4) <= i)
+            break;
+    }
+    return good;
+}
+
 int64_t pac_utf8_valid(const char *s, int64_t n)
 {
     int64_t i = 0;
@@ -123,5 +138,23 @@ pac_err pac_lines_next(pac_lines *l, char **line)
         return pac_lines_fail(l, "byte %lld is zero; text is expected", (long long)(zero - s) + 1);
     s[n] = '\0';
     *line = s;
+    return PAC_OK;
+}
+
+pac_err pac_utf8_repair(const char *s, int64_t n, char **out)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    void *block;
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, n + 1, 3, &block));
+    char *to = block;
+    for (int64_t i = 0; i < n;) {
+        int64_t length = utf8_sequence((const unsigned char *)s + i, n - i);
+        bool good = length > 0 && s[i] != '\0';
+        memcpy(to, good ? s + i : replacement, good ? (size_t)length : 3);
+        to += good ? length : 3;
+        i += good ? length : utf8_broken((const unsigned char *)s + i, n - i);
+    }
+    *to = '\0';
+    *out = block;
     return PAC_OK;
 }

@@ -40,6 +40,10 @@ pac_err pac_lines_fail(const pac_lines *l, const char *fmt, ...) __attribute__((
 /** Number of bytes of the valid UTF-8 prefix of s[0..n). */
 int64_t pac_utf8_valid(const char *s, int64_t n);
 
+/** Bytes as zero-terminated UTF-8: what is not UTF-8 becomes U+FFFD, one for each sequence that breaks off (as Python's and
+ * Rust's decoders do), and so do zero bytes. The caller frees *out with pac_mem_free(). */
+pac_err pac_utf8_repair(const char *s, int64_t n, char **out);
+
 /* ---- tab-separated rows; quotes mean nothing ---- */
 
 enum { PAC_TSV_WANTED = 4 };

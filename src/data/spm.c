@@ -8,16 +8,16 @@
 
 enum { WHY_BYTES = 512 };
 
-static pac_err spm_open(const char *path, char *const *data, const int64_t *bytes, void **state)
+static pac_err spm_open(const pac_tokenizer_file *file, void **state)
 {
     char why[WHY_BYTES];
     pac_spm *p;
-    const char *wrong = pac_spm_check(data[0], (size_t)bytes[0]);
-    if (wrong == NULL && bytes[0] == 0)
+    const char *wrong = pac_spm_check(file->data, (size_t)file->bytes);
+    if (wrong == NULL && file->bytes == 0)
         wrong = "it is empty";
-    if (wrong == NULL && pac_spm_open(data[0], (size_t)bytes[0], &p, why, sizeof why) != PAC_SPM_OK)
+    if (wrong == NULL && pac_spm_open(file->data, (size_t)file->bytes, &p, why, sizeof why) != PAC_SPM_OK)
         wrong = why;
-    PAC_CHECK(wrong == NULL, PAC_EDATA, "%s: not a usable SentencePiece model: %s; fetch the file again", path, wrong);
+    PAC_CHECK(wrong == NULL, PAC_EDATA, "%s: not a usable SentencePiece model: %s; fetch the file again", file->path, wrong);
     *state = p;
     return PAC_OK;
 }
@@ -82,12 +82,21 @@ static int64_t spm_size(const void *state)
     return pac_spm_size(state);
 }
 
+/* text </s>, also for two sentences: T5's prompts join them. */
+static pac_form spm_form(const void *state)
+{
+    (void)state;
+    return (pac_form){.begin = -1, .between = -1, .end = -1, .prompted = true};
+}
+
 const pac_tokenizer_kind pac_tokenizer_spm = {
     .name = "SentencePiece",
     .files = {"spiece.model"},
+    .needed = 1,
     .open = spm_open,
     .close = spm_close,
     .encode = spm_encode,
     .decode = spm_decode,
     .size = spm_size,
+    .form = spm_form,
 };

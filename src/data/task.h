@@ -10,7 +10,8 @@
 
 /* One row of a data file after its task has read it. Everything is borrowed until the next row. */
 typedef struct pac_example {
-    const char *text, *target;   /* text to text; a NULL target: none (predict) */
+    const char *text, *second;   /* the sentence or sentences; a NULL second: there is one */
+    const char *target;          /* text to text; NULL: none (predict) */
     const int32_t *ids, *labels; /* token rows: ids is not NULL, text is */
     int64_t nids, nlabels;
     double label; /* class number or score */
@@ -31,9 +32,9 @@ struct pac_task {
     bool token_rows;             /* ids as they are, no tokenizer */
     const struct pac_glue *glue; /* shape of a GLUE file and prompt */
     pac_err (*read)(const pac_task *t, pac_lines *in, const pac_data_opts *o, const pac_row_sink *to);
-    /* The model's input for one text, or two (b not NULL). NULL for token rows. */
+    /* What a text-to-text model reads for one text, or two (b not NULL). NULL for token rows. */
     pac_err (*prompt)(const pac_task *t, const char *a, const char *b, pac_text *out);
-    bool pair; /* the prompt needs two texts */
+    bool pair; /* a row has two sentences */
     pac_err (*metrics)(const pac_task *t, const pac_gold *gold, const char *const *text, const double *score, pac_metrics *out);
 };
 

@@ -1,5 +1,5 @@
 /*
- * MRPC, STS-B, SST-2 and QNLI: GLUE's tab-separated files and T5's text-to-text form of them. Each task is a row of data; one
+ * MRPC, STS-B, SST-2 and QNLI: GLUE's tab-separated files, and T5's text-to-text form of them. Each task is a row of data; one
  * reader and one prompt serve all.
  *
  * Source: T5's preprocessors.glue() and stsb() (google-research/text-to-text-transfer-transformer).
@@ -57,7 +57,7 @@ static pac_err glue_read(const pac_task *t, pac_lines *in, const pac_data_opts *
     (void)o;
     const pac_glue *g = t->glue;
     pac_err err = PAC_OK;
-    pac_text text = {0}, target = {0};
+    pac_text target = {0};
     const char *names[3] = {g->gold, g->column[0], g->column[1]}, *field[3] = {NULL};
     pac_tsv tsv;
     PAC_TRY(pac_tsv_open(in, names, t->pair ? 3 : 2, &tsv));
@@ -67,15 +67,14 @@ static pac_err glue_read(const pac_task *t, pac_lines *in, const pac_data_opts *
         if (field[0] == NULL)
             break;
         PAC_GO(t->words != NULL ? read_class(in, g, field[0], &row.label) : read_score(in, g, field[0], &row.label));
-        PAC_GO(glue_prompt(t, field[1], field[2], &text));
-        row.text = text.s;
+        row.text = field[1];
+        row.second = field[2];
         if (t->words == NULL)
             PAC_GO(score_target(row.label, &target));
         row.target = t->words != NULL ? t->words[(int)row.label] : target.s;
         PAC_GO(to->row(to->user, &row));
     }
 out:
-    pac_text_done(&text);
     pac_text_done(&target);
     return err;
 }

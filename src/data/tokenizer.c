@@ -12,11 +12,8 @@
 
 enum { MAX_FILE = 256 << 20 }; /* bytes of a tokenizer's file at most */
 
-static const pac_tokenizer_kind byte_level_bpe = {.name = "byte-level BPE", .files = {"vocab.json", "merges.txt"}};
-static const pac_tokenizer_kind wordpiece = {.name = "WordPiece", .files = {"vocab.txt"}};
-
 /* In order of preference where a directory has the files of several. */
-static const pac_tokenizer_kind *const kinds[] = {&pac_tokenizer_spm, &byte_level_bpe, &wordpiece};
+static const pac_tokenizer_kind *const kinds[] = {&pac_tokenizer_spm, &pac_tokenizer_bpe, &pac_tokenizer_wordpiece};
 
 struct pac_tokenizer {
     const pac_tokenizer_kind *kind;
@@ -24,52 +21,67 @@ struct pac_tokenizer {
     uint64_t identity;
 };
 
-static pac_err has_files(const char *dir, const pac_tokenizer_kind *kind, bool *all)
+static pac_err exists(const char *dir, const char *name, bool *yes)
 {
     pac_text path = {0};
-    *all = true;
-    for (int i = 0; i < PAC_TOKENIZER_FILES && kind->files[i] != NULL && *all; i++) {
-        PAC_TRY(pac_text_print(&path, "%s/%s", dir, kind->files[i]));
-        *all = access(path.s, F_OK) == 0;
-        pac_text_done(&path);
-    }
+    PAC_TRY(pac_text_print(&path, "%s/%s", dir, name));
+    *yes = access(path.s, F_OK) == 0;
+    pac_text_done(&path);
     return PAC_OK;
 }
 
 static pac_err find_kind(const char *dir, const pac_tokenizer_kind **out)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        bool found;
-        PAC_TRY(has_files(dir, kinds[i], &found));
-        if (!found)
+        bool all = true;
+        for (int f = 0; f < kinds[i]->needed && all; f++)
+            PAC_TRY(exists(dir, kinds[i]->files[f], &all));
+        if (!all)
             continue;
-        PAC_CHECK(kinds[i]->open != NULL, PAC_ENOTBUILT,
-                  "%s/%s: %s tokenizers are not built yet; use a model with spiece.model, or the task `tokens`", dir,
-                  kinds[i]->files[0], kinds[i]->name);
         *out = kinds[i];
         return PAC_OK;
     }
-    return pac_fail(PAC_EIO, "%s: no tokenizer; a file spiece.model is expected (tokenizer.json is not read)", dir);
+    return pac_fail(
+        PAC_EIO,
+        "%s: no tokenizer; spiece.model, vocab.json and merges.txt, or vocab.txt are expected (tokenizer.json is not "
+        "read)",
+        dir);
+}
+
+typedef struct loaded {
+    pac_text path;
+    char *data;
+} loaded;
+
+static pac_err load(const char *dir, const char *name, bool needed, loaded *l, pac_tokenizer_file *out)
+{
+    bool found = true;
+    size_t bytes = 0;
+    PAC_TRY(pac_text_print(&l->path, "%s/%s", dir, name));
+    if (!needed)
+        PAC_TRY(exists(dir, name, &found));
+    if (found)
+        PAC_TRY(pac_file_load(l->path.s, MAX_FILE, &l->data, &bytes));
+    *out = (pac_tokenizer_file){l->path.s, l->data, (int64_t)bytes};
+    return PAC_OK;
 }
 
 static pac_err open_files(const char *dir, pac_tokenizer *t)
 {
     pac_err err = PAC_OK;
-    pac_text path = {0};
-    char *data[PAC_TOKENIZER_FILES] = {NULL};
-    int64_t bytes[PAC_TOKENIZER_FILES] = {0};
+    loaded held[PAC_TOKENIZER_FILES] = {0};
+    pac_tokenizer_file file[PAC_TOKENIZER_FILES] = {0};
     for (int i = 0; i < PAC_TOKENIZER_FILES && t->kind->files[i] != NULL; i++) {
-        PAC_GO(pac_text_print(&path, "%s/%s", dir, t->kind->files[i]));
-        size_t size;
-        PAC_GO(pac_file_load(path.s, MAX_FILE, &data[i], &size));
-        bytes[i] = (int64_t)size;
-        t->identity = XXH3_64bits_withSeed(data[i], size, t->identity);
+        PAC_GO(load(dir, t->kind->files[i], i < t->kind->needed, &held[i], &file[i]));
+        if (file[i].data != NULL)
+            t->identity = XXH3_64bits_withSeed(file[i].data, (size_t)file[i].bytes, t->identity);
     }
-    PAC_GO(t->kind->open(path.s, data, bytes, &t->state));
+    PAC_GO(t->kind->open(file, &t->state));
 out:
-    for (int i = 0; i < PAC_TOKENIZER_FILES; i++)
-        pac_mem_free(data[i]);
-    pac_text_done(&path);
+    for (int i = 0; i < PAC_TOKENIZER_FILES; i++) {
+        pac_mem_free(held[i].data);
+        pac_text_done(&held[i].path);
+    }
     return err;
 }
 
@@ -118,4 +130,9 @@ int64_t pac_tokenizer_size(const pac_tokenizer *t)
 uint64_t pac_tokenizer_identity(const pac_tokenizer *t)
 {
     return t->identity;
+}
+
+pac_form pac_tokenizer_form(const pac_tokenizer *t)
+{
+    return t->kind->form(t->state);
 }

@@ -15,7 +15,7 @@ static pac_err share_array(void **array, int64_t n, size_t size, bool present)
 
 pac_err share_dataset(pac_dataset *d)
 {
-    int64_t head[6] = {d->rows, 0, 0, d->cls != NULL, d->value != NULL, (int64_t)d->identity};
+    int64_t head[7] = {d->rows, 0, 0, d->cls != NULL, d->value != NULL, (int64_t)d->identity, d->second != NULL};
     if (pac_world_rank() == 0) {
         head[1] = d->soff[d->rows];
         head[2] = d->toff[d->rows];
@@ -28,5 +28,6 @@ pac_err share_dataset(pac_dataset *d)
     PAC_TRY(share_array((void **)&d->sids, head[1], sizeof(int32_t), true));
     PAC_TRY(share_array((void **)&d->labels, head[2], sizeof(int32_t), true));
     PAC_TRY(share_array((void **)&d->cls, head[0], sizeof(int32_t), head[3] != 0));
+    PAC_TRY(share_array((void **)&d->second, head[0], sizeof(int32_t), head[6] != 0));
     return share_array((void **)&d->value, head[0], sizeof(float), head[4] != 0);
 }

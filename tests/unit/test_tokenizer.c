@@ -116,23 +116,6 @@ static void test_kind_follows_from_the_files(void **state)
     assert_non_null(strstr(pac_err_message(), "spiece.model"));
 }
 
-static void test_other_kinds_are_not_built(void **state)
-{
-    (void)state;
-    pac_tokenizer *t = NULL;
-    char dir[] = "/tmp/pac-test-XXXXXX";
-    assert_non_null(mkdtemp(dir));
-    write_file(dir, "vocab.txt", "[PAD]\n", 6);
-    assert_int_equal(pac_tokenizer_open(dir, &t), PAC_ENOTBUILT);
-    assert_non_null(strstr(pac_err_message(), "vocab.txt"));
-    write_file(dir, "vocab.json", "{}", 2);
-    write_file(dir, "merges.txt", "", 0);
-    assert_int_equal(pac_tokenizer_open(dir, &t), PAC_ENOTBUILT);
-    assert_non_null(strstr(pac_err_message(), "vocab.json"));
-    assert_null(t);
-    remove_dir(dir);
-}
-
 /* Loading these bytes gives a message with the file's name, or a tokenizer that works; never a crash. */
 static pac_err load_bytes(const char *dir, const void *p, size_t n)
 {
@@ -245,7 +228,6 @@ int main(void)
         cmocka_unit_test(test_encode_appends),
         cmocka_unit_test(test_decode_leaves_out_special_ids),
         cmocka_unit_test(test_kind_follows_from_the_files),
-        cmocka_unit_test(test_other_kinds_are_not_built),
         cmocka_unit_test(test_cut_off_and_mutated_models),
         cmocka_unit_test(test_normalisation_tables_that_point_outside),
         cmocka_unit_test(test_out_of_memory_leaves_nothing),
