@@ -74,10 +74,12 @@ pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t las
     for (int64_t l = first; l < last; l++) {
         sum.weights += p->layer[l].weights - p->layer[l].shared;
         sum.shared = fmax(sum.shared, p->layer[l].shared);
-        sum.tuned += p->layer[l].tuned;
+        sum.tuned += p->layer[l].tuned - p->layer[l].shared_tuned;
+        sum.shared_tuned = fmax(sum.shared_tuned, p->layer[l].shared_tuned);
         sum.activations += p->layer[l].activations;
     }
     sum.weights += sum.shared;
+    sum.tuned += sum.shared_tuned;
     return sum;
 }
 

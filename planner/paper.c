@@ -26,6 +26,7 @@ typedef struct choice {
 typedef struct search {
     const pac_profile *p;
     int64_t D, L, S;     /* devices, layers, most stages */
+    int64_t most_ranks;  /* of a stage */
     double B;            /* samples of a micro-batch */
     bool by_shortage;    /* minimise the bytes that are lacking instead of the time */
     double *fixed, *act; /* [L + 1] bytes of the first l layers: parameters; activations per sample */
@@ -148,7 +149,7 @@ static void solve(search *k)
     for (int64_t i = 0; i < cells; i++)
         k->W[i] = INFINITY;
     for (int64_t n = 1; n <= k->D; n++)
-        for (int64_t m = 1; m <= n; m++)
+        for (int64_t m = 1; m <= n && m <= k->most_ranks; m++)
             for (int64_t y = 1; y <= k->L; y++)
                 try_last_group(k, n, m, y);
 }
@@ -237,8 +238,8 @@ static void nearest_misses(search *k, int64_t M, pac_partition *best)
     k->by_shortage = true;
     solve(k);
     for (int64_t s = 1; s <= k->S; s++) {
-        if (isfinite(best[s - 1].step))
-            continue;
+        if (isfinite(best[s - 1].step) || !isfinite(k->W[cell(k, k->D, k->L, s)]))
+            continue; /* fits, or no plan has so many stages */
         read_partition(k, s, &best[s - 1]);
         best[s - 1].microbatches = M;
         best[s - 1].bottleneck = best[s - 1].step = INFINITY;
@@ -266,6 +267,8 @@ pac_err pac_plan_paper(const pac_plan_request *q, pac_plan_answer *out)
     PAC_TRY(check_request(q));
     search k = {.p = q->profile, .D = q->profile->devices, .L = pac_profile_layers(q->profile)};
     k.S = k.D < k.L ? k.D : k.L;
+    k.S = q->most_stages > 0 && q->most_stages < k.S ? q->most_stages : k.S;
+    k.most_ranks = q->most_ranks > 0 ? q->most_ranks : k.D;
     pac_plan_answer answer = {0};
     pac_partition *best = NULL;
     void *v;

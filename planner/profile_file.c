@@ -14,7 +14,7 @@ static const char *const profile_keys[] = {"model",     "technique", "optimizer"
                                            "bandwidth", "latency",   NULL};
 static const char *const layers_keys[] = {"encoder", "decoder", NULL};
 static const char *const tokens_keys[] = {"source", "target", NULL};
-static const char *const bytes_keys[] = {"weights", "shared", "tuned", "activations", NULL};
+static const char *const bytes_keys[] = {"weights", "shared", "tuned", "shared_tuned", "activations", NULL};
 static const char *const direction_keys[] = {"forward", "backward", NULL};
 static const char *const device_keys[] = {"name", "memory", "disk_write", "disk_read", "times", NULL};
 static const char *const curve_keys[] = {"batch", "forward", "backward", NULL};
@@ -77,6 +77,10 @@ static pac_err read_layers(const pac_yaml_node *root, pac_profile *p)
         PAC_TRY(pac_read_number(n, what, "weights", 0, &p->layer[l].weights));
         if (pac_yaml_get(n, "shared") != NULL)
             PAC_TRY(pac_read_number(n, what, "shared", 0, &p->layer[l].shared));
+        if (pac_yaml_get(n, "shared_tuned") != NULL)
+            PAC_TRY(pac_read_number(n, what, "shared_tuned", 0, &p->layer[l].shared_tuned));
+        if (p->layer[l].shared_tuned > p->layer[l].tuned)
+            return pac_yaml_fail(n, "%s.shared_tuned: more than tuned, of which it is a part", what);
         if (p->layer[l].shared > p->layer[l].weights)
             return pac_yaml_fail(n, "%s.shared: more than weights, of which it is a part", what);
         PAC_TRY(pac_read_number(n, what, "tuned", 0, &p->layer[l].tuned));
@@ -223,6 +227,8 @@ static void emit_layers(pac_emitter *e, const pac_profile *p)
         emit_number_field(e, "  - {weights: ", p->layer[l].weights, "");
         if (p->layer[l].shared > 0)
             emit_number_field(e, ", shared: ", p->layer[l].shared, "");
+        if (p->layer[l].shared_tuned > 0)
+            emit_number_field(e, ", shared_tuned: ", p->layer[l].shared_tuned, "");
         pac_emit(e, ", tuned: ");
         emit_number_field(e, "", p->layer[l].tuned, ", activations: ");
         emit_number_field(e, "", p->layer[l].activations, "}\n");

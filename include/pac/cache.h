@@ -19,6 +19,7 @@ typedef struct pac_cache_layout {
     int64_t samples;
     const int64_t *len[2];      /* [samples] rows of a sample in encoder and decoder parts; borrowed */
     uint8_t stack[2 * 512 + 4]; /* [parts] 0 encoder, 1 decoder */
+    int32_t layer[2 * 512 + 4]; /* [parts] the layer (of the whole model) whose stage writes it */
 } pac_cache_layout;
 
 /*

@@ -9,7 +9,6 @@
 
 enum { PAC_PATH = 4096 };
 
-typedef enum pac_technique_kind { PAC_TECH_PARALLEL, PAC_TECH_FULL, PAC_TECH_ADAPTERS, PAC_TECH_LORA } pac_technique_kind;
 typedef enum pac_system_kind { PAC_SYS_PAC, PAC_SYS_STANDALONE, PAC_SYS_EDDL, PAC_SYS_ECOFL } pac_system_kind;
 
 typedef struct pac_config {
@@ -22,6 +21,10 @@ typedef struct pac_config {
         pac_gate gate;
         pac_merge merge;
         pac_init init;
+        bool up_zero;
+        int64_t rank;                        /* lora */
+        float alpha;
+        int64_t width;                       /* adapters; 0: a sixteenth of the model's width */
         bool all_layers;
         int64_t nlayers, layers[PAC_MAX_LAYERS]; /* the list, counted from 1 within each stack as in the paper */
     } technique;
@@ -36,10 +39,11 @@ typedef struct pac_config {
     struct {
         int64_t epochs, batch, microbatches; /* microbatches 0: auto */
         pac_optimizer_opts optimizer;
-        double lr, warmup;                   /* warmup: steps, or a fraction below 1 */
+        double lr, warmup;                   /* lr below 0: the technique's usual one; warmup: steps, or a fraction below 1 */
         bool linear;
         double clip;                         /* 0: off */
         double dropout;
+        bool recompute;                      /* make activations again in the backward pass */
         uint64_t seed;
         bool eval_each_epoch, keep_best;
     } train;

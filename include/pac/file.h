@@ -32,4 +32,11 @@ pac_err pac_file_replace_text(const char *path, const char *text);
 /** Make a directory and its parents (mkdir -p); one that exists is fine. Errors: PAC_EIO (names the one that cannot be made). */
 pac_err pac_file_make_dirs(const char *dir);
 
+/**
+ * `bytes` of memory backed by an unlinked file in `dir`: for what may be larger than memory; the system writes it out as it needs.
+ * Unmapped by pac_file_scratch_free(). Errors: PAC_EIO, PAC_ENOSPACE, PAC_ENOMEM.
+ */
+pac_err pac_file_scratch(const char *dir, size_t bytes, void **out);
+void pac_file_scratch_free(void *p, size_t bytes);
+
 #endif

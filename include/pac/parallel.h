@@ -90,10 +90,10 @@ typedef struct pac_layout {
 pac_err pac_layout_new(const pac_plan *plan, pac_layout *out);
 void pac_layout_free(pac_layout *l);
 /**
- * Ranks of stages first_stage..last_stage, both included (*out NULL elsewhere), in world order: sums of parameters that several
- * stages hold. Collective on the world. Errors: PAC_EINVAL, PAC_ENOMEM.
+ * Ranks of the stages with in[stage] (*out NULL elsewhere), in world order: sums of parameters that several stages hold. in [P] is
+ * the same on all ranks. Collective on the world. Errors: PAC_ENOMEM.
  */
-pac_err pac_layout_span(const pac_layout *l, int64_t first_stage, int64_t last_stage, pac_comm **out);
+pac_err pac_layout_stages(const pac_layout *l, const bool *in, pac_comm **out);
 
 /* ---- links: rows of a micro-batch from one stage's ranks to the next's ----
  *

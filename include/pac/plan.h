@@ -53,6 +53,7 @@ typedef struct pac_layer_bytes {
     double weights, tuned;               /* frozen weights; learning parameters (gradients take as much again, AdamW twice) */
     double activations;                  /* kept from forward to backward, per sample of mean length */
     double shared;                       /* part of weights that every layer naming it has in common (the embedding): once per stage */
+    double shared_tuned;                 /* likewise of tuned (full fine-tuning) */
 } pac_layer_bytes;
 
 typedef struct pac_profile {
@@ -112,6 +113,7 @@ typedef struct pac_plan_request {
     int64_t batch;             /* mini-batch size */
     int64_t rows, epochs;      /* of the run */
     int64_t microbatches;      /* 0: try 1..batch */
+    int64_t most_stages, most_ranks; /* stages of a plan, ranks of a stage; 0: any number. EDDL is one stage, Eco-FL one rank a stage */
     bool cached;               /* epochs after the first run from the cache */
 } pac_plan_request;
 

@@ -33,7 +33,7 @@ typedef struct pac_job {
     const pac_backend *be;
     const pac_task *task;
     pac_tokenizer *tokenizer;       /* NULL where the task needs none, and on ranks other than 0 */
-    pac_side_opts side;
+    pac_tune_opts tune;
     pac_batch_opts batching;
     pac_dataset train, eval;        /* on every rank */
     pac_gold gold;                  /* of the eval rows, rank 0 only */

@@ -51,16 +51,32 @@ pac_err cache_advise(pac_err err)
 
 /* ---- how much a node will hold ---- */
 
-/* Part of all stored bytes that a rank writes: its stage's layers, its share of the samples. */
-static double written_part(const pac_plan *plan, int64_t rank)
+/* Rows of all samples in one part, as a fraction of the rows of all parts. */
+static double rows_of(const pac_cache_layout *l, int64_t part)
 {
+    double rows = 0;
+    for (int64_t i = 0; i < l->samples; i++)
+        rows += (double)l->len[l->stack[part]][i];
+    return rows;
+}
+
+/* Part of all stored bytes that a rank writes: the parts of its stage's layers, its share of the samples. */
+static double written_part(const pac_cache_layout *l, const pac_plan *plan, int64_t rank)
+{
+    double mine = 0, all = 0;
     for (int64_t s = 0; s < plan->stages; s++) {
         const pac_stage_plan *stage = &plan->stage[s];
+        double share = 0;
         for (int64_t i = 0; i < stage->ranks; i++)
-            if (stage->rank[i] == rank)
-                return (double)(stage->last - stage->first) / (double)plan->layers * stage->share[i];
+            share += stage->rank[i] == rank ? stage->share[i] : 0;
+        for (int64_t part = 0; part < l->parts; part++) {
+            bool here = l->layer[part] >= stage->first && l->layer[part] < stage->last;
+            double rows = here ? rows_of(l, part) : 0;
+            all += rows;
+            mine += rows * share;
+        }
     }
-    return 0;
+    return all > 0 ? mine / all : 0;
 }
 
 static double node_bytes(const pac_cache_layout *l, const pac_plan *plan, pac_redistribute how, int64_t node)
@@ -71,7 +87,7 @@ static double node_bytes(const pac_cache_layout *l, const pac_plan *plan, pac_re
     for (int64_t r = 0; r < plan->world; r++) {
         if (pac_node_of(r) != node)
             continue;
-        double wrote = written_part(plan, r);
+        double wrote = written_part(l, plan, r);
         if (how == PAC_REDIST_SHARD)
             bytes += all * wrote + all / (double)plan->world * (1 - wrote);
         bytes += SLACK + index;

@@ -35,15 +35,17 @@ void pac_config_defaults(pac_config *c)
         .technique = {.kind = PAC_TECH_PARALLEL,
                       .reduction = 8,
                       .gate = PAC_GATE_LEARNED,
-                      .merge = PAC_MERGE_NONE,
+                      .merge = PAC_MERGE_AUTO,
                       .init = PAC_INIT_MAGNITUDE,
-                      .all_layers = true},
+                      .all_layers = true,
+                      .rank = 32,
+                      .alpha = 32},
         .head = PAC_HEAD_LM,
         .system = {.kind = PAC_SYS_PAC, .memory_auto = true},
         .train = {.epochs = 3,
                   .batch = 16,
                   .optimizer = {.kind = PAC_ADAMW, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f},
-                  .lr = 3e-3,
+                  .lr = -1,
                   .warmup = 0.1,
                   .linear = true,
                   .clip = 1.0},
@@ -166,12 +168,19 @@ static const pac_yaml_node *find_in(const source *s, const char *name)
     return n != NULL ? pac_yaml_get(n, dot + 1) : NULL;
 }
 
+/* The strongest source that says something about `name`, -1: none. */
+static int64_t strength_of(const sources *all, const char *name)
+{
+    int64_t i = all->n - 1;
+    while (i >= 0 && find_in(&all->v[i], name) == NULL)
+        i--;
+    return i;
+}
+
 static const pac_yaml_node *find(const sources *all, const char *name)
 {
-    const pac_yaml_node *n = NULL;
-    for (int64_t i = all->n - 1; i >= 0 && n == NULL; i--)
-        n = find_in(&all->v[i], name);
-    return n;
+    int64_t i = strength_of(all, name);
+    return i >= 0 ? find_in(&all->v[i], name) : NULL;
 }
 
 /* `cache: none` switches it off; a later source that says anything else about the cache switches it on again. */
@@ -213,8 +222,44 @@ static pac_err check_required(const sources *all, const char *path)
     return PAC_OK;
 }
 
+/*
+ * A key of another technique is a mistake, unless technique.name was overridden later: then it belonged to the technique that the
+ * file had.
+ */
+static pac_err check_technique(const sources *all, const pac_config *c)
+{
+    int64_t named = strength_of(all, "technique.name");
+    for (const pac_key *k = pac_keys; k->name != NULL; k++) {
+        bool has = k->only == 0 || (k->only & 1 << c->technique.kind);
+        int64_t strength = has ? -1 : strength_of(all, k->name);
+        if (strength >= 0 && strength >= named)
+            return pac_yaml_fail(find(all, k->name), "%s: technique %s has no such key; take it out", k->name,
+                                 pac_technique_name(c->technique.kind));
+    }
+    return PAC_OK;
+}
+
+/* `cache` is on by default only where a technique can be cached; asking for it elsewhere is a mistake. */
+static pac_err check_cache(const sources *all, pac_config *c)
+{
+    if (!pac_technique_through(c->technique.kind) || !c->cache.on)
+        return PAC_OK;
+    int64_t asked = strength_of(all, "cache"), dir = strength_of(all, "cache.dir"), named = strength_of(all, "technique.name");
+    asked = dir > asked ? dir : asked;
+    c->cache.on = false;
+    if (asked < 0 || asked < named)
+        return PAC_OK;
+    const pac_yaml_node *n = find(all, dir >= 0 ? "cache.dir" : "cache");
+    return pac_yaml_fail(n, "cache: technique %s changes what the backbone computes, so nothing can be cached; use cache: none",
+                         pac_technique_name(c->technique.kind));
+}
+
 static pac_err check_together(const pac_config *c)
 {
+    PAC_CHECK(!c->train.keep_best || c->train.eval_each_epoch, PAC_ECONFIG,
+              "%s: train.keep: best needs train.eval_every: epoch: else there is one evaluation only", c->path);
+    PAC_CHECK(c->system.ngroups == 0 || c->system.kind == PAC_SYS_PAC, PAC_ECONFIG,
+              "%s: system.groups: only system pac takes given groups; the others are plans of their own", c->path);
     PAC_CHECK(c->train.microbatches <= c->train.batch, PAC_ECONFIG,
               "%s: train.microbatches: %lld is more than train.batch, which is %lld", c->path, (long long)c->train.microbatches,
               (long long)c->train.batch);
@@ -229,6 +274,10 @@ static pac_err read_all(const char *path, const sources *all, pac_config *c)
     PAC_TRY(check_required(all, path));
     if (c->output[0] == '\0')
         snprintf(c->output, sizeof c->output, "runs/%s", c->task.name);
+    if (c->train.lr < 0) /* method.md: what the paper's quality runs used */
+        c->train.lr = pac_technique_through(c->technique.kind) ? 3e-4 : 3e-3;
+    PAC_TRY(check_technique(all, c));
+    PAC_TRY(check_cache(all, c));
     return check_together(c);
 }
 
@@ -259,6 +308,8 @@ static bool is_written(const pac_key *k, const pac_config *c)
     if (strncmp(k->name, "cache.", 6) == 0 && !c->cache.on)
         return false;
     bool is_text = k->type == &pac_type_text || k->type == &pac_type_task;
+    if (k->only != 0 && !(k->only & 1 << c->technique.kind))
+        return false;
     return !is_text || *((const char *)c + k->offset) != '\0';
 }
 

@@ -33,14 +33,14 @@ struct pac_key {
     double min, max;       /* numbers */
     const pac_word *words; /* choices; the last has no word */
     bool required;
+    int only; /* bits of the techniques that have it, 0: all */
 };
 
 extern const pac_key pac_keys[]; /* the last has no name */
 
 /* Types of values. */
 extern const pac_key_type pac_type_text, pac_type_int, pac_type_auto_int, pac_type_double, pac_type_float, pac_type_bool,
-    pac_type_choice, pac_type_word, pac_type_task, pac_type_layers, pac_type_memory, pac_type_groups, pac_type_warmup,
-    pac_type_dropout;
+    pac_type_choice, pac_type_word, pac_type_task, pac_type_layers, pac_type_memory, pac_type_groups, pac_type_warmup;
 
 /** Append printf output. Errors: PAC_ENOMEM. */
 pac_err pac_config_print(pac_config_out *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

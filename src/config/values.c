@@ -168,16 +168,6 @@ static pac_err read_warmup(const pac_key *k, const pac_yaml_node *n, void *field
     return PAC_OK;
 }
 
-static pac_err read_dropout(const pac_key *k, const pac_yaml_node *n, void *field)
-{
-    double v = 0;
-    PAC_TRY(pac_yaml_double(n, k->name, k->min, k->max, &v));
-    if (v > 0)
-        return pac_config_later(n, k->name, "more than 0");
-    *(double *)field = v;
-    return PAC_OK;
-}
-
 /* ---- words ---- */
 
 static pac_err read_bool(const pac_key *k, const pac_yaml_node *n, void *field)
@@ -251,7 +241,6 @@ const pac_key_type pac_type_auto_int = {read_auto_int, write_auto_int};
 const pac_key_type pac_type_double = {read_double, write_double};
 const pac_key_type pac_type_float = {read_float, write_float};
 const pac_key_type pac_type_warmup = {read_warmup, write_double};
-const pac_key_type pac_type_dropout = {read_dropout, write_double};
 const pac_key_type pac_type_bool = {read_bool, write_bool};
 const pac_key_type pac_type_choice = {read_choice, write_choice};
 const pac_key_type pac_type_word = {read_word, write_word};

@@ -55,10 +55,7 @@ void pac_layout_free(pac_layout *l)
     *l = (pac_layout){0};
 }
 
-pac_err pac_layout_span(const pac_layout *l, int64_t first_stage, int64_t last_stage, pac_comm **out)
+pac_err pac_layout_stages(const pac_layout *l, const bool *in, pac_comm **out)
 {
-    PAC_CHECK(first_stage >= 0 && first_stage <= last_stage && last_stage < l->P, PAC_EINVAL, "stages %lld to %lld of %lld",
-              (long long)first_stage, (long long)last_stage, (long long)l->P);
-    bool inside = l->stage >= first_stage && l->stage <= last_stage;
-    return pac_comm_split(pac_world(), inside ? 0 : -1, pac_world_rank(), out);
+    return pac_comm_split(pac_world(), in[l->stage] ? 0 : -1, pac_world_rank(), out);
 }

@@ -9,15 +9,22 @@ typedef struct adapters_info {
     uint64_t model_id, tokenizer_id;
 } adapters_info; /* of the backbone that they were trained on */
 
-/** The side network over all layers, parameters zero. Collective. */
-pac_err whole_new(const pac_job *job, pac_side **out);
-/** Write adapters.safetensors and adapters.json into dir (rank 0 writes, all learn the outcome). Collective. */
-pac_err adapters_save(const pac_job *job, pac_side *whole, const char *dir);
+/** What learns over all layers, parameters zero (the cached phase). Collective. */
+pac_err whole_new(const pac_job *job, pac_tuned **out);
+/**
+ * Write adapters.safetensors and adapters.json into dir. mine: this stage's parameters under `plan`, or all of them (plan NULL).
+ * Rank 0 writes; its memory stays bounded (what it receives lies in a scratch file). Collective.
+ */
+pac_err adapters_save(const pac_job *job, const pac_plan *plan, const pac_params *mine, const char *dir);
+/** dir/name into out [PAC_PATH]. */
+pac_err adapters_path(char *out, const char *dir, const char *name);
+/** Write dir/adapters.json. Not collective. */
+pac_err adapters_write_json(const pac_job *job, const char *dir);
 /** Take technique, head and task from dir/adapters.json into *c (c->model.path is set), read on rank 0. Collective. */
 pac_err adapters_configure(const char *dir, pac_config *c, adapters_info *info);
 /** Refuse adapters of another backbone; warn of another tokenizer. Not collective. */
 pac_err adapters_check(const pac_job *job, const adapters_info *info, const char *dir);
-/** Fill the whole network from dir/adapters.safetensors. Collective. */
-pac_err adapters_load(const char *dir, pac_side *whole);
+/** Fill this rank's parameters from dir/adapters.safetensors, which rank 0 reads. Collective. */
+pac_err adapters_load(const pac_job *job, const char *dir, const pac_params *mine);
 
 #endif

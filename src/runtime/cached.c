@@ -35,17 +35,17 @@ static pac_err cached_local(cached *c)
     train *t = c->t;
     const pac_job *job = t->job;
     void *p;
-    c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .side = t->whole};
-    c->s.R = c->s.D / job->side.reduction;
+    c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .tuned = t->whole};
+    c->s.R = c->s.D / job->tune.reduction;
     c->chunk = choose_chunk(t);
-    pac_side_reads(&job->desc, &job->side, c->s.reads, &c->s.reads_final);
+    pac_tune_reads(&job->desc, &job->tune, c->s.reads, &c->s.reads_final);
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &c->s.work));
     PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &c->x.arena));
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, job->train.rows, sizeof(int64_t), &p));
     c->mine = p;
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, train_batches(t), sizeof(int64_t), &p));
     c->mine_end = p;
-    if (job->side.head != PAC_HEAD_LM)
+    if (job->tune.head != PAC_HEAD_LM)
         return PAC_OK;
     int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
     return pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY, &c->head);
@@ -144,10 +144,12 @@ static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scal
     pac_arena_reset(x->arena);
     bind_parts(c, part);
     PAC_TRY(pac_batch_gather(&job->train, sample, n, &job->batching, x->arena, &x->batch));
-    PAC_TRY(pac_side_fwd(c->s.side, &x->batch, &x->acts, &none, &out, &x->h, true, x->arena, c->s.work, &x->saved));
+    PAC_TRY(micro_drop(job, x, c->s.drop_key));
+    pac_pass p = micro_pass(x, c->s.work, true);
+    PAC_TRY(pac_side_fwd(pac_tuned_side(c->s.tuned), &p, &x->acts, &none, &out, &x->h, true, &x->saved));
     PAC_TRY(stage_loss(&c->s, x, c->head, scale, true));
     *loss += x->loss;
-    return pac_side_bwd(c->s.side, &x->batch, &x->acts, &none, x->dh, &out, x->arena, c->s.work, x->saved);
+    return pac_side_bwd(pac_tuned_side(c->s.tuned), &p, &x->acts, &none, x->dh, &out, x->saved);
 }
 
 static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *out)
@@ -160,7 +162,7 @@ static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *ou
     float scale = counted > 0 ? 1.0f / (float)counted : 0;
     for (int64_t from = i == 0 ? 0 : c->mine_end[i - 1]; from < c->mine_end[i]; from = chunk_end(c, i, from))
         PAC_TRY(run_chunk(c, c->mine + from, chunk_end(c, i, from) - from, scale, &loss));
-    PAC_TRY(train_update(t, &c->reduce, pac_side_params(t->whole), loss, tokens, "cached", epoch, started, &loss));
+    PAC_TRY(train_update(t, &c->reduce, pac_tuned_params(t->whole), loss, tokens, "cached", epoch, started, &loss));
     out->loss += loss * (double)(r.hi - r.lo);
     out->samples += r.hi - r.lo;
     out->tokens += tokens;
@@ -193,6 +195,7 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out)
         PAC_TRY(ask_next(c));
     for (int64_t i = 0; i < train_batches(t) && !train_done(t); i++) {
         pac_set_phase("cached epoch", t->step);
+        stage_set_step(&c->s, t->step);
         PAC_TRY(cached_step(c, i, epoch, out));
         used = c->mine_end[i];
     }

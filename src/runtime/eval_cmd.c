@@ -1,4 +1,5 @@
 /* The eval command: a job whose technique and task come from saved adapters, evaluated through stages. */
+#include "evaluate.h"
 #include "trainer.h"
 #include "pac/log.h"
 
@@ -36,7 +37,7 @@ static pac_err eval_json(const pac_job *job, const evaluation *e, char **json)
 static pac_err eval_job(pac_job *job, const char *adapters_dir, const adapters_info *info, char **json)
 {
     pac_plan plan = {0};
-    pac_side *whole = NULL;
+    stage *s = NULL;
     evaluation e = {0};
     pac_err err = PAC_OK;
     if (job->eval.rows == 0)
@@ -45,14 +46,15 @@ static pac_err eval_job(pac_job *job, const char *adapters_dir, const adapters_i
     PAC_GO(choose_plan(job, &plan));
     if (adapters_dir != NULL) {
         PAC_GO(pac_agree(pac_world(), adapters_check(job, info, adapters_dir)));
-        PAC_GO(whole_new(job, &whole));
-        PAC_GO(adapters_load(adapters_dir, whole));
+        PAC_GO(evaluator_load(job, &plan, &s));
+        PAC_GO(adapters_load(job, adapters_dir, pac_tuned_params(s->tuned)));
     }
-    PAC_GO(evaluate(job, &plan, whole, &e));
+    PAC_GO(evaluate(job, &plan, s, NULL, &e));
     run_report_metrics("evaluation", &e);
     err = pac_agree(pac_world(), eval_json(job, &e, json));
 out:
-    pac_side_free(&whole);
+    if (may_free(err))
+        stage_free(&s);
     pac_plan_free(&plan);
     return err;
 }

@@ -57,7 +57,7 @@ static pac_err run_rounds(const pac_job *job, evaluator *e, decoded *d, results 
         int64_t n = lo + round < rows ? round : rows - lo;
         pac_set_phase("evaluation", lo / round);
         PAC_TRY(evaluator_encode(e, &job->eval, lo, n, &r->loss, r->score));
-        if (job->side.head == PAC_HEAD_LM) {
+        if (job->tune.head == PAC_HEAD_LM) {
             PAC_TRY(evaluator_greedy(e, n, d));
             if (pac_world_rank() == 0)
                 PAC_TRY(keep_texts(job, d, n, r->text + lo));
@@ -77,7 +77,7 @@ static pac_err finish_metrics(const pac_job *job, results *r, pac_metrics *m)
     pac_err err = PAC_OK;
     PAC_TRY(pac_sum_f64(pac_world(), &r->loss, 1));
     PAC_TRY(pac_sum_f64(pac_world(), r->score, job->eval.rows));
-    bool lm = job->side.head == PAC_HEAD_LM;
+    bool lm = job->tune.head == PAC_HEAD_LM;
     *m = (pac_metrics){0};
     if (pac_world_rank() == 0)
         err = pac_task_metrics(job->task, &job->gold, lm ? (const char *const *)r->text : NULL, lm ? NULL : r->score, m);
@@ -111,7 +111,7 @@ static void results_free(results *r, int64_t rows)
     pac_mem_free(r->score);
 }
 
-pac_err evaluate(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluation *out)
+pac_err evaluate(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluation *out)
 {
     evaluator e;
     decoded d = {0};
@@ -119,11 +119,11 @@ pac_err evaluate(const pac_job *job, const pac_plan *plan, pac_side *whole, eval
     evaluation v = {0};
     double start = pac_now();
     pac_err err;
-    if (whole == NULL && job->side.head == PAC_HEAD_CLASSIFICATION) { /* a backbone alone has no classes */
+    if (own == NULL && tuned == NULL && job->tune.head == PAC_HEAD_CLASSIFICATION) { /* a backbone alone has no classes */
         *out = v;
         return PAC_OK;
     }
-    PAC_TRY(evaluator_open(job, plan, whole, &e));
+    PAC_TRY(evaluator_open(job, plan, own, tuned, &e));
     err = results_new(job->eval.rows, &r);
     if (err == PAC_OK)
         err = decoded_new(evaluator_round_rows(&e), job->cfg.task.max_target, &d);

@@ -15,13 +15,20 @@ enum { MICRO_ROWS = 8 }; /* samples of a micro-batch per rank of a stage */
 
 /* ---- making ---- */
 
-static pac_err open_parts(evaluator *e, pac_side *whole)
+static pac_err load_stage(evaluator *e, const pac_params *tuned)
 {
     const pac_stage_plan *mine = &e->plan->stage[e->layout.stage];
+    PAC_TRY(stage_new(e->job, mine->first, mine->last, tuned != NULL ? STAGE_RUNS : STAGE_BACKBONE, &e->s));
+    return tuned != NULL ? stage_fill(e->s, tuned) : PAC_OK;
+}
+
+static pac_err open_parts(evaluator *e, const pac_params *tuned)
+{
     void *p;
-    PAC_TRY(stage_new(e->job, mine->first, mine->last, false, &e->s));
-    if (whole != NULL)
-        PAC_TRY(stage_set_halves(e->s, whole));
+    if (!e->borrowed)
+        PAC_TRY(load_stage(e, tuned));
+    if (e->s->R > 0)
+        PAC_TRY(stage_set_halves(e->s));
     PAC_TRY(stage_reserve(e->s, e->M));
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, e->M, sizeof(size_t), &p));
     e->mark = p;
@@ -38,25 +45,38 @@ static void evaluator_free(evaluator *e)
 {
     pac_link_free(&e->prev);
     pac_link_free(&e->next);
-    stage_free(&e->s);
+    if (e->borrowed)
+        stage_drop_halves(e->s);
+    else
+        stage_free(&e->s);
     pac_layout_free(&e->layout);
     pac_mem_free(e->mark);
     pac_mem_free(e->sample);
     *e = (evaluator){0};
 }
 
-pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluator *e)
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluator *e)
 {
-    *e = (evaluator){.job = job, .plan = plan};
+    *e = (evaluator){.job = job, .plan = plan, .s = own, .borrowed = own != NULL};
     PAC_TRY(pac_layout_new(plan, &e->layout));
     int64_t widest = 1;
     for (int64_t s = 0; s < plan->stages; s++)
         widest = plan->stage[s].ranks > widest ? plan->stage[s].ranks : widest;
     e->M = plan->stages;
     e->rows_per_micro = MICRO_ROWS * widest;
-    pac_err err = pac_agree(pac_world(), open_parts(e, whole));
+    pac_err err = pac_agree(pac_world(), open_parts(e, tuned));
     if (err != PAC_OK)
         evaluator_free(e);
+    return err;
+}
+
+pac_err evaluator_load(const pac_job *job, const pac_plan *plan, stage **out)
+{
+    pac_layout l;
+    PAC_TRY(pac_layout_new(plan, &l));
+    const pac_stage_plan *mine = &plan->stage[l.stage];
+    pac_err err = pac_agree(pac_world(), stage_new(job, mine->first, mine->last, STAGE_RUNS, out));
+    pac_layout_free(&l);
     return err;
 }
 
@@ -85,6 +105,16 @@ static pac_err flush(evaluator *e)
     return PAC_OK;
 }
 
+static pac_err side_half(stage *s, pac_stack stack, micro *x, const pac_side_state *in, pac_side_state *out)
+{
+    pac_pass p = micro_pass(x, s->work, false);
+    float *h = NULL;
+    PAC_TRY(pac_side_fwd(pac_tuned_side(s->half[stack]), &p, &x->acts, in, out, &h, false, &x->saved));
+    if (h != NULL)
+        x->h = h;
+    return PAC_OK;
+}
+
 static pac_err encode(evaluator *e, const pac_dataset *data, int64_t m, pac_range rows)
 {
     stage *s = e->s;
@@ -96,9 +126,10 @@ static pac_err encode(evaluator *e, const pac_dataset *data, int64_t m, pac_rang
     if (x->out.enc_out == NULL)
         x->out.enc_out = x->in.enc_out;
     x->out.side = x->in.side;
+    if (!has_decoder(e) && is_last(e))
+        x->h = (float *)x->acts.final;
     if (s->half[PAC_ENC] != NULL)
-        PAC_TRY(pac_side_fwd(s->half[PAC_ENC], &x->batch, &x->acts, &x->in.side, &x->out.side, &x->h, false, x->arena, s->work,
-                             &x->saved));
+        PAC_TRY(side_half(s, PAC_ENC, x, &x->in.side, &x->out.side));
     if (e->next != NULL)
         PAC_TRY(wire_send(s, e->next, s->last, x, &x->out, WIRE_ENCODE, false, m));
     e->mark[m] = pac_arena_mark(x->arena);
@@ -121,20 +152,26 @@ static pac_err decode(evaluator *e, int64_t m)
     PAC_TRY(stage_backbone(s, x, PAC_DEC));
     x->h = (float *)x->acts.final;
     if (s->half[PAC_DEC] != NULL)
-        PAC_TRY(pac_side_fwd(s->half[PAC_DEC], &x->batch, &x->acts, &in, &out, &x->h, false, x->arena, s->work, &x->saved));
+        PAC_TRY(side_half(s, PAC_DEC, x, &in, &out));
     leaving = (flow){.hidden = x->out.hidden, .side = out};
     return e->next == NULL ? PAC_OK : wire_send(s, e->next, s->last, x, &leaving, WIRE_DECODE, false, m);
 }
 
 /* ---- loss and classification: one decoder pass on the true targets ---- */
 
+static pac_err class_logits(stage *s, micro *x, float *logits)
+{
+    pac_pass p = micro_pass(x, s->work, false);
+    return pac_cls_fwd(stage_head(s), &p, logits, x->h);
+}
+
 static pac_err class_scores(evaluator *e, micro *x, double *score)
 {
     stage *s = e->s;
-    int64_t C = e->job->side.classes;
+    int64_t C = e->job->tune.classes;
     float *logits;
     PAC_TRY(pac_arena_floats(x->arena, x->batch.B * C, &logits));
-    PAC_TRY(pac_cls_fwd(s->half[PAC_DEC], &x->batch, logits, x->h, x->arena, s->work));
+    PAC_TRY(class_logits(s, x, logits));
     for (int64_t b = 0; b < x->batch.B; b++) {
         int32_t best = 0;
         e->job->be->argmax(&best, logits + b * C, 1, C);
@@ -149,7 +186,7 @@ static pac_err forced_pass(evaluator *e, int64_t m, double *loss, double *score)
     PAC_TRY(decode(e, m));
     if (!is_last(e))
         return PAC_OK;
-    bool classes = e->job->side.head == PAC_HEAD_CLASSIFICATION;
+    bool classes = e->job->tune.head == PAC_HEAD_CLASSIFICATION;
     PAC_TRY(stage_loss(e->s, x, e->s->model, 1.0f, false));
     *loss += x->loss;
     return classes ? class_scores(e, x, score) : PAC_OK;
@@ -285,8 +322,8 @@ pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C)
     micro *x = &s->slot[0];
     PAC_TRY(decode(e, 0));
     if (is_last(e) && x->batch.B == 1) {
-        if (e->job->side.head == PAC_HEAD_CLASSIFICATION)
-            PAC_TRY(pac_cls_fwd(s->half[PAC_DEC], &x->batch, logits, x->h, x->arena, s->work));
+        if (e->job->tune.head == PAC_HEAD_CLASSIFICATION)
+            PAC_TRY(class_logits(s, x, logits));
         else
             PAC_TRY(pac_model_logits(s->model, logits, x->h, T, s->work));
     }

@@ -12,6 +12,7 @@ typedef struct evaluator {
     const pac_plan *plan;
     pac_layout layout;
     stage *s;
+    bool borrowed; /* the stage belongs to the caller */
     pac_link *prev, *next;
     int64_t M, rows_per_micro; /* micro-batches of a round; samples of each */
     size_t *mark;              /* [M] arena mark behind the encoder's part */
@@ -26,8 +27,13 @@ typedef struct decoded {
     unsigned char *ended;
 } decoded;
 
-/** Load this rank's slice. `whole`: the tuned network (NULL: the untouched backbone). Collective. */
-pac_err evaluator_open(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluator *e);
+/**
+ * own: this rank's stage where it is loaded anyway (nothing in flight); NULL: load the slice, with the values of `tuned`, a list
+ * that covers it (NULL: the untouched backbone). Collective.
+ */
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluator *e);
+/** The job's slice of a plan with what learns in it, parameters zero and without gradients: for a file to fill. Collective. */
+pac_err evaluator_load(const pac_job *job, const pac_plan *plan, stage **out);
 /** After an error among several ranks: nothing (may_free()). */
 void evaluator_close(evaluator *e, pac_err err);
 

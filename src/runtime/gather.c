@@ -11,20 +11,13 @@ typedef struct source {
     int64_t index; /* in the sender's own list, -1 elsewhere */
 } source;
 
-static int64_t find_param(const pac_params *p, const char *name)
+static source source_of(const pac_plan *plan, const pac_params *mine, const pac_param *whole, int64_t *from)
 {
-    for (int64_t i = 0; i < p->count; i++)
-        if (strcmp(p->v[i].name, name) == 0)
-            return i;
-    return -1;
-}
-
-static source source_of(const train *t, const pac_params *mine, const pac_param *whole)
-{
-    source from = {.rank = t->plan->stage[first_holder(t->plan, whole)].rank[0], .index = -1};
-    if (from.rank == pac_world_rank())
-        from.index = find_param(mine, whole->name);
-    return from;
+    source s = {.rank = plan->stage[first_holder(plan, whole)].rank[0], .index = -1};
+    const pac_param *p = s.rank == pac_world_rank() ? pac_params_find(mine, whole->name, from) : NULL;
+    if (p != NULL)
+        s.index = p - mine->v;
+    return s;
 }
 
 static pac_err send_array(const float *mine, float *whole, int64_t n, const source *from)
@@ -34,12 +27,14 @@ static pac_err send_array(const float *mine, float *whole, int64_t n, const sour
     return pac_bcast(pac_world(), whole, (size_t)n * sizeof(float), from->rank);
 }
 
-pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_side *whole, pac_optimizer *whole_opt)
+pac_err gather_whole(const pac_plan *plan, const pac_params *mine, pac_optimizer *mine_opt, pac_tuned *whole,
+                     pac_optimizer *whole_opt)
 {
-    pac_params *all = pac_side_params(whole);
+    pac_params *all = pac_tuned_params(whole);
+    int64_t at = 0;
     for (int64_t i = 0; i < all->count; i++) {
         pac_param *p = &all->v[i];
-        source from = source_of(t, mine, p);
+        source from = source_of(plan, mine, p, &at);
         int64_t here = from.index >= 0 ? mine->v[from.index].w - mine->w : 0, there = p->w - all->w;
         PAC_TRY(send_array(mine->w + here, all->w + there, p->n, &from));
         if (whole_opt == NULL || whole_opt->m == NULL)

@@ -41,15 +41,15 @@ static pac_err hybrid_local(hybrid *h)
 {
     const train *t = h->t;
     const pac_stage_plan *mine = &t->plan->stage[t->layout.stage];
-    PAC_TRY(stage_new(t->job, mine->first, mine->last, true, &h->stage));
+    PAC_TRY(stage_new(t->job, mine->first, mine->last, STAGE_LEARNS, &h->stage));
     return open_links(h);
 }
 
 /*
- * Initial side parameters. Pruning by magnitude needs the importance of channels over whole stacks: each block is counted by
+ * Initial values. Pruning by magnitude needs the importance of channels over whole stacks: each block is counted by
  * the first member of its stage.
  */
-static pac_err init_side(hybrid *h)
+static pac_err init_tuned(hybrid *h)
 {
     const pac_job *job = h->t->job;
     stage *s = h->stage;
@@ -58,12 +58,12 @@ static pac_err init_side(hybrid *h)
     pac_err err = pac_mem_array(PAC_MEM_WORK, 2 * s->D, sizeof(double), &p);
     if (err == PAC_OK) {
         importance = p;
-        if (job->side.init == PAC_INIT_MAGNITUDE && h->t->layout.member == 0)
-            err = pac_side_importance(s->side, s->model, importance);
+        if (h->t->layout.member == 0)
+            err = pac_tuned_importance(s->tuned, s->model, importance);
     }
     PAC_GO(pac_agree(pac_world(), err));
     PAC_GO(pac_sum_f64(pac_world(), importance, 2 * s->D));
-    PAC_GO(pac_agree(pac_world(), pac_side_init(s->side, s->model, importance)));
+    PAC_GO(pac_agree(pac_world(), pac_tuned_init(s->tuned, s->model, importance)));
 out:
     pac_mem_free(importance);
     return err;
@@ -77,8 +77,8 @@ pac_err hybrid_new(train *t, hybrid **out)
     hybrid *h = p;
     h->t = t;
     PAC_GO(pac_agree(pac_world(), hybrid_local(h)));
-    PAC_GO(init_side(h));
-    pac_params *params = pac_side_params(h->stage->side);
+    PAC_GO(init_tuned(h));
+    pac_params *params = pac_tuned_params(h->stage->tuned);
     PAC_GO(reducer_for_stage(&t->layout, params, &h->reduce));
     PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, params->total, &t->opt)));
     *out = h;
@@ -230,9 +230,10 @@ pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out)
         int64_t counted = loss_count(job, &job->train, b.sample, b.n), tokens = train_tokens(t, r);
         b.scale = counted > 0 ? 1.0f / (float)counted : 0;
         pac_set_phase("hybrid epoch", t->step);
+        stage_set_step(h->stage, t->step);
         PAC_TRY(hybrid_step(h, &b));
         double loss;
-        PAC_TRY(train_update(t, &h->reduce, pac_side_params(h->stage->side), b.loss, tokens, "hybrid", epoch, started, &loss));
+        PAC_TRY(train_update(t, &h->reduce, pac_tuned_params(h->stage->tuned), b.loss, tokens, "hybrid", epoch, started, &loss));
         out->loss += loss * (double)b.n;
         out->samples += b.n;
         out->tokens += tokens;

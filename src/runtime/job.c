@@ -11,27 +11,36 @@
 
 /* ---- options that the configuration and the model decide together ---- */
 
-static void side_options(pac_job *j)
+static void tune_options(pac_job *j)
 {
     const pac_config *c = &j->cfg;
-    j->side = (pac_side_opts){
+    bool classes = c->head == PAC_HEAD_CLASSIFICATION, encoder_only = j->desc.layers[PAC_DEC] == 0;
+    j->tune = (pac_tune_opts){
+        .kind = c->technique.kind,
+        .head = c->head,
+        .classes = classes ? pac_task_classes(j->task) : 0,
+        .separate = c->task.pairs_separate,
+        .seed = c->train.seed,
         .reduction = c->technique.reduction,
         .gate = c->technique.gate,
         .merge = c->technique.merge,
         .init = c->technique.init,
-        .head = c->head,
-        .classes = c->head == PAC_HEAD_CLASSIFICATION ? pac_task_classes(j->task) : 0,
-        .seed = c->train.seed,
+        .up_zero = c->technique.up_zero,
+        .rank = c->technique.rank,
+        .alpha = c->technique.alpha,
+        .width = c->technique.width,
     };
+    if (j->tune.merge == PAC_MERGE_AUTO)
+        j->tune.merge = encoder_only ? PAC_MERGE_ADD : PAC_MERGE_NONE;
     int64_t E = j->desc.layers[PAC_ENC], L = E + j->desc.layers[PAC_DEC];
     for (int64_t i = 0; i < L && c->technique.all_layers; i++)
-        j->side.has_layer[i] = true;
+        j->tune.has_layer[i] = true;
     for (int64_t k = 0; k < c->technique.nlayers && !c->technique.all_layers; k++)
         for (int stack = PAC_ENC; stack <= PAC_DEC;
              stack++) { /* counted from 1 in each stack; unequal stacks: where it exists */
             int64_t i = c->technique.layers[k] - 1;
             if (i < j->desc.layers[stack])
-                j->side.has_layer[stack == PAC_ENC ? i : E + i] = true;
+                j->tune.has_layer[stack == PAC_ENC ? i : E + i] = true;
         }
 }
 
@@ -55,10 +64,14 @@ static pac_err describe(pac_job *j)
     PAC_CHECK(c->head == PAC_HEAD_LM || pac_task_classes(j->task) > 0, PAC_ECONFIG,
               "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);
     PAC_TRY(check_layer_list(j));
-    side_options(j);
+    tune_options(j);
     j->batching = (pac_batch_opts){
-        .start_id = j->desc.start_id, .pad_id = j->desc.pad_id, .shift_source = c->head == PAC_HEAD_CLASSIFICATION};
-    PAC_TRY(pac_side_check(&j->desc, &j->side));
+        .start_id = j->desc.start_id,
+        .pad_id = j->desc.pad_id,
+        .shift_source = c->head == PAC_HEAD_CLASSIFICATION && j->desc.layers[PAC_DEC] > 0,
+        .separate = c->task.pairs_separate,
+        .types = j->desc.types > 0};
+    PAC_TRY(pac_tune_check(&j->desc, &j->tune));
     j->budget = c->system.memory_auto ? pac_memory_budget(pac_node_size()) : budget_of(c, pac_world_rank());
     return PAC_OK;
 }

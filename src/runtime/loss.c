@@ -8,7 +8,7 @@ enum { LOSS_ROWS = 64 };
 
 int64_t loss_count(const pac_job *job, const pac_dataset *data, const int64_t *sample, int64_t n)
 {
-    if (job->side.head == PAC_HEAD_CLASSIFICATION)
+    if (job->tune.head == PAC_HEAD_CLASSIFICATION)
         return n;
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++)
@@ -26,7 +26,10 @@ static pac_err lm_block(stage *s, const pac_model *head, micro *x, int64_t row, 
     be->xent(loss, logits, x->batch.labels + row, rows, V, scale, grad);
     for (int64_t i = 0; i < rows; i++)
         x->loss += (double)loss[i] * scale;
-    return grad ? pac_model_logits_bwd(head, x->dh + row * D, logits, rows, s->work) : PAC_OK;
+    if (!grad)
+        return PAC_OK;
+    pac_model_head_bwd(head, logits, x->h + row * D, rows);
+    return pac_model_logits_bwd(head, x->dh + row * D, logits, rows, s->work);
 }
 
 static pac_err lm_loss(stage *s, const pac_model *head, micro *x, float scale, bool grad)
@@ -40,33 +43,22 @@ static pac_err lm_loss(stage *s, const pac_model *head, micro *x, float scale, b
     return PAC_OK;
 }
 
-/* Mean squared error: loss = (y - v)^2, dy = 2 (y - v), both times scale. */
-static void mse(float *loss, float *logits, const float *value, int64_t n, float scale, bool grad)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float d = logits[i] - value[i];
-        loss[i] = d * d;
-        if (grad)
-            logits[i] = 2.0f * d * scale;
-    }
-}
-
 static pac_err cls_loss(stage *s, micro *x, float scale, bool grad)
 {
     const pac_backend *be = s->job->be;
-    int64_t B = x->batch.B, C = s->job->side.classes;
-    pac_side *side = s->side != NULL ? s->side : s->half[PAC_DEC];
+    int64_t B = x->batch.B, C = s->job->tune.classes;
+    pac_pass p = micro_pass(x, s->work, grad);
     float *logits, *loss;
     PAC_TRY(pac_arena_floats(s->work, B * C, &logits));
     PAC_TRY(pac_arena_floats(s->work, B, &loss));
-    PAC_TRY(pac_cls_fwd(side, &x->batch, logits, x->h, x->arena, s->work));
+    PAC_TRY(pac_cls_fwd(stage_head(s), &p, logits, x->h));
     if (C == 1)
-        mse(loss, logits, x->batch.value, B, scale, grad);
+        be->mse(loss, logits, x->batch.value, B, scale, grad);
     else
         be->xent(loss, logits, x->batch.cls, B, C, scale, grad);
     for (int64_t i = 0; i < B; i++)
         x->loss += (double)loss[i] * scale;
-    return grad ? pac_cls_bwd(side, &x->batch, x->dh, logits, x->h, s->work) : PAC_OK;
+    return grad ? pac_cls_bwd(stage_head(s), &p, x->dh, logits, x->h) : PAC_OK;
 }
 
 pac_err stage_loss(stage *s, micro *x, const pac_model *head, float scale, bool grad)
@@ -74,8 +66,8 @@ pac_err stage_loss(stage *s, micro *x, const pac_model *head, float scale, bool 
     size_t mark = pac_arena_mark(s->work);
     x->loss = 0;
     if (grad)
-        PAC_TRY(pac_arena_floats(x->arena, x->batch.toff[x->batch.B] * s->D, &x->dh));
-    pac_err err = s->job->side.head == PAC_HEAD_LM ? lm_loss(s, head, x, scale, grad) : cls_loss(s, x, scale, grad);
+        PAC_TRY(pac_arena_floats(x->arena, head_rows(s->job, &x->batch) * s->D, &x->dh));
+    pac_err err = s->job->tune.head == PAC_HEAD_LM ? lm_loss(s, head, x, scale, grad) : cls_loss(s, x, scale, grad);
     pac_arena_release(s->work, mark);
     return err;
 }

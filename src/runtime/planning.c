@@ -84,6 +84,8 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
 {
     const pac_config *c = &job->cfg;
     return (pac_plan_request){.profile = profile,
+                              .most_stages = c->system.kind == PAC_SYS_EDDL ? 1 : 0,
+                              .most_ranks = c->system.kind == PAC_SYS_ECOFL ? 1 : 0,
                               .batch = c->train.batch,
                               .rows = job->train.rows,
                               .epochs = c->train.epochs,
@@ -104,10 +106,25 @@ static pac_err fit_profile(const pac_job *job, pac_profile *p)
     return PAC_OK;
 }
 
+/* Systems are ways to make a plan; some have conditions on the devices. */
+static pac_err check_system(const pac_job *job, int64_t devices)
+{
+    const pac_config *c = &job->cfg;
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    PAC_CHECK(c->system.kind != PAC_SYS_STANDALONE || devices == 1, PAC_ECONFIG,
+              "%s: system.name: standalone is one device, there are %lld: start one rank, or use eddl, ecofl or pac", c->path,
+              (long long)devices);
+    PAC_CHECK(c->system.kind != PAC_SYS_ECOFL || devices <= L, PAC_ECONFIG,
+              "%s: system.name: ecofl gives each device a stage, but there are %lld devices and only %lld layers", c->path,
+              (long long)devices, (long long)L);
+    return PAC_OK;
+}
+
 static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
+    PAC_TRY(check_system(job, profile != NULL ? profile->devices : pac_world_size()));
     if (profile != NULL)
         PAC_TRY(fit_profile(job, profile));
     pac_plan_request q = plan_request(job, profile);

@@ -58,7 +58,7 @@ static pac_err say_output(const predictor *p, int64_t i)
 static void say_class(const predictor *p, const float *score)
 {
     const char *const *words = pac_task_label_words(p->job->task);
-    int64_t C = p->job->side.classes, best = 0;
+    int64_t C = p->job->tune.classes, best = 0;
     char number[32];
     json_t *scores = json_array();
     for (int64_t c = 0; c < C; c++) {
@@ -78,7 +78,7 @@ static void say_class(const predictor *p, const float *score)
 
 static pac_err answer_class(predictor *p, const pac_dataset *data, int64_t row)
 {
-    int64_t C = p->job->side.classes;
+    int64_t C = p->job->tune.classes;
     float logits[PREDICT_MAX_CLASSES] = {0};
     PAC_TRY(evaluator_encode(&p->e, data, row, 1, NULL, NULL));
     PAC_TRY(evaluator_logits(&p->e, logits, 1, C));
@@ -122,7 +122,7 @@ static pac_err answer_texts(predictor *p, const pac_dataset *data, int64_t first
 pac_err predict_rows(predictor *p, const pac_dataset *data)
 {
     int64_t round = evaluator_round_rows(&p->e);
-    if (p->job->side.head == PAC_HEAD_CLASSIFICATION) {
+    if (p->job->tune.head == PAC_HEAD_CLASSIFICATION) {
         for (int64_t row = 0; row < data->rows; row++)
             PAC_TRY(answer_class(p, data, row));
         return PAC_OK;

@@ -52,7 +52,7 @@ typedef struct logits_file {
 static pac_err fill_logits_file(const predictor *p, logits_file *f)
 {
     const kept_logits *k = p->kept;
-    bool classes = p->job->side.head == PAC_HEAD_CLASSIFICATION;
+    bool classes = p->job->tune.head == PAC_HEAD_CLASSIFICATION;
     void *v;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, p->nkept + 1, sizeof(pac_st_entry), &v));
     f->entry = v;
@@ -129,13 +129,14 @@ static pac_err configure(const pac_predict_opts *o, pac_config *c)
     return PAC_OK;
 }
 
-static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, const adapters_info *info, pac_side **whole)
+static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, const adapters_info *info, const pac_plan *plan,
+                             stage **s)
 {
     if (o->adapters_dir == NULL)
         return PAC_OK;
     PAC_TRY(pac_agree(pac_world(), adapters_check(job, info, o->adapters_dir)));
-    PAC_TRY(whole_new(job, whole));
-    return adapters_load(o->adapters_dir, *whole);
+    PAC_TRY(evaluator_load(job, plan, s));
+    return adapters_load(job, o->adapters_dir, pac_tuned_params((*s)->tuned));
 }
 
 static pac_err predict_file(predictor *p)
@@ -153,12 +154,12 @@ out:
     return err;
 }
 
-static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_plan *plan, pac_side *whole)
+static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_plan *plan, stage *own)
 {
     predictor p = {.job = job, .opts = o};
     int64_t max_new = o->max_new > 0 ? o->max_new : job->cfg.task.max_target;
     pac_err err;
-    PAC_TRY(evaluator_open(job, plan, whole, &p.e));
+    PAC_TRY(evaluator_open(job, plan, own, NULL, &p.e));
     PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), max_new, &p.out)));
     PAC_GO(pac_agree(pac_world(), write_logits(&p))); /* without rows: a path that cannot be written is told now */
     PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));
@@ -173,19 +174,20 @@ pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch)
     pac_config c;
     adapters_info info = {0};
     pac_job *job = NULL;
-    pac_side *whole = NULL;
+    stage *s = NULL;
     pac_plan plan = {0};
     pac_err err;
     pac_config_defaults(&c);
     PAC_TRY(pac_agree(pac_world(), configure(o, &c)));
     PAC_TRY(o->adapters_dir != NULL ? adapters_configure(o->adapters_dir, &c, &info) : choose_task(o, &c));
     PAC_TRY(pac_job_open(&c, 0, watch, &job));
-    PAC_GO(load_adapters(job, o, &info, &whole));
     PAC_GO(plan_for_evaluation(job, &plan));
-    err = run_predictor(job, o, &plan, whole);
+    PAC_GO(load_adapters(job, o, &info, &plan, &s));
+    err = run_predictor(job, o, &plan, s);
 out:
+    if (may_free(err))
+        stage_free(&s);
     pac_plan_free(&plan);
-    pac_side_free(&whole);
     pac_job_close(&job);
     return err;
 }

@@ -28,11 +28,11 @@ typedef struct bench {
 
 typedef struct layer_bench {
     pac_model *model;
-    pac_side *side;
+    pac_tuned *tuned;
     int64_t layer;
     pac_stack stack;
     pac_batch batch;
-    float *x, *y, *enc; /* backbone rows in, out; encoder output */
+    float *x, *y, *enc, *denc; /* backbone rows in, out; encoder output and its gradient */
     pac_acts acts;
     pac_side_state in, out, dout, din;
 } layer_bench;
@@ -45,16 +45,23 @@ static pac_err random_rows(pac_arena *arena, int64_t n, float **out)
     return PAC_OK;
 }
 
+/* 0: no side network. */
+static int64_t side_width(const pac_job *job)
+{
+    return pac_technique_through(job->tune.kind) ? 0 : job->desc.block[PAC_ENC].D / job->tune.reduction;
+}
+
 static pac_err prepare(bench *b, layer_bench *l, int64_t B)
 {
     const pac_job *job = b->job;
-    int64_t E = job->desc.layers[PAC_ENC], D = job->desc.block[PAC_ENC].D, R = D / job->side.reduction;
+    int64_t E = job->desc.layers[PAC_ENC], D = job->desc.block[PAC_ENC].D, R = side_width(job);
     pac_arena_reset(b->keep);
     PAC_TRY(pac_batch_gather(&job->train, b->sample, B, &job->batching, b->keep, &l->batch));
     int64_t S = l->batch.soff[B], N = l->stack == PAC_ENC ? S : l->batch.toff[B];
     PAC_TRY(random_rows(b->keep, N * D, &l->x));
     PAC_TRY(random_rows(b->keep, N * D, &l->y));
     PAC_TRY(random_rows(b->keep, S * D, &l->enc));
+    PAC_TRY(random_rows(b->keep, S * D, &l->denc));
     PAC_TRY(random_rows(b->keep, N * R, &l->in.a));
     PAC_TRY(random_rows(b->keep, S * R, &l->in.enc));
     int64_t i = l->layer - (l->stack == PAC_ENC ? 0 : E);
@@ -73,40 +80,71 @@ static double fastest(double best, double started)
     return best < t ? best : t;
 }
 
+static pac_err time_embedding(bench *b, layer_bench *l, int64_t at)
+{
+    pac_cost_kind kind = l->stack == PAC_ENC ? PAC_COST_ENC_EMBED : PAC_COST_DEC_EMBED;
+    double look = INFINITY;
+    if (l->layer != (l->stack == PAC_ENC ? 0 : b->job->desc.layers[PAC_ENC]))
+        return PAC_OK;
+    for (int r = 0; r < REPEATS; r++) {
+        double t = pac_now();
+        PAC_TRY(pac_model_embed(l->model, l->stack, &l->batch, l->y));
+        look = fastest(look, t);
+    }
+    b->device->cost[kind].fwd[at] = look;
+    return PAC_OK;
+}
+
 static pac_err time_backbone(bench *b, layer_bench *l, int64_t at)
 {
     pac_cost_kind block = l->stack == PAC_ENC ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK;
-    pac_cost_kind embed = l->stack == PAC_ENC ? PAC_COST_ENC_EMBED : PAC_COST_DEC_EMBED;
-    int64_t E = b->job->desc.layers[PAC_ENC];
-    bool first = l->layer == (l->stack == PAC_ENC ? 0 : E);
-    double run = INFINITY, look = INFINITY;
+    double run = INFINITY;
     for (int r = 0; r < REPEATS; r++) {
         double t = pac_now();
         PAC_TRY(pac_model_block(l->model, l->layer, &l->batch, l->enc, l->y, l->x, b->work));
         run = fastest(run, t);
-        t = pac_now();
-        if (first)
-            PAC_TRY(pac_model_embed(l->model, l->stack, &l->batch, l->y));
-        look = fastest(look, t);
     }
     b->device->cost[block].fwd[at] = run;
-    if (first)
-        b->device->cost[embed].fwd[at] = look;
+    return PAC_OK;
+}
+
+/* A layer that carries gradients: forward with activations kept, backward with whatever learns in it. */
+static pac_err time_through(bench *b, layer_bench *l, int64_t at)
+{
+    pac_cost_curve *cost = &b->device->cost[l->stack == PAC_ENC ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK];
+    pac_pass p = {.batch = &l->batch, .keep = b->keep, .work = b->work};
+    double fwd = INFINITY, bwd = INFINITY;
+    for (int r = 0; r < REPEATS; r++) {
+        size_t mark = pac_arena_mark(b->keep);
+        pac_block_saved *saved;
+        double t = pac_now();
+        PAC_TRY(pac_model_layer_fwd(l->model, l->layer, &p, l->enc, l->y, l->x, &saved));
+        fwd = fastest(fwd, t);
+        b->profile->layer[l->layer].activations = (double)(pac_arena_mark(b->keep) - mark) / (double)l->batch.B;
+        t = pac_now();
+        PAC_TRY(pac_model_layer_bwd(l->model, l->layer, &p, l->enc, l->y, l->stack == PAC_DEC ? l->denc : NULL, l->y, saved));
+        bwd = fastest(bwd, t);
+        pac_arena_release(b->keep, mark);
+    }
+    cost->fwd[at] = fwd;
+    cost->bwd[at] = bwd + (b->job->cfg.train.recompute ? fwd : 0);
     return PAC_OK;
 }
 
 static pac_err time_side(bench *b, layer_bench *l, int64_t at)
 {
     pac_cost_kind kind = l->stack == PAC_ENC ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE;
-    int64_t E = b->job->desc.layers[PAC_ENC], R = b->job->desc.block[PAC_ENC].D / b->job->side.reduction;
+    int64_t E = b->job->desc.layers[PAC_ENC], R = side_width(b->job);
     int64_t N = l->stack == PAC_ENC ? l->batch.soff[l->batch.B] : l->batch.toff[l->batch.B];
+    pac_pass p = {.batch = &l->batch, .keep = b->keep, .work = b->work};
+    pac_side *side = pac_tuned_side(l->tuned);
     double fwd = INFINITY, bwd = INFINITY;
     for (int r = 0; r < REPEATS; r++) {
         size_t mark = pac_arena_mark(b->keep);
         pac_side_saved *saved;
         float *h = NULL, *dh = NULL, *grad;
         double t = pac_now();
-        PAC_TRY(pac_side_fwd(l->side, &l->batch, &l->acts, &l->in, &l->out, &h, true, b->keep, b->work, &saved));
+        PAC_TRY(pac_side_fwd(side, &p, &l->acts, &l->in, &l->out, &h, true, &saved));
         fwd = fastest(fwd, t);
         b->profile->layer[l->layer].activations = (double)(pac_arena_mark(b->keep) - mark) / (double)l->batch.B;
         PAC_TRY(random_rows(b->keep, N * R, &grad));
@@ -117,13 +155,22 @@ static pac_err time_side(bench *b, layer_bench *l, int64_t at)
             l->dout = (pac_side_state){0};
         }
         t = pac_now();
-        PAC_TRY(pac_side_bwd(l->side, &l->batch, &l->acts, &l->dout, dh, &l->din, b->keep, b->work, saved));
+        PAC_TRY(pac_side_bwd(side, &p, &l->acts, &l->dout, dh, &l->din, saved));
         bwd = fastest(bwd, t);
         pac_arena_release(b->keep, mark);
     }
     b->device->cost[kind].fwd[at] = fwd;
     b->device->cost[kind].bwd[at] = bwd;
     return PAC_OK;
+}
+
+static pac_err time_layer(bench *b, layer_bench *l, int64_t at)
+{
+    PAC_TRY(time_embedding(b, l, at));
+    if (pac_technique_through(b->job->tune.kind))
+        return time_through(b, l, at);
+    PAC_TRY(time_backbone(b, l, at));
+    return time_side(b, l, at);
 }
 
 static pac_err bench_layer(bench *b, int64_t layer)
@@ -134,18 +181,18 @@ static pac_err bench_layer(bench *b, int64_t layer)
     void *p;
     pac_err err;
     PAC_GO(pac_model_load(&job->desc, job->be, layer, layer + 1, 0, &l.model));
-    PAC_GO(pac_side_new(&job->desc, &job->side, job->be, layer, layer + 1, &l.side));
+    PAC_GO(pac_tuned_new(&job->desc, &job->tune, job->be, layer, layer + 1, true, &l.tuned));
+    PAC_GO(pac_tuned_attach(l.tuned, l.model));
     PAC_GO(pac_mem_array(PAC_MEM_WORK, 2 * job->desc.block[0].D, sizeof(double), &p));
     zero = p;
-    PAC_GO(pac_side_init(l.side, l.model, zero));
+    PAC_GO(pac_tuned_init(l.tuned, l.model, zero));
     for (int64_t at = 0; at < b->points; at++) {
         PAC_GO(prepare(b, &l, b->batch[at]));
-        PAC_GO(time_backbone(b, &l, at));
-        PAC_GO(time_side(b, &l, at));
+        PAC_GO(time_layer(b, &l, at));
     }
 out:
     pac_mem_free(zero);
-    pac_side_free(&l.side);
+    pac_tuned_free(&l.tuned);
     pac_model_free(&l.model);
     return err;
 }
@@ -158,14 +205,14 @@ static pac_err bench_head(bench *b)
     micro x = {.arena = b->keep};
     pac_model *head = NULL;
     pac_err err = PAC_OK;
-    if (job->side.head != PAC_HEAD_LM)
+    if (job->tune.head != PAC_HEAD_LM)
         return PAC_OK;
     PAC_GO(pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY, &head));
     for (int64_t at = 0; at < b->points; at++) {
         double best = INFINITY;
         pac_arena_reset(b->keep);
         PAC_GO(pac_batch_gather(&job->train, b->sample, b->batch[at], &job->batching, b->keep, &x.batch));
-        PAC_GO(random_rows(b->keep, x.batch.toff[x.batch.B] * s.D, &x.h));
+        PAC_GO(random_rows(b->keep, head_rows(job, &x.batch) * s.D, &x.h));
         for (int r = 0; r < REPEATS; r++) {
             double t = pac_now();
             PAC_GO(stage_loss(&s, &x, head, 1.0f, true));
@@ -194,11 +241,11 @@ static void choose_points(bench *b)
     }
 }
 
-/* A layer of [base, base + n) that carries a side layer, inside the stack where there is such a one. */
-static int64_t typical_layer(const pac_side_opts *o, int64_t base, int64_t n)
+/* A layer of [base, base + n) in which something learns, inside the stack where there is such a one. */
+static int64_t typical_layer(const pac_tune_opts *o, int64_t base, int64_t n)
 {
     for (int64_t l = base + 1; l < base + n - 1; l++)
-        if (o->has_layer[l])
+        if (o->has_layer[l] || o->kind != PAC_TECH_PARALLEL)
             return l;
     return o->has_layer[base] ? base : base + n - 1;
 }
@@ -215,7 +262,7 @@ static pac_err bench_layers(bench *b)
             continue;
         PAC_TRY(bench_layer(b, base + n - 1));
         PAC_TRY(bench_layer(b, base));
-        PAC_TRY(bench_layer(b, typical_layer(&b->job->side, base, n)));
+        PAC_TRY(bench_layer(b, typical_layer(&b->job->tune, base, n)));
     }
     return bench_head(b);
 }
@@ -244,27 +291,34 @@ static void stack_activations(const pac_job *job, pac_profile *p, pac_stack stac
     bool reads[2][PAC_MAX_LAYERS + 1], final;
     int64_t n = job->desc.layers[stack], base = stack == PAC_ENC ? 0 : job->desc.layers[PAC_ENC];
     double row = 4.0 * (double)job->desc.block[stack].D * (stack == PAC_ENC ? p->source_tokens : p->target_tokens);
-    pac_side_reads(&job->desc, &job->side, reads, &final);
+    bool through = pac_technique_through(job->tune.kind);
+    pac_tune_reads(&job->desc, &job->tune, reads, &final);
     if (n == 0)
         return;
-    double typical = p->layer[typical_layer(&job->side, base, n)].activations;
+    double typical = p->layer[typical_layer(&job->tune, base, n)].activations;
     for (int64_t i = 0; i < n; i++) {
         double *act = &p->layer[base + i].activations;
-        if (*act == 0 && job->side.has_layer[base + i])
+        if (*act == 0 && (through || job->tune.has_layer[base + i]))
             *act = typical;
-        *act += row * ((i == 0 && reads[stack][0]) + reads[stack][i + 1] + (i == n - 1));
+        if (through && job->cfg.train.recompute)
+            *act = 0;
+        *act += row * (through ? 1 + (i == 0) + (i == n - 1) : (i == 0 && reads[stack][0]) + reads[stack][i + 1] + (i == n - 1));
     }
+    if (through && job->cfg.train.recompute) /* the one that is being made again */
+        p->layer[base].activations += typical;
 }
 
 static void layer_bytes(const pac_job *job, pac_profile *p)
 {
     int64_t E = p->layers_enc, L = E + p->layers_dec;
-    bool lm = job->side.head == PAC_HEAD_LM;
+    bool lm = job->tune.head == PAC_HEAD_LM, full = job->tune.kind == PAC_TECH_FULL;
+    double table = 4.0 * (double)job->desc.vocab * (double)job->desc.block[PAC_ENC].D;
     for (int64_t l = 0; l < L; l++) {
-        p->layer[l].weights = (double)pac_model_slice_bytes(&job->desc, l, l + 1, l == L - 1 && lm);
-        bool carries = l == 0 || l == E || (l == L - 1 && lm && job->desc.tied);
-        p->layer[l].shared = carries ? 4.0 * (double)job->desc.vocab * (double)job->desc.block[PAC_ENC].D : 0;
-        p->layer[l].tuned = 4.0 * (double)pac_side_slice_parameters(&job->desc, &job->side, l, l + 1);
+        pac_layer_bytes *b = &p->layer[l];
+        bool carries = l == 0 || (l == E && p->layers_dec > 0) || (l == L - 1 && lm && job->desc.tied);
+        b->weights = full ? 0 : (double)pac_model_slice_bytes(&job->desc, l, l + 1, l == L - 1 && lm);
+        b->tuned = 4.0 * (double)pac_tune_slice_parameters(&job->desc, &job->tune, l, l + 1);
+        *(full ? &b->shared_tuned : &b->shared) = carries ? table : 0;
     }
     stack_activations(job, p, PAC_ENC);
     stack_activations(job, p, PAC_DEC);
@@ -273,10 +327,11 @@ static void layer_bytes(const pac_job *job, pac_profile *p)
 static void boundary_bytes(const pac_job *job, pac_profile *p)
 {
     int64_t E = p->layers_enc, L = E + p->layers_dec;
-    double D = 4.0 * (double)job->desc.block[0].D, R = D / (double)job->side.reduction;
+    bool through = pac_technique_through(job->tune.kind);
+    double D = 4.0 * (double)job->desc.block[0].D, R = 4.0 * (double)side_width(job), back = through ? D : R;
     for (int64_t l = 1; l < L; l++) {
         p->boundary_fwd[l] = p->source_tokens * (D + R) + (l > E ? p->target_tokens * (D + R) : 0);
-        p->boundary_bwd[l] = p->source_tokens * R + (l > E ? p->target_tokens * R : 0);
+        p->boundary_bwd[l] = p->source_tokens * back + (l > E ? p->target_tokens * back : 0);
     }
 }
 
@@ -307,7 +362,7 @@ static void describe_run(const pac_job *job, pac_profile *p)
     *p = (pac_profile){
         .layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = pac_world_size()};
     snprintf(p->model, sizeof p->model, "%.127s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
-    snprintf(p->technique, sizeof p->technique, "parallel");
+    snprintf(p->technique, sizeof p->technique, "%s", pac_technique_name(job->tune.kind));
     snprintf(p->optimizer, sizeof p->optimizer, "%s", job->cfg.train.optimizer.kind == PAC_ADAMW ? "adamw" : "sgd");
     p->optimizer_states = job->cfg.train.optimizer.kind == PAC_ADAMW ? 2 : 0;
     p->source_tokens = (double)d->soff[d->rows] / (double)d->rows;

@@ -12,80 +12,74 @@
 int64_t first_holder(const pac_plan *plan, const pac_param *p)
 {
     int64_t s = 0;
-    while (plan->stage[s].last <= p->first)
+    while (!pac_param_in(p, plan->stage[s].first, plan->stage[s].last))
         s++;
     return s;
 }
 
-static int64_t last_holder(const pac_plan *plan, const pac_param *p)
-{
-    int64_t s = plan->stages - 1;
-    while (plan->stage[s].first > p->last)
-        s--;
-    return s;
-}
+/* ---- which stages share a parameter: every rank walks the whole list, so all make the same sets in the same order ---- */
 
-/* Which intervals of stages share a parameter, seen from all ranks: wanted[i * P + j]. */
-static pac_err wanted_spans(const pac_layout *l, const pac_params *p, double *wanted)
+typedef struct sharing {
+    const pac_layout *l;
+    reducer *r;
+    int64_t next; /* of this stage's parameters */
+} sharing;
+
+static int64_t count_holders(const pac_plan *plan, const pac_param *p, bool *in)
 {
-    int64_t P = l->P;
-    memset(wanted, 0, (size_t)(P * P) * sizeof *wanted);
-    for (int64_t i = 0; i < p->count; i++) {
-        int64_t a = first_holder(l->plan, &p->v[i]), b = last_holder(l->plan, &p->v[i]);
-        if (a < b)
-            wanted[a * P + b] = 1;
+    int64_t n = 0;
+    for (int64_t s = 0; s < plan->stages; s++) {
+        in[s] = pac_param_in(p, plan->stage[s].first, plan->stage[s].last);
+        n += in[s];
     }
-    return pac_max_f64(pac_world(), wanted, P * P);
+    return n;
 }
 
-static void list_shared(const pac_layout *l, const pac_params *p, int64_t a, int64_t b, pac_comm *span, reducer *r)
+/* The set of these stages, made when it is met first. Collective. */
+static pac_err find_set(sharing *x, const bool *in, holder_set **out)
 {
-    for (int64_t i = 0; i < p->count; i++)
-        if (first_holder(l->plan, &p->v[i]) == a && last_holder(l->plan, &p->v[i]) == b)
-            r->shared[r->nshared++] = (shared_param){.index = i, .span = span, .first = l->stage == a};
+    reducer *r = x->r;
+    size_t bytes = (size_t)x->l->P * sizeof *in;
+    for (int64_t i = 0; i < r->nsets; i++) {
+        *out = (holder_set *)r->sets + i;
+        if (memcmp((*out)->in, in, bytes) == 0)
+            return PAC_OK;
+    }
+    PAC_TRY(pac_agree(pac_world(), pac_mem_grow(PAC_MEM_OTHER, &r->sets, &r->sets_capacity, r->nsets + 1, sizeof(holder_set))));
+    *out = (holder_set *)r->sets + r->nsets++;
+    **out = (holder_set){.ranks = NULL};
+    memcpy((*out)->in, in, bytes);
+    return pac_layout_stages(x->l, in, &(*out)->ranks);
 }
 
-static pac_err make_spans(const pac_layout *l, const pac_params *p, const double *wanted, reducer *r)
+static pac_err share_param(void *ctx, const pac_param *p)
 {
-    for (int64_t a = 0; a < l->P; a++)
-        for (int64_t b = a + 1; b < l->P; b++) {
-            if (wanted[a * l->P + b] == 0)
-                continue;
-            pac_comm *span = NULL;
-            PAC_TRY(pac_layout_span(l, a, b, &span));
-            if (span == NULL)
-                continue;
-            r->spans[r->nspans++] = span;
-            list_shared(l, p, a, b, span, r);
-        }
+    sharing *x = ctx;
+    reducer *r = x->r;
+    bool in[PAC_MAX_DEVICES];
+    holder_set *set;
+    int64_t holders = count_holders(x->l->plan, p, in), stage = x->l->stage, index = x->next;
+    x->next += in[stage];
+    if (holders < 2)
+        return PAC_OK;
+    PAC_TRY(pac_agree(pac_world(),
+                      pac_mem_grow(PAC_MEM_OTHER, &r->shared, &r->shared_capacity, r->nshared + 1, sizeof(shared_param))));
+    PAC_TRY(find_set(x, in, &set));
+    if (in[stage])
+        ((shared_param *)r->shared)[r->nshared++] =
+            (shared_param){.index = index, .holders = set->ranks, .first = first_holder(x->l->plan, p) == stage};
     return PAC_OK;
 }
 
-static pac_err reducer_arrays(const pac_layout *l, const pac_params *p, reducer *r, double **wanted)
-{
-    void *v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, p->count, sizeof(shared_param), &v));
-    r->shared = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, l->P * l->P, sizeof(pac_comm *), &v));
-    r->spans = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, l->P * l->P, sizeof(double), &v));
-    *wanted = v;
-    return PAC_OK;
-}
-
-pac_err reducer_for_stage(const pac_layout *l, const pac_params *p, reducer *out)
+pac_err reducer_for_stage(const pac_job *job, const pac_layout *l, reducer *out)
 {
     reducer r = {.group = l->group, .member = l->member};
-    double *wanted = NULL;
-    pac_err err;
-    PAC_GO(pac_agree(pac_world(), reducer_arrays(l, p, &r, &wanted)));
-    PAC_GO(wanted_spans(l, p, wanted));
-    PAC_GO(make_spans(l, p, wanted, &r));
-    *out = r;
-out:
-    pac_mem_free(wanted);
+    sharing x = {.l = l, .r = &r};
+    pac_err err = pac_tune_walk(&job->desc, &job->tune, share_param, &x);
     if (err != PAC_OK)
         reducer_free(&r);
+    else
+        *out = r;
     return err;
 }
 
@@ -96,20 +90,22 @@ void reducer_for_world(reducer *out)
 
 void reducer_free(reducer *r)
 {
-    for (int64_t i = 0; i < r->nspans; i++)
-        pac_comm_free(&r->spans[i]);
-    pac_mem_free(r->spans);
+    for (int64_t i = 0; i < r->nsets; i++)
+        if (((holder_set *)r->sets)[i].ranks != NULL)
+            pac_comm_free(&((holder_set *)r->sets)[i].ranks);
+    pac_mem_free(r->sets);
     pac_mem_free(r->shared);
     *r = (reducer){0};
 }
 
-static pac_err sum_shared(const reducer *r, pac_params *p)
+static pac_err sum_shared(const reducer *r, const pac_backend *be, pac_params *p)
 {
     for (int64_t i = 0; i < r->nshared; i++) {
-        pac_param *v = &p->v[r->shared[i].index];
+        const shared_param *s = (const shared_param *)r->shared + i;
+        pac_param *v = &p->v[s->index];
         if (r->member != 0)
-            memset(v->g, 0, (size_t)v->n * sizeof(float));
-        PAC_TRY(pac_sum_f32(r->shared[i].span, v->g, v->n));
+            be->zero(v->g, v->n);
+        PAC_TRY(pac_sum_f32(s->holders, v->g, v->n));
     }
     return PAC_OK;
 }
@@ -120,17 +116,19 @@ static double own_sumsq(const reducer *r, const pac_backend *be, const pac_param
     if (r->member != 0)
         return 0;
     double sum = be->sumsq(p->g, p->total);
-    for (int64_t i = 0; i < r->nshared; i++)
-        if (!r->shared[i].first)
-            sum -= be->sumsq(p->v[r->shared[i].index].g, p->v[r->shared[i].index].n);
-    return sum;
+    for (int64_t i = 0; i < r->nshared; i++) {
+        const shared_param *s = (const shared_param *)r->shared + i;
+        if (!s->first)
+            sum -= be->sumsq(p->v[s->index].g, p->v[s->index].n);
+    }
+    return sum > 0 ? sum : 0;
 }
 
 pac_err reduce_gradients(const reducer *r, const pac_backend *be, pac_params *p, double local_loss, step_sums *out)
 {
     if (pac_comm_size(r->group) > 1)
         PAC_TRY(pac_sum_f32(r->group, p->g, p->total));
-    PAC_TRY(sum_shared(r, p));
+    PAC_TRY(sum_shared(r, be, p));
     double sums[2] = {local_loss, own_sumsq(r, be, p)};
     PAC_TRY(pac_sum_f64(pac_world(), sums, 2));
     *out = (step_sums){.loss = sums[0], .norm = sqrt(sums[1])};

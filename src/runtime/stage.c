@@ -1,34 +1,57 @@
 /*
- * A pipeline stage: backbone blocks without gradients, then the side network over the rows they leave.
- *
- * Only the b_i that the side network reads are kept with the micro-batch; all other backbone rows pass through two scratch
- * buffers.
+ * A pipeline stage. With parallel adapters: backbone blocks without gradients, then the side network over the rows they leave;
+ * only the b_i that the side network reads are kept with the micro-batch, all other backbone rows pass through two scratch
+ * buffers. With the other techniques the backbone itself carries gradients: through.c.
  */
 #include "stage.h"
+
+#include "pac/rng.h"
 
 #include <string.h>
 
 /* ---- making and freeing ---- */
 
-pac_err stage_new(const pac_job *job, int64_t first, int64_t last, bool tuned, stage **out)
+static int64_t layers_of(const pac_job *job)
+{
+    return job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+}
+
+static pac_err stage_parts(stage *s, stage_use use)
+{
+    const pac_job *job = s->job;
+    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &s->work));
+    PAC_TRY(pac_model_load(&job->desc, job->be, s->first, s->last, job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0, &s->model));
+    if (use == STAGE_BACKBONE)
+        return PAC_OK;
+    PAC_TRY(pac_tuned_new(&job->desc, &job->tune, job->be, s->first, s->last, use == STAGE_LEARNS, &s->tuned));
+    PAC_TRY(pac_tuned_attach(s->tuned, s->model));
+    pac_tune_reads(&job->desc, &job->tune, s->reads, &s->reads_final);
+    if (s->through && job->cfg.train.recompute && use == STAGE_LEARNS)
+        return pac_arena_new(PAC_MEM_ACTIVATIONS, &s->again);
+    return PAC_OK;
+}
+
+pac_err stage_new(const pac_job *job, int64_t first, int64_t last, stage_use use, stage **out)
 {
     void *p;
-    pac_err err = PAC_OK;
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(stage), &p));
     stage *s = p;
     *s = (stage){.job = job, .first = first, .last = last, .D = job->desc.block[PAC_ENC].D};
-    s->R = tuned ? s->D / job->side.reduction : 0;
-    if (tuned)
-        pac_side_reads(&job->desc, &job->side, s->reads, &s->reads_final);
-    PAC_GO(pac_arena_new(PAC_MEM_WORK, &s->work));
-    PAC_GO(pac_model_load(&job->desc, job->be, first, last, job->side.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0, &s->model));
-    if (tuned)
-        PAC_GO(pac_side_new(&job->desc, &job->side, job->be, first, last, &s->side));
-    *out = s;
-    return PAC_OK;
-out:
-    stage_free(&s);
+    if (use != STAGE_BACKBONE)
+        s->through = pac_technique_through(job->tune.kind);
+    s->R = use != STAGE_BACKBONE && !s->through ? s->D / job->tune.reduction : 0;
+    pac_err err = stage_parts(s, use);
+    if (err != PAC_OK)
+        stage_free(&s);
+    else
+        *out = s;
     return err;
+}
+
+void stage_drop_halves(stage *s)
+{
+    pac_tuned_free(&s->half[PAC_ENC]);
+    pac_tuned_free(&s->half[PAC_DEC]);
 }
 
 void stage_free(stage **sp)
@@ -39,11 +62,11 @@ void stage_free(stage **sp)
     for (int64_t i = 0; i < s->slots; i++)
         pac_arena_free(&s->slot[i].arena);
     pac_mem_free(s->slot);
-    pac_side_free(&s->side);
-    pac_side_free(&s->half[PAC_ENC]);
-    pac_side_free(&s->half[PAC_DEC]);
+    stage_drop_halves(s);
+    pac_tuned_free(&s->tuned);
     pac_model_free(&s->model);
     pac_arena_free(&s->work);
+    pac_arena_free(&s->again);
     pac_mem_free(s);
     *sp = NULL;
 }
@@ -70,18 +93,12 @@ bool may_free(pac_err err)
     return err == PAC_OK || pac_world_size() == 1;
 }
 
-static pac_err copy_by_name(pac_params *to, const pac_params *from)
+pac_err stage_fill(stage *s, const pac_params *from)
 {
-    for (int64_t i = 0, j = 0; i < to->count; i++) { /* both are in canonical order */
-        while (j < from->count && strcmp(from->v[j].name, to->v[i].name) != 0)
-            j++;
-        PAC_CHECK(j < from->count, PAC_EINTERNAL, "parameter %s is not in the whole network", to->v[i].name);
-        memcpy(to->v[i].w, from->v[j].w, (size_t)to->v[i].n * sizeof(float));
-    }
-    return PAC_OK;
+    return pac_params_copy(pac_tuned_params(s->tuned), from);
 }
 
-pac_err stage_set_halves(stage *s, pac_side *whole)
+pac_err stage_set_halves(stage *s)
 {
     const pac_job *job = s->job;
     int64_t E = job->desc.layers[PAC_ENC];
@@ -90,12 +107,20 @@ pac_err stage_set_halves(stage *s, pac_side *whole)
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++) {
         if (bound[stack] == bound[stack + 1])
             continue;
-        PAC_TRY(pac_side_new(&job->desc, &job->side, job->be, bound[stack], bound[stack + 1], &s->half[stack]));
-        PAC_TRY(copy_by_name(pac_side_params(s->half[stack]), pac_side_params(whole)));
+        PAC_TRY(pac_tuned_new(&job->desc, &job->tune, job->be, bound[stack], bound[stack + 1], false, &s->half[stack]));
+        PAC_TRY(pac_params_copy(pac_tuned_params(s->half[stack]), pac_tuned_params(s->tuned)));
     }
-    s->R = s->D / job->side.reduction;
-    pac_side_reads(&job->desc, &job->side, s->reads, &s->reads_final);
     return PAC_OK;
+}
+
+pac_tuned *stage_head(const stage *s)
+{
+    return s->tuned;
+}
+
+void stage_set_step(stage *s, int64_t step)
+{
+    s->drop_key = pac_rng_u64(s->job->cfg.train.seed, PAC_STREAM_DROPOUT, (uint64_t)step);
 }
 
 /* ---- a micro-batch ---- */
@@ -122,7 +147,40 @@ pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *
     const pac_stage_plan *group = &l->plan->stage[l->stage];
     *x = (micro){.arena = x->arena, .n = n, .own = pac_split_shares(n, group->share, group->ranks, l->member)};
     PAC_TRY(whole_offsets(s, x, data, sample));
-    return pac_batch_gather(data, sample + x->own.lo, x->own.hi - x->own.lo, &s->job->batching, x->arena, &x->batch);
+    PAC_TRY(pac_batch_gather(data, sample + x->own.lo, x->own.hi - x->own.lo, &s->job->batching, x->arena, &x->batch));
+    return micro_drop(s->job, x, s->drop_key);
+}
+
+static pac_err row_keys(const pac_batch *b, const int64_t *off, pac_arena *arena, const uint64_t **out)
+{
+    void *p;
+    PAC_TRY(pac_arena_get(arena, (size_t)(off[b->B] + 1) * sizeof(uint64_t), &p));
+    uint64_t *key = p;
+    for (int64_t i = 0; i < b->B; i++)
+        for (int64_t n = off[i]; n < off[i + 1]; n++)
+            key[n] = pac_rng_u64((uint64_t)b->sample[i], PAC_STREAM_DROPOUT, (uint64_t)(n - off[i]));
+    *out = key;
+    return PAC_OK;
+}
+
+pac_err micro_drop(const pac_job *job, micro *x, uint64_t key)
+{
+    if (job->cfg.train.dropout == 0)
+        return PAC_OK;
+    x->drop = (pac_dropout){.p = (float)job->cfg.train.dropout, .key = key};
+    PAC_TRY(row_keys(&x->batch, x->batch.soff, x->arena, &x->drop.row[PAC_ENC]));
+    return row_keys(&x->batch, x->batch.toff, x->arena, &x->drop.row[PAC_DEC]);
+}
+
+pac_pass micro_pass(micro *x, pac_arena *work, bool training)
+{
+    bool drops = training && x->drop.p > 0;
+    return (pac_pass){.batch = &x->batch, .drop = drops ? &x->drop : NULL, .keep = x->arena, .work = work};
+}
+
+int64_t head_rows(const pac_job *job, const pac_batch *b)
+{
+    return (job->desc.layers[PAC_DEC] > 0 ? b->toff : b->soff)[b->B];
 }
 
 /* ---- forward ---- */
@@ -149,12 +207,16 @@ static pac_err stack_entry(stage *s, micro *x, pac_stack stack, bool embeds, int
     return PAC_OK;
 }
 
+/* The stack's final norm; without one, rows that are kept anyway are the output as they are. */
 static pac_err stack_exit(stage *s, micro *x, pac_stack stack, float *rows, int64_t N)
 {
-    float *y;
-    PAC_TRY(pac_arena_floats(x->arena, N * s->D, &y));
-    PAC_TRY(pac_model_final(s->model, stack, y, rows, N));
-    if (stack == PAC_ENC)
+    const pac_model_desc *d = &s->job->desc;
+    float *y = rows;
+    if (d->final_norm[stack] || !s->reads[stack][d->layers[stack]]) {
+        PAC_TRY(pac_arena_floats(x->arena, N * s->D, &y));
+        PAC_TRY(pac_model_final(s->model, stack, y, rows, N));
+    }
+    if (stack == PAC_ENC && d->layers[PAC_DEC] > 0)
         x->out.enc_out = y;
     else
         x->acts.final = y;
@@ -163,7 +225,7 @@ static pac_err stack_exit(stage *s, micro *x, pac_stack stack, float *rows, int6
 
 pac_err stage_backbone(stage *s, micro *x, pac_stack stack)
 {
-    int64_t E = s->job->desc.layers[PAC_ENC], L = E + s->job->desc.layers[PAC_DEC];
+    int64_t E = s->job->desc.layers[PAC_ENC], L = layers_of(s->job);
     int64_t base = stack == PAC_ENC ? 0 : E, end = stack == PAC_ENC ? E : L;
     int64_t lo = s->first > base ? s->first : base, hi = s->last < end ? s->last : end;
     const int64_t *off = stack == PAC_ENC ? x->batch.soff : x->batch.toff;
@@ -194,14 +256,21 @@ pac_err stage_backbone(stage *s, micro *x, pac_stack stack)
 
 pac_err stage_fwd(stage *s, micro *x, float scale)
 {
-    int64_t L = s->job->desc.layers[PAC_ENC] + s->job->desc.layers[PAC_DEC];
-    PAC_TRY(stage_backbone(s, x, PAC_ENC));
-    PAC_TRY(stage_backbone(s, x, PAC_DEC));
-    PAC_TRY(pac_side_fwd(s->side, &x->batch, &x->acts, &x->in.side, &x->out.side, &x->h, true, x->arena, s->work, &x->saved));
-    return s->last == L ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
+    if (s->through) {
+        PAC_TRY(through_fwd(s, x));
+    } else {
+        pac_pass p = micro_pass(x, s->work, true);
+        PAC_TRY(stage_backbone(s, x, PAC_ENC));
+        PAC_TRY(stage_backbone(s, x, PAC_DEC));
+        PAC_TRY(pac_side_fwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->in.side, &x->out.side, &x->h, true, &x->saved));
+    }
+    return s->last == layers_of(s->job) ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
 }
 
 pac_err stage_bwd(stage *s, micro *x)
 {
-    return pac_side_bwd(s->side, &x->batch, &x->acts, &x->dout.side, x->dh, &x->din.side, x->arena, s->work, x->saved);
+    if (s->through)
+        return through_bwd(s, x);
+    pac_pass p = micro_pass(x, s->work, true);
+    return pac_side_bwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->dout.side, x->dh, &x->din.side, x->saved);
 }

@@ -1,5 +1,5 @@
 /*
- * One stage of the pipeline: a slice of the backbone, its part of the side network, and the micro-batches in flight.
+ * One stage of the pipeline: a slice of the backbone, what learns in it, and the micro-batches in flight.
  *
  * A stage knows nothing of MPI waits or schedules: hybrid.c and evaluate.c drive it.
  */
@@ -9,12 +9,15 @@
 #include "pac/parallel.h"
 #include "pac/runtime.h"
 
-/* What flows over a boundary: arrays with the rows of this rank's samples. */
+/* What flows over a boundary: arrays with the rows of this rank's samples. Backwards: their gradients. */
 typedef struct flow {
     float *hidden;       /* [N, D] running backbone rows */
     float *enc_out;      /* [S, D] encoder output, in front of decoder layers */
     pac_side_state side; /* [N, R] and [S, R] */
 } flow;
+
+/* What a forward through the backbone keeps for its backward (through.c). */
+typedef struct trace trace;
 
 /* One micro-batch in flight. Everything lives in its arena until the slot is taken again. */
 typedef struct micro {
@@ -25,37 +28,56 @@ typedef struct micro {
     pac_range own;          /* this rank's samples of it */
     const int64_t *woff[2]; /* [n + 1] row offsets of the whole micro-batch, by stack */
     pac_batch batch;        /* this rank's part */
+    pac_dropout drop;       /* p 0: none */
     pac_acts acts;
     flow in, out, din, dout;
-    float *h, *dh; /* [T, D] at the last stage */
+    float *h, *dh; /* [N, D] of the last stack at the last stage */
     double loss;   /* sum over this rank's rows, already divided by the mini-batch's count */
     pac_side_saved *saved;
+    trace *trace;
 } micro;
+
+/* What of the technique a stage holds: nothing, what it takes to run, or to train too. */
+typedef enum stage_use { STAGE_BACKBONE, STAGE_RUNS, STAGE_LEARNS } stage_use;
 
 typedef struct stage {
     const pac_job *job;
     int64_t first, last; /* layers */
-    int64_t D, R;        /* widths of backbone and side network */
+    int64_t D, R;        /* widths of backbone and side network (0: none) */
+    bool through;        /* gradients go through the backbone */
+    uint64_t drop_key;   /* of this step */
     pac_model *model;
-    pac_side *side;    /* training: the whole slice; NULL: the untouched backbone */
-    pac_side *half[2]; /* evaluation: encoder and decoder part of the slice, so that decoding need not repeat the encoder */
+    pac_tuned *tuned;   /* NULL: the untouched backbone */
+    pac_tuned *half[2]; /* evaluation of a side network: encoder and decoder part, so that decoding need not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
-    pac_arena *work;
+    pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
     int64_t slots;
     micro *slot; /* [slots] */
 } stage;
 
-/** Load layers [first, last). `tuned`: create the side network's slice too. Not collective. */
-pac_err stage_new(const pac_job *job, int64_t first, int64_t last, bool tuned, stage **out);
+/** Load layers [first, last) and what the technique adds to them, parameters zero. Not collective. */
+pac_err stage_new(const pac_job *job, int64_t first, int64_t last, stage_use use, stage **out);
 void stage_free(stage **s);
 /** Make sure that at least n slots exist. */
 pac_err stage_reserve(stage *s, int64_t n);
-/** Split the slice's side network into encoder and decoder halves with the parameters of `whole` (a network over all layers).
- */
-pac_err stage_set_halves(stage *s, pac_side *whole);
+/** What learns gets the values of `from` (a list that covers the slice). */
+pac_err stage_fill(stage *s, const pac_params *from);
+/** A side network: its encoder and decoder halves, with the stage's own values. Freed by stage_drop_halves() or with the stage. */
+pac_err stage_set_halves(stage *s);
+void stage_drop_halves(stage *s);
+/** What holds the classification head; NULL: not in this slice. */
+pac_tuned *stage_head(const stage *s);
+/** Masks of dropout follow from the step. */
+void stage_set_step(stage *s, int64_t step);
 
 /** Fill a slot with this rank's part of the micro-batch sample[0..n). Resets the slot. */
 pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l);
+/** Keys of a batch's rows for dropout, (sample, position), into x->drop; nothing where train.dropout is 0. */
+pac_err micro_drop(const pac_job *job, micro *x, uint64_t key);
+/** The pass of a micro-batch: training keeps, and drops where train.dropout says so. */
+pac_pass micro_pass(micro *x, pac_arena *work, bool training);
+/** Rows of the stack whose output goes to the head. */
+int64_t head_rows(const pac_job *job, const pac_batch *b);
 
 /**
  * May the memory of a phase that ended with this code be freed? Not after an error among several ranks: what was sent may never
@@ -66,15 +88,19 @@ bool may_free(pac_err err);
 /* Which traffic of a boundary: the encoder's part, the decoder's part, or both (training). */
 enum { WIRE_ENCODE = 1, WIRE_DECODE = 2, WIRE_BOTH = 3 };
 
-/** Send / receive the flow of `x` over the boundary in front of `layer`. grad: gradients of the side state only. */
+/** Send / receive the flow of `x` over the boundary in front of `layer`. grad: gradients, of whatever carries them. */
 pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag);
 pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);
 
-/** Run the backbone blocks of `stack` in this slice, from x->in to x->out; fills x->acts. */
+/** Run the backbone blocks of `stack` in this slice without keeping anything, from x->in to x->out; fills x->acts. */
 pac_err stage_backbone(stage *s, micro *x, pac_stack stack);
 /** Forward and backward of a training micro-batch. Loss rows are weighted by `scale` (1 / counted rows of the mini-batch). */
 pac_err stage_fwd(stage *s, micro *x, float scale);
 pac_err stage_bwd(stage *s, micro *x);
+
+/* Through the backbone, with activations kept (through.c): from x->in to x->out, x->h at the last stage; and back. */
+pac_err through_fwd(stage *s, micro *x);
+pac_err through_bwd(stage *s, micro *x);
 
 /** Loss of x->h and, when grad, x->dh: head, softmax and cross-entropy in row blocks, so that memory does not grow with T * V.
  */

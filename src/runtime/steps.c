@@ -89,21 +89,25 @@ static pac_err sample_lengths(const pac_job *job, cache_map *m)
     return PAC_OK;
 }
 
+static int64_t add_part(cache_map *m, int stack, int64_t layer)
+{
+    m->shape.stack[m->shape.parts] = (uint8_t)stack;
+    m->shape.layer[m->shape.parts] = (int32_t)layer;
+    return m->shape.parts++;
+}
+
+/* b_0 is written with the stack's first layer, b_i with layer i - 1, the final output with the last. */
 static void number_parts(const pac_job *job, cache_map *m)
 {
     bool reads[2][PAC_MAX_LAYERS + 1], final;
-    pac_side_reads(&job->desc, &job->side, reads, &final);
-    int64_t parts = 0;
+    const int64_t *layers = job->desc.layers;
+    pac_tune_reads(&job->desc, &job->tune, reads, &final);
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
-        for (int64_t i = 0; i <= job->desc.layers[stack]; i++) {
-            m->part[stack][i] = reads[stack][i] ? parts : -1;
-            if (reads[stack][i])
-                m->shape.stack[parts++] = (uint8_t)stack;
+        for (int64_t i = 0; i <= layers[stack]; i++) {
+            int64_t base = stack == PAC_ENC ? 0 : layers[PAC_ENC];
+            m->part[stack][i] = reads[stack][i] ? add_part(m, stack, base + (i > 0 ? i - 1 : 0)) : -1;
         }
-    m->final = final ? parts : -1;
-    if (final)
-        m->shape.stack[parts++] = PAC_DEC;
-    m->shape.parts = parts;
+    m->final = final ? add_part(m, layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC, layers[PAC_ENC] + layers[PAC_DEC] - 1) : -1;
 }
 
 pac_err cache_map_new(const pac_job *job, cache_map *out)

@@ -11,23 +11,29 @@
 /* ---- summing gradients (reduce.c) ---- */
 
 typedef struct shared_param {
-    int64_t index;  /* in the stage's parameter list */
-    pac_comm *span; /* ranks of all stages that hold it; borrowed from `spans` */
-    bool first;     /* this stage is the first holder: it counts the parameter in the norm */
+    int64_t index;     /* in the stage's parameter list */
+    pac_comm *holders; /* ranks of all stages that hold it; borrowed from the reducer's sets */
+    bool first;        /* this stage is the first holder: it counts the parameter in the norm */
 } shared_param;
+
+/* Stages that hold the same parameters, and their ranks (NULL where this rank is not one). */
+typedef struct holder_set {
+    bool in[PAC_MAX_DEVICES]; /* by stage */
+    pac_comm *ranks;
+} holder_set;
 
 typedef struct reducer {
     pac_comm *group; /* ranks with the same parameters */
     int64_t member;  /* place in it */
-    int64_t nshared, nspans;
-    shared_param *shared;
-    pac_comm **spans;
+    int64_t nshared, shared_capacity, nsets, sets_capacity;
+    void *shared; /* shared_param[nshared] */
+    void *sets;   /* holder_set[nsets] */
 } reducer;
 
 /** First stage of the plan that holds a parameter: it counts it in the norm and sends it on. Not collective. */
 int64_t first_holder(const pac_plan *plan, const pac_param *p);
 /** For a pipeline stage: group sums, then sums of shared parameters over their stages. Collective on the world. */
-pac_err reducer_for_stage(const pac_layout *l, const pac_params *p, reducer *out);
+pac_err reducer_for_stage(const pac_job *job, const pac_layout *l, reducer *out);
 /** For the cached phase: every rank holds everything. */
 void reducer_for_world(reducer *out);
 void reducer_free(reducer *r);
@@ -64,7 +70,7 @@ typedef struct train {
     int64_t warmup;
     const pac_plan *plan;
     pac_layout layout;
-    pac_side *whole; /* the whole side network (cached phase), else NULL */
+    pac_tuned *whole; /* the whole side network (cached phase), else NULL */
     pac_optimizer *opt;
     pac_cache *cache; /* NULL: no cache */
     cache_map map;
@@ -111,9 +117,12 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
 
 /* ---- moving parameters (gather.c) ---- */
 
-/** Join the stages' parameters (and optimizer moments, where whole_opt is not NULL) into the whole network on every rank.
- * Collective. */
-pac_err gather_whole(train *t, pac_params *mine, pac_optimizer *mine_opt, pac_side *whole, pac_optimizer *whole_opt);
+/**
+ * Join the stages' parameters (and optimizer moments, where whole_opt is not NULL) into the whole network on every rank.
+ * Collective.
+ */
+pac_err gather_whole(const pac_plan *plan, const pac_params *mine, pac_optimizer *mine_opt, pac_tuned *whole,
+                     pac_optimizer *whole_opt);
 
 /* ---- evaluation (evaluate.c) ---- */
 
@@ -123,7 +132,10 @@ typedef struct evaluation {
     int64_t pss; /* bytes of this process while the stages were loaded */
 } evaluation;
 
-/** Metrics of the eval rows through the plan's stages. whole NULL: the untouched backbone. Collective. */
-pac_err evaluate(const pac_job *job, const pac_plan *plan, pac_side *whole, evaluation *out);
+/**
+ * Metrics of the eval rows through the plan's stages. own: a stage of that plan that is loaded anyway (training); NULL: load one
+ * with the values of `tuned`, a list that covers the slice (NULL too: the untouched backbone). Collective.
+ */
+pac_err evaluate(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluation *out);
 
 #endif

@@ -98,7 +98,7 @@ static void new_order(train *t, int64_t epoch)
 
 static bool uses_cache(const train *t)
 {
-    return t->job->cfg.cache.on && (t->job->cfg.train.epochs > 1 || t->job->cfg.cache.keep);
+    return t->job->cfg.cache.on && !pac_technique_through(t->job->tune.kind) && (t->job->cfg.train.epochs > 1 || t->job->cfg.cache.keep);
 }
 
 static pac_cache_id identity_of(const train *t)
@@ -112,22 +112,49 @@ static pac_cache_id identity_of(const train *t)
     return (pac_cache_id){.model = t->job->model_id, .data = t->job->train.identity, .layout = shape};
 }
 
-/* After the hybrid epochs every rank gets the whole network and optimizer; the stage and its backbone are freed. */
-static pac_err leave_hybrid(run *r, hybrid **h)
+/* What learns on this rank: all of it in the cached phase, its stage's part before. */
+static const pac_params *run_values(const run *r)
+{
+    return pac_tuned_params(r->t.whole != NULL ? r->t.whole : hybrid_stage(r->h)->tuned);
+}
+
+/* Remember the values of this moment as the best. */
+static pac_err keep_values(run *r)
+{
+    const pac_params *p = run_values(r);
+    void *v = r->best;
+    if (v == NULL)
+        PAC_TRY(pac_mem_array(PAC_MEM_TUNED, p->total, sizeof(float), &v));
+    r->best = v;
+    memcpy(r->best, p->w, (size_t)p->total * sizeof(float));
+    return PAC_OK;
+}
+
+/* Before the cached phase every rank gets the whole network and optimizer; the stage and its backbone are freed. */
+static pac_err leave_hybrid(run *r)
 {
     train *t = &r->t;
-    pac_params *mine = pac_side_params(hybrid_stage(*h)->side);
+    pac_params *mine = pac_tuned_params(hybrid_stage(r->h)->tuned);
     pac_optimizer *old = t->opt, *opt = NULL;
+    pac_tuned *whole = NULL;
     pac_err err;
-    PAC_GO(whole_new(t->job, &t->whole));
-    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, pac_side_params(t->whole)->total, &opt)));
-    PAC_GO(gather_whole(t, mine, old, t->whole, opt));
+    PAC_GO(whole_new(t->job, &whole));
+    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, pac_tuned_params(whole)->total, &opt)));
+    PAC_GO(gather_whole(&r->plan, mine, old, whole, opt));
     t->opt = opt;
     opt = NULL;
     pac_optimizer_free(&old);
+    t->whole = whole;
+    whole = NULL;
+    hybrid_free(&r->h);
+    if (r->best != NULL) { /* of the one epoch that was: these values */
+        pac_mem_free(r->best);
+        r->best = NULL;
+        err = pac_agree(pac_world(), keep_values(r));
+    }
 out:
     pac_optimizer_free(&opt);
-    hybrid_free(h);
+    pac_tuned_free(&whole);
     return err;
 }
 
@@ -154,63 +181,70 @@ out:
     return err;
 }
 
-/* train.eval_every: epoch. The last epoch is evaluated at the end of the run anyway. */
+/* train.eval_every: epoch. The last epoch is evaluated at the end of the run anyway, unless the best one is wanted. */
 static bool evaluates_after(const run *r, int64_t epoch)
 {
     const pac_job *job = r->t.job;
-    return job->cfg.train.eval_each_epoch && job->eval.rows > 0 && epoch + 1 < job->cfg.train.epochs && !train_done(&r->t);
+    bool more = epoch + 1 < job->cfg.train.epochs && !train_done(&r->t);
+    return job->cfg.train.eval_each_epoch && job->eval.rows > 0 && (more || job->cfg.train.keep_best);
 }
 
-static pac_err evaluate_epoch(run *r, pac_side *whole, int64_t epoch)
+static pac_err evaluate_values(const run *r, evaluation *e)
+{
+    stage *own = r->h != NULL ? hybrid_stage(r->h) : NULL;
+    return evaluate(r->t.job, &r->plan, own, own == NULL ? run_values(r) : NULL, e);
+}
+
+/* Mean of the task's metrics; without any, less loss is better. */
+static double score_of(const pac_metrics *m)
+{
+    double sum = 0, n = 0, loss = 0;
+    for (int64_t i = 0; i < m->count; i++) {
+        bool is_loss = strcmp(m->v[i].name, "loss") == 0;
+        sum += is_loss ? 0 : m->v[i].value;
+        n += !is_loss;
+        loss = is_loss ? m->v[i].value : loss;
+    }
+    return n > 0 ? sum / n : -loss;
+}
+
+static pac_err evaluate_epoch(run *r, int64_t epoch)
 {
     evaluation e;
     char when[48];
     run_phase phase = (run_phase)r->phase;
     run_begin_phase(r, PHASE_EVAL);
-    PAC_TRY(evaluate(r->t.job, &r->plan, whole, &e));
+    PAC_TRY(evaluate_values(r, &e));
     run_see_pss(r, PHASE_EVAL, e.pss);
     run_begin_phase(r, phase);
     snprintf(when, sizeof when, "after epoch %lld", (long long)epoch + 1);
     run_report_metrics(when, &e);
     run_record_metrics(r, epoch + 1, &e);
-    return PAC_OK;
-}
-
-static pac_err evaluate_hybrid(run *r, hybrid *h, int64_t epoch)
-{
-    pac_side *whole = NULL;
-    pac_err err;
-    PAC_GO(whole_new(r->t.job, &whole));
-    PAC_GO(gather_whole(&r->t, pac_side_params(hybrid_stage(h)->side), NULL, whole, NULL));
-    err = evaluate_epoch(r, whole, epoch);
-out:
-    pac_side_free(&whole);
-    return err;
+    double score = score_of(&e.metrics);
+    if (!r->t.job->cfg.train.keep_best || (r->best_epoch > 0 && score <= r->best_score))
+        return PAC_OK;
+    r->best_score = score;
+    r->best_epoch = epoch + 1;
+    return pac_agree(pac_world(), keep_values(r));
 }
 
 static pac_err hybrid_phase(run *r, int64_t *epoch)
 {
     train *t = &r->t;
-    hybrid *h = NULL;
-    pac_err err;
     run_begin_phase(r, PHASE_HYBRID);
-    PAC_GO(hybrid_new(t, &h));
+    PAC_TRY(hybrid_new(t, &r->h));
     int64_t epochs = t->cache != NULL ? 1 : t->job->cfg.train.epochs;
     if (r->cache_reused)
         epochs = 0;
     for (; *epoch < epochs && !train_done(t); (*epoch)++) {
         epoch_result e;
         new_order(t, *epoch);
-        PAC_GO(hybrid_epoch(h, *epoch + 1, &e));
+        PAC_TRY(hybrid_epoch(r->h, *epoch + 1, &e));
         run_report_epoch(r, &e, *epoch + 1);
         if (evaluates_after(r, *epoch))
-            PAC_GO(evaluate_hybrid(r, h, *epoch));
+            PAC_TRY(evaluate_epoch(r, *epoch));
     }
-    err = leave_hybrid(r, &h);
-out:
-    if (may_free(err))
-        hybrid_free(&h);
-    return err;
+    return PAC_OK;
 }
 
 static pac_err cached_phase(run *r, int64_t *epoch)
@@ -227,7 +261,7 @@ static pac_err cached_phase(run *r, int64_t *epoch)
         run_report_epoch(r, &e, *epoch + 1);
         PAC_GO(record_flush(t->rec));
         if (evaluates_after(r, *epoch))
-            PAC_GO(evaluate_epoch(r, t->whole, *epoch));
+            PAC_GO(evaluate_epoch(r, *epoch));
     }
 out:
     cached_free(&c);
@@ -280,23 +314,50 @@ static pac_err train_phases(run *r, int64_t *epochs)
     bool kept = c->cache.keep && full;
     if (t->cache != NULL && !r->cache_reused && (more || kept)) /* only a redistributed cache is of use to a later run */
         PAC_TRY(redistribute(r));
-    if (more)
+    if (more) {
+        PAC_TRY(leave_hybrid(r));
         PAC_TRY(cached_phase(r, epochs));
+    }
     r->cache_bytes = t->cache != NULL && full ? pac_cache_bytes(&t->map.shape) : 0;
     return pac_cache_close(&t->cache, kept || r->cache_reused);
 }
 
-static pac_err evaluate_phase(run *r, pac_side *whole, evaluation *out, const char *when, int64_t epoch)
+static pac_err finish_evaluation(run *r, evaluation *out, const char *when, int64_t epoch)
 {
-    if (r->t.job->eval.rows == 0)
-        return PAC_OK;
-    run_begin_phase(r, PHASE_EVAL);
-    PAC_TRY(evaluate(r->t.job, &r->plan, whole, out));
     run_see_pss(r, PHASE_EVAL, out->pss);
     run_end_phase(r);
     run_report_metrics(when, out);
     run_record_metrics(r, epoch, out);
     return PAC_OK;
+}
+
+static pac_err evaluate_before(run *r)
+{
+    if (r->t.job->eval.rows == 0)
+        return PAC_OK;
+    run_begin_phase(r, PHASE_EVAL);
+    PAC_TRY(evaluate(r->t.job, &r->plan, NULL, NULL, &r->before));
+    return finish_evaluation(r, &r->before, "before tuning", 0);
+}
+
+static pac_err evaluate_after(run *r, int64_t epochs)
+{
+    if (r->t.job->eval.rows == 0)
+        return PAC_OK;
+    run_begin_phase(r, PHASE_EVAL);
+    PAC_TRY(evaluate_values(r, &r->after));
+    return finish_evaluation(r, &r->after, "after tuning", epochs);
+}
+
+/* What the run gives: the values of the best epoch where they were kept, else the last. */
+static pac_err save(run *r)
+{
+    const pac_params *p = run_values(r);
+    char dir[PAC_PATH + 16];
+    if (r->best != NULL)
+        memcpy(p->w, r->best, (size_t)p->total * sizeof(float));
+    snprintf(dir, sizeof dir, "%s/adapters", r->t.job->cfg.output);
+    return adapters_save(r->t.job, r->t.whole != NULL ? NULL : &r->plan, p, dir);
 }
 
 /* ---- the run ---- */
@@ -329,28 +390,29 @@ static pac_err prepare_local(run *r, const pac_train_opts *o)
 static pac_err run_all(run *r, const pac_train_opts *o)
 {
     pac_job *job = r->t.job;
-    char dir[PAC_PATH + 16];
     PAC_TRY(pac_agree(pac_world(), prepare_local(r, o)));
     PAC_TRY(record_open(job->cfg.output, &r->t.rec));
     PAC_TRY(reuse_cache(r));
     PAC_TRY(obtain_plan(r, o));
     run_report_plan(r);
-    PAC_TRY(evaluate_phase(r, NULL, &r->before, "before tuning", 0));
+    PAC_TRY(evaluate_before(r));
     int64_t epochs = 0;
     PAC_TRY(train_phases(r, &epochs));
     run_end_phase(r);
-    snprintf(dir, sizeof dir, "%s/adapters", job->cfg.output);
-    PAC_TRY(adapters_save(job, r->t.whole, dir));
+    PAC_TRY(save(r));
     pac_optimizer_free(&r->t.opt);
-    PAC_TRY(evaluate_phase(r, r->t.whole, &r->after, "after tuning", epochs));
+    PAC_TRY(evaluate_after(r, epochs));
     PAC_TRY(run_gather_memory(r));
     return record_flush(r->t.rec);
 }
 
-static void run_free(run *r)
+static void run_free(run *r, pac_err err)
 {
     train *t = &r->t;
-    pac_side_free(&t->whole);
+    if (may_free(err))
+        hybrid_free(&r->h);
+    pac_mem_free(r->best);
+    pac_tuned_free(&t->whole);
     pac_optimizer_free(&t->opt);
     cache_map_free(&t->map);
     pac_mem_free(t->order);
@@ -375,6 +437,6 @@ pac_err pac_job_train(pac_job *job, const pac_train_opts *o, char **json)
     pac_err err = run_all(r, o);
     if (err == PAC_OK)
         err = pac_agree(pac_world(), run_result(r, json));
-    run_free(r);
+    run_free(r, err);
     return err;
 }

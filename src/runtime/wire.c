@@ -15,21 +15,24 @@ static void add_field(field *f, int64_t *n, float **rows, pac_stack stack, int64
     f[(*n)++] = (field){rows, stack, width};
 }
 
-/* The fields of boundary `layer`; without a side network its part is absent. */
+/*
+ * The fields of boundary `layer`. Forward: the backbone's rows, and the side network's where there is one; backward: of the one
+ * that carries gradients.
+ */
 static int64_t boundary_fields(const stage *s, int64_t layer, flow *f, int parts, bool grad, field *out)
 {
     int64_t E = s->job->desc.layers[PAC_ENC], n = 0;
-    bool decoder = layer >= E, tuned = s->R > 0;
+    bool decoder = layer >= E, side = s->R > 0, backbone = !grad || s->through;
     if (parts & WIRE_ENCODE) {
-        if (!grad)
+        if (backbone)
             add_field(out, &n, decoder ? &f->enc_out : &f->hidden, PAC_ENC, s->D);
-        if (tuned)
+        if (side)
             add_field(out, &n, decoder ? &f->side.enc : &f->side.a, PAC_ENC, s->R);
     }
     if ((parts & WIRE_DECODE) && layer > E) {
-        if (!grad)
+        if (backbone)
             add_field(out, &n, &f->hidden, PAC_DEC, s->D);
-        if (tuned)
+        if (side)
             add_field(out, &n, &f->side.a, PAC_DEC, s->R);
     }
     return n;

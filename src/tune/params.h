@@ -4,7 +4,8 @@
 
 #include "pac/tune.h"
 
-/** Flat zeroed arrays for the `count` parameters of `list` (w and g unset), in its order. Freed by pac_params_free(). */
-pac_err pac_params_init(pac_params *p, const pac_param *list, int64_t count);
+/** Flat zeroed arrays for the `count` parameters of `list` (w and g unset), in its order; gradients only where it learns. */
+pac_err pac_params_init(pac_params *p, const pac_param *list, int64_t count, bool learns);
+void pac_params_free(pac_params *p);
 
 #endif

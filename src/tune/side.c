@@ -4,17 +4,10 @@
  */
 #include "side.h"
 
-#include "params.h"
-
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-
-/* A slot's gradient pointer lies at the same distance behind it in both structs, for weights and for biases. */
-enum { TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
-_Static_assert(offsetof(pac_linear, db) - offsetof(pac_linear, b) == TO_GRADIENT, "slots of biases");
-_Static_assert(offsetof(pac_norm, dw) - offsetof(pac_norm, w) == TO_GRADIENT, "slots of norms");
-_Static_assert(offsetof(pac_norm, db) - offsetof(pac_norm, b) == TO_GRADIENT, "slots of norm biases");
 
 #define L(field) offsetof(side_layer, field)
 #define S(field) offsetof(side_stack, field)
@@ -50,13 +43,10 @@ static const side_rule rules[] = {
     LINEAR(SIDE_FF, "ff.wo", wo, SIDE_ALWAYS, SIDE_BIAS, "R", "F", "F"),
     {SIDE_NORM, SIDE_ALWAYS, "norm.weight", S(norm.w), "R", "1"},
     {SIDE_NORM, SIDE_NORM_BIAS, "norm.bias", S(norm.b), "R", "0"},
-    {SIDE_TAIL, SIDE_ALWAYS, "up.weight", T(up.w), "DR", "R"},
+    {SIDE_TAIL, SIDE_UP, "up.weight", T(up.w), "DR", "R"},
+    {SIDE_TAIL, SIDE_UP_ZERO, "up.weight", T(up.w), "DR", "0"},
     {SIDE_TAIL, SIDE_ALWAYS, "up.bias", T(up.b), "D", "0"},
     {SIDE_TAIL, SIDE_MERGE, "merge.gate", T(merge.w), "D", "0"},
-    {SIDE_TAIL, SIDE_HEAD, "head.dense.weight", T(dense.w), "DD", "D"},
-    {SIDE_TAIL, SIDE_HEAD, "head.dense.bias", T(dense.b), "D", "0"},
-    {SIDE_TAIL, SIDE_HEAD, "head.out.weight", T(out.w), "CD", "D"},
-    {SIDE_TAIL, SIDE_HEAD, "head.out.bias", T(out.b), "C", "0"},
 };
 
 enum { RULES = sizeof rules / sizeof rules[0] };
@@ -65,24 +55,12 @@ enum { RULES = sizeof rules / sizeof rules[0] };
 
 typedef struct walk {
     const pac_model_desc *d;
-    const pac_side_opts *o;
-    side_visitor *visit;
+    const pac_tune_opts *o;
+    tune_visitor *visit;
     void *ctx;
 } walk;
 
-pac_stack pac_side_stack_of(const pac_model_desc *d, int64_t layer, int64_t *index)
-{
-    bool enc = layer < d->layers[PAC_ENC];
-    *index = enc ? layer : layer - d->layers[PAC_ENC];
-    return enc ? PAC_ENC : PAC_DEC;
-}
-
-pac_stack pac_side_last_stack(const pac_model_desc *d)
-{
-    return d->layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC;
-}
-
-int64_t pac_side_size(const pac_model_desc *d, const pac_side_opts *o, pac_stack stack, char letter)
+int64_t pac_side_size(const pac_model_desc *d, const pac_tune_opts *o, pac_stack stack, char letter)
 {
     const pac_block_cfg *b = &d->block[stack];
     int64_t k = o->reduction;
@@ -124,11 +102,26 @@ static bool has(const walk *w, const side_rule *r, pac_stack stack)
         return w->o->gate == PAC_GATE_LEARNED;
     case SIDE_MERGE:
         return w->o->merge == PAC_MERGE_GATED;
-    case SIDE_HEAD:
-        return w->o->head == PAC_HEAD_CLASSIFICATION;
+    case SIDE_UP:
+        return !w->o->up_zero;
+    case SIDE_UP_ZERO:
+        return w->o->up_zero;
     default:
         return true;
     }
+}
+
+/* Initial values behind a rule's fan: "0", "1", or normal with deviation (product of sizes)^-1/2. */
+static void set_draw(const walk *w, const side_rule *r, tune_item *item)
+{
+    double product = 1;
+    if (strcmp(r->fan, "0") == 0 || strcmp(r->fan, "1") == 0) {
+        item->constant = (float)(r->fan[0] - '0');
+        return;
+    }
+    for (const char *c = r->fan; *c != '\0'; c++)
+        product *= (double)pac_side_size(w->d, w->o, item->stack, *c);
+    item->deviation = 1 / sqrt(product);
 }
 
 static pac_err visit_scope(const walk *w, side_scope scope, pac_stack stack, const char *prefix, int64_t first, int64_t last)
@@ -137,8 +130,10 @@ static pac_err visit_scope(const walk *w, side_scope scope, pac_stack stack, con
         const side_rule *r = &rules[i];
         if (r->scope != scope || !has(w, r, stack))
             continue;
-        side_item item = {.rule = r, .stack = stack, .layer = first, .param = {.n = 1, .first = first, .last = last}};
+        tune_item item = {.stack = stack, .layer = first, .scope = (int)scope, .slot = r->slot};
+        item.param = (pac_param){.n = 1, .uses = 1, .use = {{first, last}}};
         pac_param *p = &item.param;
+        set_draw(w, r, &item);
         snprintf(p->name, sizeof p->name, "%s%s", prefix, r->name);
         for (const char *c = r->dims; *c != '\0'; c++) {
             p->shape[p->ndim] = pac_side_size(w->d, w->o, stack, *c);
@@ -185,13 +180,13 @@ static pac_err visit_stack(const walk *w, pac_stack stack)
     return w->d->final_norm[stack] ? visit_scope(w, SIDE_NORM, stack, prefix, end, end) : PAC_OK;
 }
 
-pac_err pac_side_walk(const pac_model_desc *d, const pac_side_opts *o, side_visitor *visit, void *ctx)
+static pac_err walk_side(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
 {
     walk w = {.d = d, .o = o, .visit = visit, .ctx = ctx};
-    int64_t end = d->layers[PAC_ENC] + d->layers[PAC_DEC] - 1;
+    int64_t end = layers_of(d) - 1;
     PAC_TRY(visit_stack(&w, PAC_ENC));
     PAC_TRY(visit_stack(&w, PAC_DEC));
-    return visit_scope(&w, SIDE_TAIL, pac_side_last_stack(d), "", end, end);
+    return visit_scope(&w, SIDE_TAIL, last_stack(d), "", end, end);
 }
 
 /* ---- options and counts ---- */
@@ -204,7 +199,7 @@ static pac_err check_widths(const pac_block_cfg *b, int64_t k)
     return PAC_OK;
 }
 
-pac_err pac_side_check(const pac_model_desc *d, const pac_side_opts *o)
+static pac_err check(const pac_model_desc *d, const pac_tune_opts *o)
 {
     int64_t L = d->layers[PAC_ENC] + d->layers[PAC_DEC], n = 0;
     PAC_CHECK(o->reduction >= 1, PAC_ECONFIG, "technique.reduction: %lld must be at least 1", (long long)o->reduction);
@@ -217,113 +212,29 @@ pac_err pac_side_check(const pac_model_desc *d, const pac_side_opts *o)
         n += o->has_layer[l];
     }
     PAC_CHECK(n > 0, PAC_ECONFIG, "technique.layers: no layer is listed");
-    PAC_CHECK(o->head != PAC_HEAD_CLASSIFICATION || o->classes >= 1, PAC_ECONFIG,
-              "a classification head needs at least one class");
-    PAC_CHECK(o->init != PAC_INIT_FISHER, PAC_ENOTBUILT, "technique.init: fisher is not built yet; use magnitude or random");
     return PAC_OK;
 }
 
-/* Elements of parameters that layers [first, last) use; the head apart. */
-typedef struct tally {
-    int64_t first, last, side, head;
-} tally;
-
-static bool meets(const pac_param *p, int64_t first, int64_t last)
-{
-    return p->first < last && p->last >= first;
-}
-
-static pac_err count(void *ctx, const side_item *item)
-{
-    tally *t = ctx;
-    if (meets(&item->param, t->first, t->last))
-        *(item->rule->when == SIDE_HEAD ? &t->head : &t->side) += item->param.n;
-    return PAC_OK;
-}
-
-static tally tally_of(const pac_model_desc *d, const pac_side_opts *o, int64_t first, int64_t last)
-{
-    tally t = {.first = first, .last = last};
-    pac_err never = pac_side_walk(d, o, count, &t);
-    (void)never;
-    return t;
-}
-
-int64_t pac_side_parameters(const pac_model_desc *d, const pac_side_opts *o)
-{
-    return tally_of(d, o, 0, PAC_MAX_LAYERS).side;
-}
-
-int64_t pac_head_parameters(const pac_model_desc *d, const pac_side_opts *o)
-{
-    return tally_of(d, o, 0, PAC_MAX_LAYERS).head;
-}
-
-int64_t pac_side_slice_parameters(const pac_model_desc *d, const pac_side_opts *o, int64_t first, int64_t last)
-{
-    tally t = tally_of(d, o, first, last);
-    return t.side + t.head;
-}
-
-void pac_side_reads(const pac_model_desc *d, const pac_side_opts *o, bool out[2][PAC_MAX_LAYERS + 1], bool *final)
+void pac_tune_reads(const pac_model_desc *d, const pac_tune_opts *o, bool out[2][PAC_MAX_LAYERS + 1], bool *final)
 {
     memset(out, 0, 2 * sizeof out[0]);
-    for (int64_t l = 0, i; l < d->layers[PAC_ENC] + d->layers[PAC_DEC]; l++) {
-        pac_stack stack = pac_side_stack_of(d, l, &i);
+    *final = false;
+    if (o->kind != PAC_TECH_PARALLEL)
+        return;
+    for (int64_t l = 0, i; l < layers_of(d); l++) {
+        pac_stack stack = stack_of_layer(d, l, &i);
         out[stack][0] = true; /* the first down-projection of a stack reads the embedding */
         out[stack][i + 1] = o->has_layer[l];
     }
-    *final = o->merge != PAC_MERGE_NONE;
+    if (o->merge == PAC_MERGE_NONE)
+        return;
+    pac_stack top = last_stack(d);
+    *final = d->final_norm[top];
+    if (!*final)
+        out[top][d->layers[top]] = true;
 }
 
 /* ---- a slice ---- */
-
-typedef struct collector {
-    pac_side *s;
-    void *items;
-    int64_t count, capacity;
-} collector;
-
-static pac_err collect(void *ctx, const side_item *item)
-{
-    collector *c = ctx;
-    if (!meets(&item->param, c->s->first, c->s->last))
-        return PAC_OK;
-    PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, &c->items, &c->capacity, c->count + 1, sizeof *item));
-    ((side_item *)c->items)[c->count++] = *item;
-    return PAC_OK;
-}
-
-/* Where the layers find a parameter: its pointer, and its gradient's. */
-static void connect(pac_side *s, const side_item *item, const pac_param *p)
-{
-    char *base = (char *)&s->layers[item->layer - s->first];
-    if (item->rule->scope == SIDE_TAIL)
-        base = (char *)&s->tail;
-    else if (item->rule->scope == SIDE_FIRST || item->rule->scope == SIDE_TABLE || item->rule->scope == SIDE_NORM)
-        base = (char *)&s->stacks[item->stack];
-    *(const float **)(void *)(base + item->rule->slot) = p->w;
-    *(float **)(void *)(base + item->rule->slot + TO_GRADIENT) = p->g;
-}
-
-static pac_err lay_out(pac_side *s)
-{
-    collector c = {.s = s};
-    void *list = NULL;
-    pac_err err;
-    PAC_GO(pac_side_walk(&s->desc, &s->opts, collect, &c));
-    PAC_GO(pac_mem_array(PAC_MEM_OTHER, c.count, sizeof(pac_param), &list));
-    const side_item *items = c.items;
-    for (int64_t i = 0; i < c.count; i++)
-        ((pac_param *)list)[i] = items[i].param;
-    PAC_GO(pac_params_init(&s->params, list, c.count));
-    for (int64_t i = 0; i < c.count; i++)
-        connect(s, &items[i], &s->params.v[i]);
-out:
-    pac_mem_free(list);
-    pac_mem_free(c.items);
-    return err;
-}
 
 static pac_block_cfg reduced(const pac_block_cfg *b, int64_t k)
 {
@@ -331,45 +242,44 @@ static pac_block_cfg reduced(const pac_block_cfg *b, int64_t k)
     r.D /= k;
     r.K /= k;
     r.F /= k;
+    if (b->scale != 1) /* scores are scaled by the head width's square root, or not at all (T5) */
+        r.scale = (float)(1 / sqrt((double)r.K));
     return r;
 }
 
-pac_err pac_side_new(const pac_model_desc *d, const pac_side_opts *o, const pac_backend *be, int64_t first, int64_t last,
-                     pac_side **out)
+static pac_err make(pac_tuned *t)
 {
     void *p;
-    pac_err err;
-    PAC_TRY(pac_side_check(d, o));
-    PAC_CHECK(first >= 0 && first <= last && last <= d->layers[PAC_ENC] + d->layers[PAC_DEC], PAC_EINVAL,
-              "side network for layers [%lld, %lld)", (long long)first, (long long)last);
+    int64_t k = t->opts.reduction;
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_side), &p));
-    pac_side *s = p;
-    *s = (pac_side){.desc = *d, .opts = *o, .be = be, .first = first, .last = last};
-    s->D = d->block[pac_side_last_stack(d)].D;
-    s->R = s->D / o->reduction;
+    pac_side *s = t->side = p;
+    *s = (pac_side){.desc = t->desc, .opts = t->opts, .be = t->be, .first = t->first, .last = t->last};
+    s->D = t->desc.block[last_stack(&t->desc)].D;
+    s->R = s->D / k;
     for (int i = 0; i < 2; i++)
-        s->cfg[i] = reduced(&d->block[i], o->reduction);
-    PAC_GO(pac_mem_array(PAC_MEM_OTHER, last - first, sizeof *s->layers, &p));
+        if (t->desc.layers[i] > 0)
+            s->cfg[i] = reduced(&t->desc.block[i], k);
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, t->last - t->first, sizeof *s->layers, &p));
     s->layers = p;
-    PAC_GO(lay_out(s));
-    *out = s;
-    s = NULL;
-out:
-    pac_side_free(&s);
-    return err;
+    return PAC_OK;
 }
 
-void pac_side_free(pac_side **side)
+static void *place(pac_tuned *t, const tune_item *item)
 {
-    if (side == NULL || *side == NULL)
-        return;
-    pac_params_free(&(*side)->params);
-    pac_mem_free((*side)->layers);
-    pac_mem_free(*side);
-    *side = NULL;
+    pac_side *s = t->side;
+    if (item->scope == SIDE_TAIL)
+        return &s->tail;
+    if (item->scope == SIDE_FIRST || item->scope == SIDE_TABLE || item->scope == SIDE_NORM)
+        return &s->stacks[item->stack];
+    return &s->layers[item->layer - s->first];
 }
 
-pac_params *pac_side_params(pac_side *s)
+static void done(pac_tuned *t)
 {
-    return &s->params;
+    if (t->side != NULL)
+        pac_mem_free(t->side->layers);
+    pac_mem_free(t->side);
 }
+
+const technique pac_technique_parallel = {
+    .name = "parallel", .check = check, .walk = walk_side, .make = make, .place = place, .done = done};

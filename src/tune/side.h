@@ -5,7 +5,7 @@
 #ifndef PAC_TUNE_SIDE_H
 #define PAC_TUNE_SIDE_H
 
-#include "pac/tune.h"
+#include "technique.h"
 
 #define PAC_GATE_TEMPERATURE 0.1f
 
@@ -21,17 +21,16 @@ typedef struct side_stack {
 } side_stack;
 
 typedef struct side_tail {
-    pac_linear up, merge, dense, out; /* after the last block: to the head */
+    pac_linear up, merge; /* after the last block: to the head */
 } side_tail;
 
 struct pac_side {
     pac_model_desc desc;
-    pac_side_opts opts;
+    pac_tune_opts opts;
     const pac_backend *be;
     int64_t first, last; /* layers of the slice */
     int64_t D, R;        /* model width, side width */
     pac_block_cfg cfg[2];
-    pac_params params;
     side_layer *layers; /* [last - first] */
     side_stack stacks[2];
     side_tail tail;
@@ -46,7 +45,8 @@ typedef enum side_when {
     SIDE_GATED_BIAS, /* both */
     SIDE_GATE,       /* gate: learned */
     SIDE_MERGE,      /* merge: gated */
-    SIDE_HEAD,       /* classification head */
+    SIDE_UP,         /* Up is random, and */
+    SIDE_UP_ZERO,    /* Up starts at zero */
 } side_when;
 
 typedef enum side_scope { SIDE_FIRST, SIDE_TABLE, SIDE_LAYER, SIDE_CROSS, SIDE_FF, SIDE_NORM, SIDE_TAIL } side_scope;
@@ -61,27 +61,17 @@ typedef struct side_rule {
     const char *fan; /* initial values: "0", "1", or normal with deviation (product of these sizes)^-1/2; K side head width */
 } side_rule;
 
-/* One parameter of the whole network, as the walk over the rules meets it. */
-typedef struct side_item {
-    const side_rule *rule;
-    pac_stack stack;
-    int64_t layer; /* number in the whole model (layer scopes) */
-    pac_param param;
-} side_item;
-
-typedef pac_err side_visitor(void *ctx, const side_item *item);
-
-/** Call `visit` for every parameter of the whole network in canonical order; stops at the first error. */
-pac_err pac_side_walk(const pac_model_desc *d, const pac_side_opts *o, side_visitor *visit, void *ctx);
 /** Size behind a letter of dims or fan. */
-int64_t pac_side_size(const pac_model_desc *d, const pac_side_opts *o, pac_stack stack, char letter);
-/** The stack and the number in it of a layer. */
-pac_stack pac_side_stack_of(const pac_model_desc *d, int64_t layer, int64_t *index);
-/** The stack whose side output goes up to the head. */
-pac_stack pac_side_last_stack(const pac_model_desc *d);
+int64_t pac_side_size(const pac_model_desc *d, const pac_tune_opts *o, pac_stack stack, char letter);
 
-/** Prune the backbone's blocks of the slice into the side network's (see tests/golden/README.md for the rule). */
-pac_err pac_side_prune(pac_side *s, const pac_model *model, const double *imp);
+/**
+ * Prune the backbone's blocks of the slice into the side network's where the options say so (see tests/golden/README.md for the
+ * rule); imp as in pac_tuned_init().
+ */
+pac_err pac_side_prune(pac_tuned *t, const pac_model *model, const double *imp);
+
+/** What the side network's output is merged with: the last stack's normed output, or b_L where there is no final norm. */
+const float *pac_side_merged(const pac_side *s, const pac_acts *acts);
 
 /* ---- what the forward keeps ---- */
 

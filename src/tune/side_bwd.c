@@ -5,10 +5,9 @@
  */
 #include "side.h"
 
-#include <string.h>
-
 typedef struct run {
     pac_side *s;
+    const pac_pass *pass;
     const pac_batch *batch;
     const pac_acts *acts;
     const pac_side_saved *saved;
@@ -28,9 +27,9 @@ static pac_err start(run *r, pac_stack stack, const float *from, float **out)
     int64_t n = rows_of(r, stack) * r->s->R;
     PAC_TRY(pac_arena_floats(r->keep, n, out));
     if (from != NULL)
-        memcpy(*out, from, (size_t)n * sizeof **out);
+        r->s->be->copy(*out, from, n);
     else
-        memset(*out, 0, (size_t)n * sizeof **out);
+        r->s->be->zero(*out, n);
     return PAC_OK;
 }
 
@@ -38,13 +37,13 @@ static pac_err start(run *r, pac_stack stack, const float *from, float **out)
 static pac_err tail_bwd(run *r, const float *dh)
 {
     const pac_side *s = r->s;
-    int64_t N = rows_of(r, pac_side_last_stack(&s->desc)), D = s->D;
+    int64_t N = rows_of(r, last_stack(&s->desc)), D = s->D;
     const float *dup = dh;
     PAC_CHECK(dh != NULL, PAC_EINVAL, "the slice with the last layer needs the gradient of its output");
     if (s->opts.merge == PAC_MERGE_GATED) {
         float *t;
         PAC_TRY(pac_arena_floats(r->work, N * D, &t));
-        s->be->gate_bwd(NULL, t, s->tail.merge.dw, dh, r->acts->final, r->saved->up, s->tail.merge.w, N, D, D,
+        s->be->gate_bwd(NULL, t, s->tail.merge.dw, dh, pac_side_merged(s, r->acts), r->saved->up, s->tail.merge.w, N, D, D,
                         PAC_GATE_TEMPERATURE);
         dup = t;
     }
@@ -87,7 +86,9 @@ static pac_err layer_bwd(run *r, pac_stack stack, int64_t index, int64_t layer)
                        .stack = stack,
                        .bias_table = s->stacks[stack].table.w,
                        .dbias_table = s->stacks[stack].table.dw,
-                       .enc = dec ? r->saved->enc : NULL};
+                       .enc = dec ? r->saved->enc : NULL,
+                       .drop = r->pass->drop,
+                       .layer = layer};
     PAC_TRY(pac_block_bwd(r->da, dec ? r->denc : NULL, r->da, &s->cfg[stack], &l->block, &io, save->block));
     return mix_bwd(r, stack, index, l, save);
 }
@@ -96,10 +97,10 @@ static pac_err step(run *r, int64_t layer)
 {
     const pac_side *s = r->s;
     int64_t index;
-    pac_stack stack = pac_side_stack_of(&s->desc, layer, &index);
+    pac_stack stack = stack_of_layer(&s->desc, layer, &index);
     size_t mark = pac_arena_mark(r->work);
     if (index == s->desc.layers[stack] - 1) {
-        if (stack == PAC_ENC && pac_side_last_stack(&s->desc) == PAC_DEC) {
+        if (stack == PAC_ENC && last_stack(&s->desc) == PAC_DEC) {
             r->da = r->denc; /* the encoder's output is the decoders' source */
             r->denc = NULL;
         }
@@ -116,13 +117,14 @@ static pac_err step(run *r, int64_t layer)
     return PAC_OK;
 }
 
-pac_err pac_side_bwd(pac_side *s, const pac_batch *batch, const pac_acts *acts, const pac_side_state *dout, const float *dh,
-                     pac_side_state *din, pac_arena *keep, pac_arena *work, const pac_side_saved *saved)
+pac_err pac_side_bwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const pac_side_state *dout, const float *dh,
+                     pac_side_state *din, const pac_side_saved *saved)
 {
-    int64_t E = s->desc.layers[PAC_ENC], L = E + s->desc.layers[PAC_DEC], index;
-    run r = {.s = s, .batch = batch, .acts = acts, .saved = saved, .keep = keep, .work = work};
+    int64_t E = s->desc.layers[PAC_ENC], L = layers_of(&s->desc), index;
+    pac_arena *work = p->work;
+    run r = {.s = s, .pass = p, .batch = p->batch, .acts = acts, .saved = saved, .keep = p->keep, .work = work};
     if (s->last > s->first) {
-        pac_stack stack = pac_side_stack_of(&s->desc, s->last - 1, &index);
+        pac_stack stack = stack_of_layer(&s->desc, s->last - 1, &index);
         size_t mark = pac_arena_mark(work);
         if (s->desc.layers[PAC_DEC] > 0 && s->last >= E)
             PAC_TRY(start(&r, PAC_ENC, dout != NULL ? dout->enc : NULL, &r.denc));

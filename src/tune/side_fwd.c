@@ -7,6 +7,7 @@
 
 typedef struct run {
     pac_side *s;
+    const pac_pass *pass;
     const pac_batch *batch;
     const pac_acts *acts;
     pac_arena *keep, *work;
@@ -83,7 +84,9 @@ static pac_err layer_fwd(run *r, pac_stack stack, int64_t index, int64_t layer)
                        .batch = r->batch,
                        .stack = stack,
                        .bias_table = s->stacks[stack].table.w,
-                       .enc = stack == PAC_DEC ? r->enc : NULL};
+                       .enc = stack == PAC_DEC ? r->enc : NULL,
+                       .drop = r->pass->drop,
+                       .layer = layer};
     PAC_TRY(
         pac_block_fwd(y, z, &s->cfg[stack], &l->block, &io, save != NULL ? r->keep : NULL, save != NULL ? &save->block : NULL));
     r->a = y;
@@ -113,12 +116,18 @@ static pac_err norm_fwd(run *r, pac_stack stack)
     return PAC_OK;
 }
 
+const float *pac_side_merged(const pac_side *s, const pac_acts *acts)
+{
+    pac_stack top = last_stack(&s->desc);
+    return s->desc.final_norm[top] ? acts->final : acts->b[top][s->desc.layers[top]];
+}
+
 /* h = Up(a), merged with the backbone's output f: none, f + up, g f + (1 - g) up. */
 static pac_err tail_fwd(run *r, float **h)
 {
     const pac_side *s = r->s;
-    int64_t N = rows_of(r, pac_side_last_stack(&s->desc)), D = s->D;
-    const float *f = r->acts->final;
+    int64_t N = rows_of(r, last_stack(&s->desc)), D = s->D;
+    const float *f = pac_side_merged(s, r->acts);
     float *up;
     PAC_CHECK(s->opts.merge == PAC_MERGE_NONE || f != NULL, PAC_EINVAL, "merging needs the backbone's final output");
     PAC_TRY(pac_arena_floats(r->keep, N * D, &up));
@@ -142,7 +151,7 @@ static pac_err tail_fwd(run *r, float **h)
 static pac_err step(run *r, int64_t layer)
 {
     int64_t index;
-    pac_stack stack = pac_side_stack_of(&r->s->desc, layer, &index);
+    pac_stack stack = stack_of_layer(&r->s->desc, layer, &index);
     size_t mark = pac_arena_mark(r->work);
     if (index == 0)
         PAC_TRY(first_fwd(r, stack));
@@ -153,7 +162,7 @@ static pac_err step(run *r, int64_t layer)
     if (index < r->s->desc.layers[stack] - 1)
         return PAC_OK;
     PAC_TRY(norm_fwd(r, stack));
-    if (stack == PAC_ENC && pac_side_last_stack(&r->s->desc) == PAC_DEC) {
+    if (stack == PAC_ENC && last_stack(&r->s->desc) == PAC_DEC) {
         r->enc = r->a;
         r->a = NULL;
     }
@@ -173,11 +182,11 @@ static pac_err begin_saving(run *r)
     return PAC_OK;
 }
 
-pac_err pac_side_fwd(pac_side *s, const pac_batch *batch, const pac_acts *acts, const pac_side_state *in, pac_side_state *out,
-                     float **h, bool keep_for_bwd, pac_arena *keep, pac_arena *work, pac_side_saved **saved)
+pac_err pac_side_fwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const pac_side_state *in, pac_side_state *out,
+                     float **h, bool keep_for_bwd, pac_side_saved **saved)
 {
-    bool whole = s->last == s->desc.layers[PAC_ENC] + s->desc.layers[PAC_DEC] && s->last > s->first;
-    run r = {.s = s, .batch = batch, .acts = acts, .keep = keep, .work = work};
+    bool whole = s->last == layers_of(&s->desc) && s->last > s->first;
+    run r = {.s = s, .pass = p, .batch = p->batch, .acts = acts, .keep = p->keep, .work = p->work};
     float *top = NULL;
     if (in != NULL) {
         r.a = in->a;

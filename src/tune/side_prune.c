@@ -89,15 +89,17 @@ static pac_err block_of(const pac_model *model, int64_t layer, const pac_block_w
     return PAC_OK;
 }
 
-pac_err pac_side_importance(const pac_side *s, const pac_model *model, double *imp)
+pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *model, double *imp)
 {
-    memset(imp, 0, (size_t)(2 * s->D) * sizeof *imp);
-    if (s->opts.init != PAC_INIT_MAGNITUDE)
+    const pac_side *s = t->side;
+    int64_t D = t->desc.block[last_stack(&t->desc)].D;
+    memset(imp, 0, (size_t)(2 * D) * sizeof *imp);
+    if (s == NULL || s->opts.init != PAC_INIT_MAGNITUDE)
         return PAC_OK;
     for (int64_t l = s->first, i; l < s->last; l++) {
         const pac_block_weights *b;
         selection all[AXES];
-        pac_stack stack = pac_side_stack_of(&s->desc, l, &i);
+        pac_stack stack = stack_of_layer(&s->desc, l, &i);
         PAC_TRY(block_of(model, l, &b));
         everything(&s->desc, stack, all);
         importance(imp + stack * s->D, CHANNELS, b, all);
@@ -203,7 +205,7 @@ static pac_err prune_layer(pac_side *s, const pac_model *model, int64_t layer, c
     const pac_block_weights *b;
     selection sel[AXES];
     int64_t index, k = s->opts.reduction;
-    pac_stack stack = pac_side_stack_of(&s->desc, layer, &index);
+    pac_stack stack = stack_of_layer(&s->desc, layer, &index);
     int64_t H = s->desc.block[stack].H;
     PAC_TRY(block_of(model, layer, &b));
     everything(&s->desc, stack, sel);
@@ -245,11 +247,14 @@ static pac_err prune(pac_side *s, const pac_model *model, const double *imp, pac
     return PAC_OK;
 }
 
-pac_err pac_side_prune(pac_side *s, const pac_model *model, const double *imp)
+pac_err pac_side_prune(pac_tuned *t, const pac_model *model, const double *imp)
 {
     pac_arena *work = NULL;
+    if (t->opts.init != PAC_INIT_MAGNITUDE)
+        return PAC_OK;
+    PAC_CHECK(model != NULL && imp != NULL, PAC_EINVAL, "pruning needs the backbone and its importances");
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &work));
-    pac_err err = prune(s, model, imp, work);
+    pac_err err = prune(t->side, model, imp, work);
     pac_arena_free(&work);
     return err;
 }
