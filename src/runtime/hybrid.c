@@ -51,7 +51,6 @@ static pac_err hybrid_local(hybrid *h)
  */
 static pac_err init_tuned(hybrid *h)
 {
-    const pac_job *job = h->t->job;
     stage *s = h->stage;
     double *importance = NULL;
     void *p;
@@ -79,7 +78,7 @@ pac_err hybrid_new(train *t, hybrid **out)
     PAC_GO(pac_agree(pac_world(), hybrid_local(h)));
     PAC_GO(init_tuned(h));
     pac_params *params = pac_tuned_params(h->stage->tuned);
-    PAC_GO(reducer_for_stage(&t->layout, params, &h->reduce));
+    PAC_GO(reducer_for_stage(t->job, &t->layout, &h->reduce));
     PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, params->total, &t->opt)));
     *out = h;
     return PAC_OK;

@@ -56,18 +56,18 @@ static pac_err share_param(void *ctx, const pac_param *p)
 {
     sharing *x = ctx;
     reducer *r = x->r;
-    bool in[PAC_MAX_DEVICES];
+    bool in[PAC_MAX_DEVICES] = {false};
     holder_set *set;
-    int64_t holders = count_holders(x->l->plan, p, in), stage = x->l->stage, index = x->next;
-    x->next += in[stage];
+    int64_t holders = count_holders(x->l->plan, p, in), mine = x->l->stage, index = x->next;
+    x->next += in[mine];
     if (holders < 2)
         return PAC_OK;
     PAC_TRY(pac_agree(pac_world(),
                       pac_mem_grow(PAC_MEM_OTHER, &r->shared, &r->shared_capacity, r->nshared + 1, sizeof(shared_param))));
     PAC_TRY(find_set(x, in, &set));
-    if (in[stage])
+    if (in[mine])
         ((shared_param *)r->shared)[r->nshared++] =
-            (shared_param){.index = index, .holders = set->ranks, .first = first_holder(x->l->plan, p) == stage};
+            (shared_param){.index = index, .holders = set->ranks, .first = first_holder(x->l->plan, p) == mine};
     return PAC_OK;
 }
 

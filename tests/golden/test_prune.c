@@ -3,9 +3,9 @@
 
 enum { K = 4 };
 
-static pac_side_opts options(const pac_model_desc *d)
+static pac_tune_opts options(const pac_model_desc *d)
 {
-    pac_side_opts o = {.reduction = K, .gate = PAC_GATE_LEARNED, .init = PAC_INIT_MAGNITUDE, .seed = 7};
+    pac_tune_opts o = {.reduction = K, .gate = PAC_GATE_LEARNED, .init = PAC_INIT_MAGNITUDE, .seed = 7};
     for (int64_t l = 0; l < d->layers[0] + d->layers[1]; l++)
         o.has_layer[l] = true;
     return o;
@@ -14,30 +14,30 @@ static pac_side_opts options(const pac_model_desc *d)
 /* imp [2 * D] += the part of layers [first, last) */
 static void add_part(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, double *imp)
 {
-    pac_side_opts o = options(d);
-    pac_side *s = NULL;
+    pac_tune_opts o = options(d);
+    pac_tuned *s = NULL;
     pac_model *m = NULL;
     double part[2 * 64];
-    OK(pac_side_new(d, &o, be, first, last, &s));
+    OK(pac_tuned_new(d, &o, be, first, last, true, &s));
     OK(pac_model_load(d, be, first, last, 0, &m));
-    OK(pac_side_importance(s, m, part));
+    OK(pac_tuned_importance(s, m, part));
     for (int64_t i = 0; i < 2 * d->block[0].D; i++)
         imp[i] += part[i];
     pac_model_free(&m);
-    pac_side_free(&s);
+    pac_tuned_free(&s);
 }
 
 /* Parameters that have a counterpart equal the fixture's; those of the whole network appear `*seen` times. */
 static void check_slice(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, const double *imp,
                         const pac_st *f, int64_t *seen)
 {
-    pac_side_opts o = options(d);
-    pac_side *s = NULL;
+    pac_tune_opts o = options(d);
+    pac_tuned *s = NULL;
     pac_model *m = NULL;
-    OK(pac_side_new(d, &o, be, first, last, &s));
+    OK(pac_tuned_new(d, &o, be, first, last, true, &s));
     OK(pac_model_load(d, be, first, last, 0, &m));
-    OK(pac_side_init(s, m, imp));
-    const pac_params *p = pac_side_params(s);
+    OK(pac_tuned_init(s, m, imp));
+    const pac_params *p = pac_tuned_params(s);
     for (int64_t i = 0; i < p->count; i++) {
         bool found;
         pac_tensor t;
@@ -50,7 +50,7 @@ static void check_slice(const pac_model_desc *d, const pac_backend *be, int64_t 
             fail_msg("%s, slice [%d, %d): %s differs", d->dir, (int)first, (int)last, p->v[i].name);
     }
     pac_model_free(&m);
-    pac_side_free(&s);
+    pac_tuned_free(&s);
 }
 
 static int64_t pruned_in_fixture(const pac_st *f)

@@ -24,7 +24,7 @@ typedef struct fixture {
     const char *name;
     const pac_backend *be;
     pac_model_desc d;
-    pac_side_opts o;
+    pac_tune_opts o;
     pac_st *f;
     pac_batch batch;
     pac_model *model;
@@ -36,7 +36,7 @@ typedef struct fixture {
 static void read_options(fixture *x)
 {
     const int32_t *v = golden_tensor(x->f, "options").data, *has = golden_tensor(x->f, "has_layer").data;
-    x->o = (pac_side_opts){.gate = (pac_gate)v[0],
+    x->o = (pac_tune_opts){.gate = (pac_gate)v[0],
                            .merge = (pac_merge)v[1],
                            .head = (pac_head)v[2],
                            .classes = v[3],
@@ -80,11 +80,11 @@ static const float *of_param(const fixture *x, const char *prefix, const pac_par
 }
 
 /* The slice of the fixture's side network, its parameters as stored. */
-static pac_side *make_side(const fixture *x, int64_t first, int64_t last)
+static pac_tuned *make_side(const fixture *x, int64_t first, int64_t last)
 {
-    pac_side *s = NULL;
-    OK(pac_side_new(&x->d, &x->o, x->be, first, last, &s));
-    pac_params *p = pac_side_params(s);
+    pac_tuned *s = NULL;
+    OK(pac_tuned_new(&x->d, &x->o, x->be, first, last, true, &s));
+    pac_params *p = pac_tuned_params(s);
     for (int64_t i = 0; i < p->count; i++)
         memcpy(p->v[i].w, of_param(x, "", &p->v[i]), (size_t)p->v[i].n * sizeof(float));
     return s;
@@ -110,8 +110,11 @@ static double cls_loss(const fixture *x, float *logits)
     return sum / (double)B;
 }
 
+/* The pass of a case: activations and results in keep. */
+#define PASS(x) ((pac_pass){.batch = &(x)->batch, .keep = (x)->keep, .work = (x)->work})
+
 /* Logits and loss from h; dh. `s` holds the classification head, if there is one. */
-static double loss_of(fixture *x, pac_side *s, const float *h, float *dh, bool check)
+static double loss_of(fixture *x, pac_tuned *s, const float *h, float *dh, bool check)
 {
     bool lm = x->o.head == PAC_HEAD_LM;
     int64_t N = lm ? x->T : x->batch.B, V = lm ? x->d.vocab : x->o.classes;
@@ -120,29 +123,29 @@ static double loss_of(fixture *x, pac_side *s, const float *h, float *dh, bool c
     if (lm)
         OK(pac_model_logits(x->model, logits, h, N, x->work));
     else
-        OK(pac_cls_fwd(s, &x->batch, logits, h, x->keep, x->work));
+        OK(pac_cls_fwd(s, &PASS(x), logits, h));
     if (check)
         golden_near("logits", logits, golden_f32(x->f, "logits", N * V), N * V, 1e-5);
     double loss = lm ? golden_lm_loss(x->be, logits, &x->batch, V) : cls_loss(x, logits);
     if (lm)
         OK(pac_model_logits_bwd(x->model, dh, logits, N, x->work));
     else
-        OK(pac_cls_bwd(s, &x->batch, dh, logits, h, x->work));
+        OK(pac_cls_bwd(s, &PASS(x), dh, logits, h));
     return loss;
 }
 
 /* Forward and backward of the whole network; gradients accumulate. */
-static double pass(fixture *x, pac_side *s, bool check)
+static double pass(fixture *x, pac_tuned *s, bool check)
 {
     pac_side_saved *saved;
     float *h, *dh;
     pac_side_state out;
     pac_arena_reset(x->keep);
-    OK(pac_side_fwd(s, &x->batch, &x->acts, NULL, &out, &h, true, x->keep, x->work, &saved));
+    OK(pac_side_fwd(pac_tuned_side(s), &PASS(x), &x->acts, NULL, &out, &h, true, &saved));
     assert_true(out.a == NULL && out.enc == NULL);
     OK(pac_arena_floats(x->keep, x->T * x->d.block[0].D, &dh));
     double loss = loss_of(x, s, h, dh, check);
-    OK(pac_side_bwd(s, &x->batch, &x->acts, NULL, dh, NULL, x->keep, x->work, saved));
+    OK(pac_side_bwd(pac_tuned_side(s), &PASS(x), &x->acts, NULL, dh, NULL, saved));
     return loss;
 }
 
@@ -154,27 +157,27 @@ static void near_loss(const fixture *x, double got, double want)
 
 static void check_gradients(fixture *x)
 {
-    pac_side *s = make_side(x, 0, x->L);
-    pac_params *p = pac_side_params(s);
+    pac_tuned *s = make_side(x, 0, x->L);
+    pac_params *p = pac_tuned_params(s);
     char what[256];
     near_loss(x, pass(x, s, true), *golden_f32(x->f, "loss", 1));
     for (int64_t i = 0; i < p->count; i++) {
         snprintf(what, sizeof what, "%s %s grad.%s", x->name, x->be->name, p->v[i].name);
         golden_near(what, p->v[i].g, of_param(x, "grad.", &p->v[i]), p->v[i].n, 1e-4);
     }
-    pac_side_free(&s);
+    pac_tuned_free(&s);
 }
 
 /* Every stored parameter has its counterpart: as many gradients in the file as parameters here. */
 static void check_names(fixture *x)
 {
-    pac_side *s = make_side(x, 0, x->L);
+    pac_tuned *s = make_side(x, 0, x->L);
     int64_t stored = 0;
     for (int64_t i = 0; i < pac_st_count(x->f); i++)
         stored += strncmp(pac_st_name(x->f, i), "grad.", 5) == 0;
-    assert_int_equal(pac_side_params(s)->count, stored);
-    assert_int_equal(pac_side_params(s)->total, pac_side_parameters(&x->d, &x->o) + pac_head_parameters(&x->d, &x->o));
-    pac_side_free(&s);
+    assert_int_equal(pac_tuned_params(s)->count, stored);
+    assert_int_equal(pac_tuned_params(s)->total, pac_tune_parameters(&x->d, &x->o) + pac_head_parameters(&x->d, &x->o));
+    pac_tuned_free(&s);
 }
 
 static double distance_between(const float *a, const float *b, int64_t n)
@@ -191,8 +194,8 @@ static void check_training(fixture *x, pac_optimizer_kind kind)
     const char *prefix = kind == PAC_ADAMW ? "adamw." : "sgd.";
     char name[32];
     pac_optimizer *opt = NULL;
-    pac_side *s = make_side(x, 0, x->L);
-    pac_params *p = pac_side_params(s);
+    pac_tuned *s = make_side(x, 0, x->L);
+    pac_params *p = pac_tuned_params(s);
     snprintf(name, sizeof name, "%slosses", prefix);
     const float *losses = golden_f32(x->f, name, STEPS);
     snprintf(name, sizeof name, "%slr", prefix);
@@ -210,7 +213,7 @@ static void check_training(fixture *x, pac_optimizer_kind kind)
             fail_msg("%s %s %s%s: %.3g of the way off", x->name, x->be->name, prefix, q->name, off / moved);
     }
     pac_optimizer_free(&opt);
-    pac_side_free(&s);
+    pac_tuned_free(&s);
 }
 
 static void test_variants_agree(void **state)
@@ -235,7 +238,7 @@ static void test_variants_agree(void **state)
 typedef struct chain {
     int n;
     int64_t first[MAX_SLICES + 1];
-    pac_side *side[MAX_SLICES];
+    pac_tuned *side[MAX_SLICES];
     pac_side_state in[MAX_SLICES + 1]; /* in[i + 1] is slice i's out */
     pac_side_saved *saved[MAX_SLICES];
     float *h;
@@ -267,8 +270,8 @@ static void chain_fwd(fixture *x, chain *c, unsigned cuts, bool keep)
         int i = c->n++;
         c->first[i + 1] = last;
         c->side[i] = make_side(x, first, last);
-        assert_int_equal(pac_side_params(c->side[i])->total, pac_side_slice_parameters(&x->d, &x->o, first, last));
-        OK(pac_side_fwd(c->side[i], &x->batch, &acts, &c->in[i], &c->in[i + 1], &c->h, keep, x->keep, x->work, &c->saved[i]));
+        assert_int_equal(pac_tuned_params(c->side[i])->total, pac_tune_slice_parameters(&x->d, &x->o, first, last));
+        OK(pac_side_fwd(pac_tuned_side(c->side[i]), &PASS(x), &acts, &c->in[i], &c->in[i + 1], &c->h, keep, &c->saved[i]));
         assert_true((c->h != NULL) == (last == x->L));
     }
 }
@@ -279,7 +282,7 @@ static void chain_bwd(fixture *x, chain *c, const float *dh)
     for (int i = c->n - 1; i >= 0; i--) {
         pac_side_state din;
         pac_acts acts = rows_in_slice(x, c->first[i], c->first[i + 1]);
-        OK(pac_side_bwd(c->side[i], &x->batch, &acts, &d, i == c->n - 1 ? dh : NULL, &din, x->keep, x->work, c->saved[i]));
+        OK(pac_side_bwd(pac_tuned_side(c->side[i]), &PASS(x), &acts, &d, i == c->n - 1 ? dh : NULL, &din, c->saved[i]));
         assert_true((din.a != NULL) == (c->in[i].a != NULL) && (din.enc != NULL) == (c->in[i].enc != NULL));
         d = din;
     }
@@ -289,7 +292,7 @@ static void sum_gradients(const chain *c, const pac_params *whole, float *sum)
 {
     memset(sum, 0, (size_t)whole->total * sizeof *sum);
     for (int i = 0; i < c->n; i++) {
-        const pac_params *p = pac_side_params(c->side[i]);
+        const pac_params *p = pac_tuned_params(c->side[i]);
         for (int64_t j = 0; j < p->count; j++)
             for (int64_t k = 0; k < whole->count; k++)
                 if (strcmp(p->v[j].name, whole->v[k].name) == 0)
@@ -301,17 +304,17 @@ static void sum_gradients(const chain *c, const pac_params *whole, float *sum)
 static void check_cuts(fixture *x, unsigned cuts)
 {
     int64_t n = x->T * x->d.block[0].D;
-    pac_side *whole = make_side(x, 0, x->L);
-    pac_params *p = pac_side_params(whole);
+    pac_tuned *whole = make_side(x, 0, x->L);
+    pac_params *p = pac_tuned_params(whole);
     float *h, *dh, *sum;
     pac_side_saved *saved;
     chain c, eval;
     pac_arena_reset(x->keep);
-    OK(pac_side_fwd(whole, &x->batch, &x->acts, NULL, NULL, &h, true, x->keep, x->work, &saved));
+    OK(pac_side_fwd(pac_tuned_side(whole), &PASS(x), &x->acts, NULL, NULL, &h, true, &saved));
     OK(pac_arena_floats(x->keep, n, &dh));
     for (int64_t i = 0; i < n; i++)
         dh[i] = sinf((float)i);
-    OK(pac_side_bwd(whole, &x->batch, &x->acts, NULL, dh, NULL, x->keep, x->work, saved));
+    OK(pac_side_bwd(pac_tuned_side(whole), &PASS(x), &x->acts, NULL, dh, NULL, saved));
     chain_fwd(x, &c, cuts, true);
     assert_memory_equal(c.h, h, (size_t)n * sizeof *h);
     chain_bwd(x, &c, dh);
@@ -323,10 +326,10 @@ static void check_cuts(fixture *x, unsigned cuts)
         if (strncmp(p->v[i].name, "head.", 5) != 0)
             golden_near(p->v[i].name, sum + (p->v[i].w - p->w), p->v[i].g, p->v[i].n, 1e-6);
     for (int i = 0; i < c.n; i++) {
-        pac_side_free(&c.side[i]);
-        pac_side_free(&eval.side[i]);
+        pac_tuned_free(&c.side[i]);
+        pac_tuned_free(&eval.side[i]);
     }
-    pac_side_free(&whole);
+    pac_tuned_free(&whole);
 }
 
 static void test_slices_equal_the_whole(void **state)

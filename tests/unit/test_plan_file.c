@@ -236,7 +236,9 @@ static pac_profile random_profile(int64_t enc, int64_t dec, int64_t devices)
         assert_int_equal(pac_mem_array(PAC_MEM_OTHER, count[i], size[i], &v[i]), PAC_OK);
     p.layer = v[0], p.boundary_fwd = v[1], p.boundary_bwd = v[2], p.device = v[3], p.bandwidth = v[4], p.latency = v[5];
     for (int64_t l = 0; l < L; l++) {
-        p.layer[l] = (pac_layer_bytes){(double)integer(0, 1LL << 31), (double)integer(0, 1 << 20), uniform(1, 1e6), 0};
+        p.layer[l] = (pac_layer_bytes){
+            .weights = (double)integer(0, 1LL << 31), .tuned = (double)integer(0, 1 << 20), .activations = uniform(1, 1e6)};
+        p.layer[l].shared_tuned = l % 3 == 0 ? floor(p.layer[l].tuned / 2) : 0;
         p.layer[l].shared = l % 2 == 0 ? floor(p.layer[l].weights / 2) : 0;
         p.boundary_fwd[l] = uniform(1, 1e7);
         p.boundary_bwd[l] = uniform(1, 1e7);

@@ -50,9 +50,9 @@ static pac_model_desc bart_large(void)
     return d;
 }
 
-static pac_side_opts all_layers(const pac_model_desc *d, int64_t k)
+static pac_tune_opts all_layers(const pac_model_desc *d, int64_t k)
 {
-    pac_side_opts o = {.reduction = k, .gate = PAC_GATE_NONE, .merge = PAC_MERGE_NONE, .init = PAC_INIT_RANDOM, .seed = 1};
+    pac_tune_opts o = {.reduction = k, .gate = PAC_GATE_NONE, .merge = PAC_MERGE_NONE, .init = PAC_INIT_RANDOM, .seed = 1};
     for (int64_t l = 0; l < d->layers[0] + d->layers[1]; l++)
         o.has_layer[l] = true;
     return o;
@@ -79,29 +79,29 @@ static void test_published_sizes(void **state)
     };
     for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
         const pac_model_desc *d = &published[i].d;
-        pac_side_opts o = all_layers(d, 8);
+        pac_tune_opts o = all_layers(d, 8);
         int64_t layers = d->layers[0] + d->layers[1], D = d->block[0].D, n = published[i].parameters;
-        OK(pac_side_check(d, &o));
-        assert_int_equal(pac_side_parameters(d, &o), n);
+        OK(pac_tune_check(d, &o));
+        assert_int_equal(pac_tune_parameters(d, &o), n);
         o.merge = PAC_MERGE_ADD;
-        assert_int_equal(pac_side_parameters(d, &o), n);
+        assert_int_equal(pac_tune_parameters(d, &o), n);
         o.gate = PAC_GATE_LEARNED;
-        assert_int_equal(pac_side_parameters(d, &o), n + layers);
+        assert_int_equal(pac_tune_parameters(d, &o), n + layers);
         o.merge = PAC_MERGE_GATED;
         o.head = PAC_HEAD_CLASSIFICATION;
         o.classes = 3;
-        assert_int_equal(pac_side_parameters(d, &o), n + layers + D);
+        assert_int_equal(pac_tune_parameters(d, &o), n + layers + D);
         assert_int_equal(pac_head_parameters(d, &o), D * D + D + 3 * D + 3);
-        assert_int_equal(pac_side_slice_parameters(d, &o, 0, layers), n + layers + D + D * D + D + 3 * D + 3);
+        assert_int_equal(pac_tune_slice_parameters(d, &o, 0, layers), n + layers + D + D * D + D + 3 * D + 3);
     }
 }
 
-static void bad(const pac_model_desc *d, const pac_side_opts *o, pac_err code, const char *part)
+static void bad(const pac_model_desc *d, const pac_tune_opts *o, pac_err code, const char *part)
 {
-    pac_side *s = NULL;
-    assert_int_equal(pac_side_check(d, o), code);
+    pac_tuned *s = NULL;
+    assert_int_equal(pac_tune_check(d, o), code);
     assert_non_null(strstr(pac_err_message(), part));
-    assert_int_equal(pac_side_new(d, o, reference(), 0, 1, &s), code);
+    assert_int_equal(pac_tuned_new(d, o, reference(), 0, 1, true, &s), code);
     assert_null(s);
 }
 
@@ -109,7 +109,7 @@ static void test_bad_options_are_refused(void **state)
 {
     (void)state;
     pac_model_desc d = t5(16, 24, 2, 2, 8);
-    pac_side_opts o = all_layers(&d, 0);
+    pac_tune_opts o = all_layers(&d, 0);
     bad(&d, &o, PAC_ECONFIG, "technique.reduction");
     o.reduction = 3; /* divides F only */
     bad(&d, &o, PAC_ECONFIG, "technique.reduction");
@@ -118,7 +118,7 @@ static void test_bad_options_are_refused(void **state)
     o = all_layers(&d, 8);
     o.has_layer[4] = true;
     bad(&d, &o, PAC_ECONFIG, "layer 5");
-    o = (pac_side_opts){.reduction = 8};
+    o = (pac_tune_opts){.reduction = 8};
     bad(&d, &o, PAC_ECONFIG, "no layer");
     o = all_layers(&d, 8);
     o.head = PAC_HEAD_CLASSIFICATION;
@@ -132,20 +132,20 @@ static void test_what_is_read(void **state)
 {
     (void)state;
     pac_model_desc d = t5(16, 24, 2, 2, 8);
-    pac_side_opts o = {.reduction = 8};
+    pac_tune_opts o = {.reduction = 8};
     bool reads[2][PAC_MAX_LAYERS + 1], final;
     o.has_layer[1] = o.has_layer[2] = true;
-    pac_side_reads(&d, &o, reads, &final);
+    pac_tune_reads(&d, &o, reads, &final);
     assert_true(reads[PAC_ENC][0] && !reads[PAC_ENC][1] && reads[PAC_ENC][2] && !final);
     assert_true(reads[PAC_DEC][0] && reads[PAC_DEC][1] && !reads[PAC_DEC][2]);
     o.merge = PAC_MERGE_ADD;
-    pac_side_reads(&d, &o, reads, &final);
+    pac_tune_reads(&d, &o, reads, &final);
     assert_true(final);
 }
 
-static const pac_param *find(pac_side *s, const char *name)
+static const pac_param *find(pac_tuned *s, const char *name)
 {
-    pac_params *p = pac_side_params(s);
+    pac_params *p = pac_tuned_params(s);
     for (int64_t i = 0; i < p->count; i++)
         if (strcmp(p->v[i].name, name) == 0)
             return &p->v[i];
@@ -156,27 +156,27 @@ static void test_names_and_owners(void **state)
 {
     (void)state;
     pac_model_desc d = t5(16, 24, 3, 2, 8);
-    pac_side_opts o = all_layers(&d, 8);
-    pac_side *s = NULL;
+    pac_tune_opts o = all_layers(&d, 8);
+    pac_tuned *s = NULL;
     o.has_layer[0] = false;
     o.gate = PAC_GATE_LEARNED;
-    OK(pac_side_new(&d, &o, reference(), 0, 6, &s));
+    OK(pac_tuned_new(&d, &o, reference(), 0, 6, true, &s));
     const pac_param *table = find(s, "enc.bias_table"), *up = find(s, "up.weight"), *q = find(s, "dec.2.cross.q.weight");
-    assert_true(table != NULL && table->first == 1 && table->last == 2 && table->shape[0] == 32 && table->shape[1] == 2);
-    assert_true(up != NULL && up->first == 5 && up->last == 5 && up->shape[0] == 16 && up->shape[1] == 2);
-    assert_true(q != NULL && q->first == 5 && q->n == 2 * 1 * 2);
-    assert_true(find(s, "enc.first.bias")->last == 0 && find(s, "enc.norm.weight")->first == 2);
+    assert_true(table != NULL && table->use[0].first == 1 && table->use[0].last == 2 && table->shape[0] == 32 && table->shape[1] == 2);
+    assert_true(up != NULL && up->use[0].first == 5 && up->use[0].last == 5 && up->shape[0] == 16 && up->shape[1] == 2);
+    assert_true(q != NULL && q->use[0].first == 5 && q->n == 2 * 1 * 2);
+    assert_true(find(s, "enc.first.bias")->use[0].last == 0 && find(s, "enc.norm.weight")->use[0].first == 2);
     assert_true(find(s, "enc.0.down.weight") == NULL && find(s, "enc.1.gate")->n == 1 &&
                 find(s, "enc.1.cross.q.weight") == NULL);
-    pac_side_free(&s);
-    OK(pac_side_new(&d, &o, reference(), 0, 1, &s)); /* only the first projection */
-    assert_int_equal(pac_side_params(s)->count, 2);
-    pac_side_free(&s);
-    OK(pac_side_new(&d, &o, reference(), 2, 4, &s)); /* over the border of the stacks */
+    pac_tuned_free(&s);
+    OK(pac_tuned_new(&d, &o, reference(), 0, 1, true, &s)); /* only the first projection */
+    assert_int_equal(pac_tuned_params(s)->count, 2);
+    pac_tuned_free(&s);
+    OK(pac_tuned_new(&d, &o, reference(), 2, 4, true, &s)); /* over the border of the stacks */
     assert_true(find(s, "enc.bias_table") != NULL && find(s, "dec.bias_table") != NULL && find(s, "up.weight") == NULL);
     assert_true(find(s, "enc.norm.weight") != NULL && find(s, "dec.first.weight") != NULL &&
                 find(s, "dec.norm.weight") == NULL);
-    pac_side_free(&s);
+    pac_tuned_free(&s);
 }
 
 /* Every slice draws what the whole network draws. */
@@ -184,18 +184,18 @@ static void test_random_values_do_not_depend_on_the_slice(void **state)
 {
     (void)state;
     pac_model_desc d = t5(64, 96, 2, 2, 8);
-    pac_side_opts o = all_layers(&d, 8);
-    pac_side *whole = NULL, *s = NULL;
+    pac_tune_opts o = all_layers(&d, 8);
+    pac_tuned *whole = NULL, *s = NULL;
     o.gate = PAC_GATE_LEARNED;
-    OK(pac_side_new(&d, &o, reference(), 0, 4, &whole));
-    OK(pac_side_init(whole, NULL, NULL));
+    OK(pac_tuned_new(&d, &o, reference(), 0, 4, true, &whole));
+    OK(pac_tuned_init(whole, NULL, NULL));
     for (int64_t l = 0; l < 4; l++) {
-        OK(pac_side_new(&d, &o, reference(), l, l + 1, &s));
-        OK(pac_side_init(s, NULL, NULL));
-        pac_params *p = pac_side_params(s);
+        OK(pac_tuned_new(&d, &o, reference(), l, l + 1, true, &s));
+        OK(pac_tuned_init(s, NULL, NULL));
+        pac_params *p = pac_tuned_params(s);
         for (int64_t i = 0; i < p->count; i++)
             assert_memory_equal(p->v[i].w, find(whole, p->v[i].name)->w, (size_t)p->v[i].n * sizeof(float));
-        pac_side_free(&s);
+        pac_tuned_free(&s);
     }
     const pac_param *down = find(whole, "dec.1.down.weight"), *gate = find(whole, "dec.1.gate"),
                     *norm = find(whole, "dec.norm.weight");
@@ -205,18 +205,18 @@ static void test_random_values_do_not_depend_on_the_slice(void **state)
     assert_true(fabs(sqrt(sum / (double)down->n) * 8 - 1) < 0.1); /* 64^-0.5 */
     assert_true(gate->w[0] == 0 && norm->w[0] == 1 && find(whole, "up.bias")->w[3] == 0);
     o.init = PAC_INIT_MAGNITUDE;
-    OK(pac_side_new(&d, &o, reference(), 0, 1, &s));
-    assert_int_equal(pac_side_init(s, NULL, NULL), PAC_EINVAL);
-    pac_side_free(&s);
-    pac_side_free(&whole);
+    OK(pac_tuned_new(&d, &o, reference(), 0, 1, true, &s));
+    assert_int_equal(pac_tuned_init(s, NULL, NULL), PAC_EINVAL);
+    pac_tuned_free(&s);
+    pac_tuned_free(&whole);
 }
 
 static void test_faults_of_the_caller(void **state)
 {
     (void)state;
     pac_model_desc d = t5(16, 24, 1, 2, 8);
-    pac_side_opts o = all_layers(&d, 8);
-    pac_side *s = NULL;
+    pac_tune_opts o = all_layers(&d, 8);
+    pac_tuned *s = NULL;
     pac_arena *keep = NULL, *work = NULL;
     pac_side_state out;
     float *h, rows[16] = {0};
@@ -225,15 +225,16 @@ static void test_faults_of_the_caller(void **state)
     pac_acts acts = {.b = {{rows, rows}, {rows, rows}}};
     OK(pac_arena_new(PAC_MEM_ACTIVATIONS, &keep));
     OK(pac_arena_new(PAC_MEM_WORK, &work));
-    OK(pac_side_new(&d, &o, reference(), 0, 2, &s));
-    OK(pac_side_fwd(s, &b, &acts, NULL, &out, &h, false, keep, work, NULL));
+    OK(pac_tuned_new(&d, &o, reference(), 0, 2, true, &s));
+    pac_pass pass = {.batch = &b, .keep = keep, .work = work};
+    OK(pac_side_fwd(pac_tuned_side(s), &pass, &acts, NULL, &out, &h, false, NULL));
     acts.b[PAC_DEC][1] = NULL;
-    assert_int_equal(pac_side_fwd(s, &b, &acts, NULL, &out, &h, false, keep, work, NULL), PAC_EINVAL);
-    pac_side_free(&s);
-    OK(pac_side_new(&d, &o, reference(), 1, 2, &s));
+    assert_int_equal(pac_side_fwd(pac_tuned_side(s), &pass, &acts, NULL, &out, &h, false, NULL), PAC_EINVAL);
+    pac_tuned_free(&s);
+    OK(pac_tuned_new(&d, &o, reference(), 1, 2, true, &s));
     acts.b[PAC_DEC][1] = rows;
-    assert_int_equal(pac_side_fwd(s, &b, &acts, NULL, &out, &h, false, keep, work, NULL), PAC_EINVAL); /* no encoder output */
-    pac_side_free(&s);
+    assert_int_equal(pac_side_fwd(pac_tuned_side(s), &pass, &acts, NULL, &out, &h, false, NULL), PAC_EINVAL); /* no encoder output */
+    pac_tuned_free(&s);
     pac_arena_free(&keep);
     pac_arena_free(&work);
 }
