@@ -86,7 +86,7 @@ static void randomise(fixture *x)
     int64_t enc = integer(1, 4);
     plain(x, enc, integer(0, 3), integer(1, 5));
     for (int64_t l = 0; l < x->p.layers_enc + x->p.layers_dec; l++) {
-        x->layer[l] = (pac_layer_bytes){uniform(1e5, 2e6), integer(0, 3) ? uniform(1e3, 1e5) : 0, uniform(1e3, 1e5), 0};
+        x->layer[l] = (pac_layer_bytes){uniform(1e5, 2e6), integer(0, 3) ? uniform(1e3, 1e5) : 0, uniform(1e3, 1e5), 0, 0};
         x->fwd[l + 1] = uniform(1e2, 1e6);
         x->bwd[l + 1] = uniform(1e2, 1e6);
     }
