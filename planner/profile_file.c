@@ -77,14 +77,14 @@ static pac_err read_layers(const pac_yaml_node *root, pac_profile *p)
         PAC_TRY(pac_read_number(n, what, "weights", 0, &p->layer[l].weights));
         if (pac_yaml_get(n, "shared") != NULL)
             PAC_TRY(pac_read_number(n, what, "shared", 0, &p->layer[l].shared));
-        if (pac_yaml_get(n, "shared_tuned") != NULL)
-            PAC_TRY(pac_read_number(n, what, "shared_tuned", 0, &p->layer[l].shared_tuned));
-        if (p->layer[l].shared_tuned > p->layer[l].tuned)
-            return pac_yaml_fail(n, "%s.shared_tuned: more than tuned, of which it is a part", what);
         if (p->layer[l].shared > p->layer[l].weights)
             return pac_yaml_fail(n, "%s.shared: more than weights, of which it is a part", what);
         PAC_TRY(pac_read_number(n, what, "tuned", 0, &p->layer[l].tuned));
         PAC_TRY(pac_read_number(n, what, "activations", 0, &p->layer[l].activations));
+        if (pac_yaml_get(n, "shared_tuned") != NULL)
+            PAC_TRY(pac_read_number(n, what, "shared_tuned", 0, &p->layer[l].shared_tuned));
+        if (p->layer[l].shared_tuned > p->layer[l].tuned)
+            return pac_yaml_fail(n, "%s.shared_tuned: more than tuned, of which it is a part", what);
     }
     PAC_TRY(field_map(root, "boundary", direction_keys, &boundary));
     PAC_TRY(pac_field(boundary, "boundary", "forward", &fwd));

@@ -180,7 +180,8 @@ static pac_err bench_layer(bench *b, int64_t layer)
     double *zero = NULL;
     void *p;
     pac_err err;
-    PAC_GO(pac_model_load(&job->desc, job->be, layer, layer + 1, 0, &l.model));
+    int with_head = job->tune.head == PAC_HEAD_LM && job->tune.kind == PAC_TECH_FULL ? PAC_LOAD_HEAD : 0;
+    PAC_GO(pac_model_load(&job->desc, job->be, layer, layer + 1, with_head, &l.model));
     PAC_GO(pac_tuned_new(&job->desc, &job->tune, job->be, layer, layer + 1, true, &l.tuned));
     PAC_GO(pac_tuned_attach(l.tuned, l.model));
     PAC_GO(pac_mem_array(PAC_MEM_WORK, 2 * job->desc.block[0].D, sizeof(double), &p));
