@@ -88,6 +88,8 @@ def pair_batch(v, rng):
     sources, types = [], []
     for a, b in lengths:
         first, second = [2, *words(a), 3], [*words(b), 3] if b else []
+        if a == 7:
+            first[4] = 0  # a padding token that is no padding: its embedding is read and, as in PyTorch, does not learn
         if v.separate:
             sources += [first, [2, *(second or [*words(3), 3])]]
             types += [[0] * len(s) for s in sources[-2:]]
@@ -107,10 +109,11 @@ def seq2seq_batch(name, v, rng):
     sources = [start + words(n) + end for n in (4, 1, 13, 6)]
     if bart:
         sources[2][5] = sources[2][6] = 2  # an end of sequence in the middle: the last one counts
+    sources[3][3] = family.filler
     labels = None
     if v.head == "lm":
         labels = [start + words(n) + end for n in (3, 1, 2, 5)]
-        labels[3][-1] = st.IGNORE
+        labels[3][2] = labels[3][-1] = st.IGNORE  # behind the first the decoder reads the padding token
     batch = st.make_batch(sources, labels, family.start, family.filler)
     return batch | {"sources": sources, "target_labels": labels, "per_sample": 1}
 
@@ -213,9 +216,11 @@ def variant_file(model, v, batch, seed):
     gradients(tuned, batch, out)
     for kind, lr in LR.items():
         out[kind + ".lr"] = np.float32(lr)
-        losses, final = train(tt.Tuned(model, v, seed, torch.float64), batch, kind)
+        trained = tt.Tuned(model, v, seed, torch.float64)
+        losses, final = train(trained, batch, kind)
         out[kind + ".losses"] = np.array(losses)
         out |= {f"{kind}.{k}": p for k, p in final.items()}
+        out["nearest"] = min(out.get("nearest", 1), trained.nearest)
     return out
 
 
@@ -303,6 +308,14 @@ def check_saved(name, model):
         assert key == other and torch.equal(a, b), key
 
 
+def gradient_distance(model, v, batch, seed, wanted):
+    """How far the gradient in float32 is from float64, as a part of its norm, in the worst tensor."""
+    tuned = tt.Tuned(model, v, seed, torch.float32)
+    tuned.loss(tuned.logits(batch), batch).backward()
+    return max(((p.grad - wanted["grad." + k]).norm() / p.grad.norm()).item() for k, p in tuned.params.items()
+               if not k.endswith(KEY_BIASES))
+
+
 def float32_distance(model, v, batch, seed, wanted):
     """How far training in float32 ends from float64, as a part of the distance moved, in the worst tensor."""
     worst = 0
@@ -316,14 +329,18 @@ def float32_distance(model, v, batch, seed, wanted):
 
 
 def choose(name, model, v):
-    """The first seed whose training does not diverge and stays close in float32 (AdamW magnifies gradients near 0)."""
+    """The first seed whose training goes down, passes no kink closely, and in float32 stays close (AdamW magnifies gradients
+    near 0; a scalar's gradient may be a sum that cancels)."""
     best = 1
     for seed in range(200):
         batch = make_batch(name, v, seed)
         out = variant_file(model, v, batch, seed)
+        down = all(out[kind + ".losses"][-1] < out["loss"] for kind in LR)
+        if not down or out.pop("nearest") < 1e-5 or gradient_distance(model, v, batch, seed, out) > 1e-5:
+            continue
         strays = float32_distance(model, v, batch, seed, out)
         best = min(best, strays)
-        if strays < 1e-4 and all(out[kind + ".losses"][-1] < out["loss"] for kind in LR):
+        if strays < 1e-4:
             check_padding(name, model, v, batch, seed)
             return out, seed, strays
     raise SystemExit(f"{name} {v}: no seed found, best {best:.1e}")

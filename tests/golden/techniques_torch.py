@@ -297,6 +297,10 @@ class Head(nn.Module):
     def forward(self, h):
         return self.out(self.act(self.dense(h)))
 
+    def kink(self, h):
+        """What has a kink at 0 (with relu)."""
+        return self.dense(h)
+
 
 class PairHead(nn.Module):
     """Features [u, v, |u-v|, u*v] of two sentences, projected, and the cosine: 5 cos (a score), -+2 cos (two classes)."""
@@ -310,6 +314,9 @@ class PairHead(nn.Module):
         if self.cosine is None:
             return y
         return y + F.cosine_similarity(u, v)[:, None] * torch.tensor(self.cosine, dtype=y.dtype)
+
+    def kink(self, u, v):
+        return u - v
 
 
 def head_row(model, h, batch):
@@ -349,6 +356,7 @@ class Tuned:
             self.head = PairHead(v.classes) if v.separate else Head(v.classes, family.act)
             self.params |= drawn({"head." + key: p for key, p in self.head.named_parameters()})
             self.take_pooler(name)
+        self.watch_kinks(name)
         self.model.to(dtype)
         for p in self.params.values():
             p.data = p.data.to(dtype)
@@ -375,6 +383,20 @@ class Tuned:
             dense = self.model.get_submodule(found)
             self.head.dense.weight.data.copy_(dense.weight)
             self.head.dense.bias.data.copy_(dense.bias)
+
+    def watch_kinks(self, name):
+        """`nearest`: how near to a kink (relu, |u - v|) a pass ever came. Rounding must not decide on which side it is."""
+        self.nearest = float("inf")
+
+        def look(x):
+            self.nearest = min(self.nearest, x.detach().abs().min().item())
+
+        if name == "t5" and self.model.config.dense_act_fn == "relu":
+            for key, m in self.model.named_modules():
+                if key.endswith("DenseReluDense.wi"):
+                    m.register_forward_hook(lambda _, args, y: look(y))
+        if self.head is not None and (self.v.separate or self.head.act == torch.relu):
+            self.head.register_forward_hook(lambda m, args, _: look(m.kink(*args)))
 
     def logits(self, batch):
         """Padded token logits [B, N, V], or [B, classes]."""
