@@ -10,13 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MAX_SETS = 64, MAX_WORDS = 16 };
+enum { MAX_SETS = 64, MAX_WORDS = 1024 };
 
 typedef struct pac_args {
     bool help, quiet, json, resume;
     const char *sets[MAX_SETS]; /* --set key.path=value */
     int64_t nsets;
-    const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR */
+    const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR, RUN... */
     int64_t nwords;
     const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format;
     int64_t steps, beams, max_new, seed;
@@ -57,6 +57,7 @@ pac_err cmd_eval(const pac_args *a);
 pac_err cmd_predict(const pac_args *a);
 pac_err cmd_init_model(const pac_args *a);
 pac_err cmd_cache(const pac_args *a);
+pac_err cmd_report(const pac_args *a);
 pac_err cmd_info(const pac_args *a);
 
 #endif

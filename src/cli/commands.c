@@ -33,7 +33,9 @@ const command commands[] = {
      "pac cache info runs/quickstart/cache\npac cache verify runs/quickstart/cache", "quiet json help", cmd_cache, false, 2, 2},
     {"export", "adapters for other tools", "pac export --adapters DIR --format peft|merged OUT",
      "pac export --adapters runs/mrpc/adapters --format peft out", "adapters format quiet json help", NULL, false, 1, 1},
-    {"report", "several runs side by side", "pac report RUN...", "pac report runs/a runs/b", "quiet json help", NULL, false, 1, MAX_WORDS},
+    {"report", "several runs side by side: one table, plots of loss, metrics, time and memory", "pac report RUN... [-o DIR]",
+     "pac report runs/mrpc-lora runs/mrpc-parallel -o report\npac report runs/seed* --json", "output quiet json help", cmd_report, false, 1,
+     MAX_WORDS},
     {"info", "devices, cores, threads, libraries, network", "pac info", "pac info --json", "quiet json help", cmd_info, false, 0, 0},
     {0},
 };
