@@ -28,7 +28,10 @@ const command commands[] = {
      "pac predict --model DIR --input lines.jsonl --logits logits.safetensors",
      "model adapters input logits beams max-new backend quiet json help", cmd_predict, true, 0, 0},
     {"init-model", "a model with random weights in Hugging Face layout", "pac init-model SHAPE|config.json DIR [--seed S]",
-     "pac init-model t5-small models/random-t5-small --seed 1", "seed quiet json help", cmd_init_model, false, 2, 2},
+     "pac init-model t5-small models/random-t5-small --seed 1\n"
+     "pac init-model bart-large models/random-bart-large\n"
+     "pac init-model mine/config.json models/mine\n"
+     "pac init-model which models/none        # an unknown shape is answered by the list of all", "seed quiet json help", cmd_init_model, false, 2, 2},
     {"cache", "what a kept activation cache holds; check it", "pac cache info|verify DIR",
      "pac cache info runs/quickstart/cache\npac cache verify runs/quickstart/cache", "quiet json help", cmd_cache, false, 2, 2},
     {"export", "adapters for other tools", "pac export --adapters DIR --format peft|merged OUT",
