@@ -60,6 +60,7 @@ static void open_slice(network *x, int64_t first, int64_t last, bool learns)
     OK(pac_tuned_new(&x->d, &x->o, x->be, first, last, learns, &x->tuned[i]));
     OK(pac_tuned_attach(x->tuned[i], x->model[i]));
     set_values(x, x->tuned[i]);
+    assert_int_equal(pac_tuned_params(x->tuned[i])->total, pac_tune_slice_parameters(&x->d, &x->o, first, last));
     for (int64_t l = first; l < last; l++)
         x->at[l] = i;
 }
@@ -100,14 +101,16 @@ static void stack_forward(network *x, pac_stack stack, const pac_pass *p)
     int64_t base = stack == PAC_ENC ? 0 : x->d.layers[PAC_ENC], end = base + x->d.layers[stack], n = x->rows[stack] * x->D;
     float *rows = floats(x->keep, n), *y;
     OK(pac_model_embed_fwd(model_at(x, base), stack, p, rows, &x->embed[stack]));
+    x->acts.b[stack][0] = rows;
     for (int64_t l = base; l < end; l++, rows = y) {
         y = floats(x->keep, n);
         const float *enc = stack == PAC_DEC ? x->out[PAC_ENC] : NULL;
         OK(pac_model_layer_fwd(model_at(x, l), l, p, enc, y, rows, &x->block[l]));
+        x->acts.b[stack][l - base + 1] = y;
     }
     y = floats(x->keep, n);
     OK(pac_model_final_fwd(model_at(x, end - 1), stack, p, y, rows, &x->final[stack]));
-    x->out[stack] = y;
+    x->out[stack] = x->acts.final = y;
 }
 
 static pac_pass pass_of(const network *x, bool backward)
@@ -115,29 +118,50 @@ static pac_pass pass_of(const network *x, bool backward)
     return (pac_pass){.batch = &x->batch, .keep = backward ? x->keep : NULL, .work = x->work};
 }
 
-static float *side_forward(network *x)
+/* Rows that a slice does not read are absent, as in a stage of a pipeline. */
+static void split_rows(network *x)
+{
+    bool reads[2][PAC_MAX_LAYERS + 1], final;
+    pac_tune_reads(&x->d, &x->o, reads, &final);
+    for (int i = 0; i < x->slices; i++)
+        x->part[i] = (pac_acts){.final = final && i == x->slices - 1 ? x->acts.final : NULL};
+    for (int64_t l = 0, E = x->d.layers[PAC_ENC]; l < x->L; l++) {
+        int s = l < E ? PAC_ENC : PAC_DEC;
+        int64_t i = s == PAC_ENC ? l : l - E;
+        pac_acts *part = &x->part[x->at[l]];
+        if (reads[s][i + 1])
+            part->b[s][i + 1] = x->acts.b[s][i + 1];
+        if (i == 0 && reads[s][0])
+            part->b[s][0] = x->acts.b[s][0];
+    }
+}
+
+static float *side_forward(network *x, bool backward)
 {
     pac_pass p = pass_of(x, true);
-    pac_side_state out;
-    float *h, *final_enc;
-    assert_int_equal(x->slices, 1);
-    golden_rows(&x->d, x->model[0], &x->batch, &x->acts, &final_enc, x->keep, x->work);
-    OK(pac_side_fwd(pac_tuned_side(x->tuned[0]), &p, &x->acts, NULL, &out, &h, true, &x->side));
-    assert_true(out.a == NULL && out.enc == NULL);
+    float *h = NULL;
+    split_rows(x);
+    for (int i = 0; i < x->slices; i++) {
+        pac_side *side = pac_tuned_side(x->tuned[i]);
+        OK(pac_side_fwd(side, &p, &x->part[i], &x->state[i], &x->state[i + 1], &h, backward, &x->side[i]));
+        assert_true((h != NULL) == (i == x->slices - 1));
+    }
+    assert_true(x->state[x->slices].a == NULL && x->state[x->slices].enc == NULL);
     return h;
 }
 
 float *network_forward(network *x, bool backward)
 {
-    pac_pass p = pass_of(x, backward);
+    bool through = pac_technique_through(x->o.kind);
+    pac_pass p = pass_of(x, backward && through);
     pac_arena_reset(x->keep);
-    if (!pac_technique_through(x->o.kind))
-        return side_forward(x);
     for (int s = 0; s < 2; s++)
         if (x->d.layers[s] > 0)
             stack_forward(x, (pac_stack)s, &p);
+    if (!through)
+        return side_forward(x, backward);
     float *h = floats(x->keep, x->rows[top_of(x)] * x->D);
-    memcpy(h, x->out[top_of(x)], (size_t)(x->rows[top_of(x)] * x->D) * sizeof *h);
+    x->be->copy(h, x->out[top_of(x)], x->rows[top_of(x)] * x->D);
     return h;
 }
 
@@ -189,11 +213,22 @@ double network_loss(network *x, float *logits, const float *h, float **dh)
 
 /* ---- backward ---- */
 
+static void side_backward(network *x, const float *dh)
+{
+    pac_pass p = pass_of(x, true);
+    pac_side_state d = {0}, din;
+    for (int i = x->slices - 1; i >= 0; i--, d = din) {
+        const float *top = i == x->slices - 1 ? dh : NULL;
+        OK(pac_side_bwd(pac_tuned_side(x->tuned[i]), &p, &x->part[i], &d, top, &din, x->side[i]));
+        assert_true((din.a != NULL) == (x->state[i].a != NULL) && (din.enc != NULL) == (x->state[i].enc != NULL));
+    }
+}
+
 void network_backward(network *x, float *dh)
 {
     pac_pass p = pass_of(x, true);
     if (!pac_technique_through(x->o.kind)) {
-        OK(pac_side_bwd(pac_tuned_side(x->tuned[0]), &p, &x->acts, NULL, dh, NULL, x->side));
+        side_backward(x, dh);
         return;
     }
     float *denc = floats(x->keep, x->rows[PAC_ENC] * x->D);

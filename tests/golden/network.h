@@ -21,18 +21,20 @@ typedef struct network {
     pac_tuned *tuned[NETWORK_LAYERS];
     pac_arena *keep, *work;
     /* one pass */
-    pac_acts acts; /* parallel: what the frozen backbone leaves */
-    pac_side_saved *side;
     pac_norm_saved embed[2], final[2];
     pac_block_saved *block[NETWORK_LAYERS];
     const float *out[2]; /* [N, D] behind the stacks' final norms */
+    /* parallel: what the frozen backbone leaves, and each slice of the side network */
+    pac_acts acts, part[NETWORK_LAYERS];
+    pac_side_state state[NETWORK_LAYERS + 1]; /* in front of each slice */
+    pac_side_saved *side[NETWORK_LAYERS];
 } network;
 
 /** Bit i of cuts: a cut behind layer i. Parameters as the fixture has them; full: as the model has them. */
 void network_open(network *x, const char *model, const pac_st *f, const pac_backend *be, unsigned cuts, bool learns);
 void network_close(network *x);
 
-/** h [N, D], the input of the head; backward false: nothing is kept. The parallel technique: one slice only. */
+/** h [N, D], the input of the head, valid until the next forward; backward false: nothing is kept. */
 float *network_forward(network *x, bool backward);
 /** logits [T, V] or [B, classes] of h. */
 float *network_logits(network *x, const float *h, int64_t *count);

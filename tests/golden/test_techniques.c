@@ -271,22 +271,33 @@ static void add_gradients(const network *x, const pac_params *whole, float *sum)
     }
 }
 
+static void check_slices(const network *whole, const float *h, double loss, network *x)
+{
+    const pac_params *p = pac_tuned_params(whole->tuned[0]);
+    int64_t N = x->rows[x->d.layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC];
+    float *sum;
+    assert_true(whole_pass(x, false) == loss);
+    assert_memory_equal(network_forward(x, false), h, (size_t)(N * x->D) * sizeof *h);
+    OK(pac_arena_floats(x->keep, p->total, &sum));
+    x->be->zero(sum, p->total);
+    add_gradients(x, p, sum);
+    for (int64_t i = 0; i < p->count; i++)
+        if (!undetermined(whole, &p->v[i]))
+            near_param("sum of slices, grad.", &p->v[i], sum + (p->v[i].w - p->w), p->v[i].g, allowed.slices);
+}
+
 static void check_cuts(const char *model, const pac_st *f, const pac_backend *be)
 {
     network whole, x;
-    float *sum;
+    int64_t n;
+    float *dh;
     network_open(&whole, model, f, be, 0, true);
-    double loss = whole_pass(&whole, false);
-    const pac_params *p = pac_tuned_params(whole.tuned[0]);
-    for (unsigned cuts = 1; pac_technique_through(whole.o.kind) && cuts < 1u << (whole.L - 1); cuts++) {
+    float *h = network_forward(&whole, true), *logits = network_logits(&whole, h, &n);
+    double loss = network_loss(&whole, logits, h, &dh);
+    network_backward(&whole, dh);
+    for (unsigned cuts = 1; cuts < 1u << (whole.L - 1); cuts++) {
         network_open(&x, model, f, be, cuts, true);
-        assert_true(whole_pass(&x, false) == loss);
-        OK(pac_arena_floats(x.keep, p->total, &sum));
-        be->zero(sum, p->total);
-        add_gradients(&x, p, sum);
-        for (int64_t i = 0; i < p->count; i++)
-            if (!undetermined(&whole, &p->v[i]))
-                near_param("sum of slices, grad.", &p->v[i], sum + (p->v[i].w - p->w), p->v[i].g, allowed.slices);
+        check_slices(&whole, h, loss, &x);
         network_close(&x);
     }
     network_close(&whole);
