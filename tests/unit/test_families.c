@@ -440,6 +440,53 @@ static void test_embedding_by_steps(void **state)
     pac_model_free(&m);
 }
 
+/* The backward drops what the forward dropped: g = sum of dy where y is not 0, over 1 - p. */
+static void check_dropped(const float *y, const float *kept, const float *dy, const float *g)
+{
+    int dropped = 0;
+    for (int c = 0; c < D; c++) {
+        float sum = 0;
+        for (int n = 0; n < 6; n++) {
+            int i = n * D + c;
+            assert_true(y[i] == 0 || fabsf(y[i] - 2 * kept[i]) < 1e-6f);
+            dropped += y[i] == 0;
+            sum += y[i] == 0 ? 0 : 2 * dy[i];
+        }
+        assert_true(fabsf(sum - g[c]) < 1e-5f);
+    }
+    assert_true(dropped > 6 && dropped < 42); /* of 48, with p = 1/2 */
+}
+
+static void test_dropout_behind_the_embedding(void **state)
+{
+    const place *p = *state;
+    pac_model_desc d;
+    pac_model *m = NULL;
+    pac_arena *keep = NULL;
+    pac_norm_saved saved;
+    int64_t off[2] = {0, 6};
+    int32_t ids[6] = {2, 5, 5, 9, 1, 12};
+    uint64_t row[6] = {11, 12, 13, 14, 15, 16};
+    float kept[6 * D], y[6 * D], dy[6 * D], dx[6 * D], w[D], g[D] = {0};
+    pac_batch b = {.B = 1, .soff = off, .sids = ids, .toff = off, .tids = ids, .A = 1};
+    const pac_dropout drop = {.p = 0.5f, .key = 3, .row = {row, row}};
+    make(p, BERT "}", &d);
+    OK(pac_arena_new(PAC_MEM_ACTIVATIONS, &keep));
+    OK(pac_model_load(&d, backend("ref"), 0, 2, 0, &m));
+    OK(pac_model_take(m, "embeddings.LayerNorm.bias", w, g));
+    for (int c = 0; c < D; c++)
+        w[c] = 5; /* nothing is 0 by itself */
+    pac_pass pass = {.batch = &b, .drop = &drop, .keep = keep};
+    OK(pac_model_embed(m, PAC_ENC, &b, kept));
+    OK(pac_model_embed_fwd(m, PAC_ENC, &pass, y, &saved));
+    for (int i = 0; i < 6 * D; i++)
+        dx[i] = dy[i] = (float)(i % 7) - 2.5f;
+    OK(pac_model_embed_bwd(m, PAC_ENC, &pass, dx, &saved));
+    check_dropped(y, kept, dy, g);
+    pac_model_free(&m);
+    pac_arena_free(&keep);
+}
+
 /* ---- taking weights ---- */
 
 typedef struct owner {
@@ -537,6 +584,7 @@ int main(void)
         TEST(test_uses_of_weights),
         TEST(test_positions_and_types),
         TEST(test_embedding_by_steps),
+        TEST(test_dropout_behind_the_embedding),
         TEST(test_taking_weights),
         TEST(test_a_model_of_shapes_only),
     };
