@@ -112,6 +112,49 @@ pac_err pac_data_from_line(const char *line, const pac_data_opts *o, pac_dataset
  */
 pac_err pac_data_load_inputs(const char *path, const pac_data_opts *o, pac_dataset *out);
 
+/* ---- parts of a data set ---- */
+
+/**
+ * The given rows, in that order, as a data set of their own, with an identity of their own. gold may be NULL, then out_gold is
+ * not touched. The caller frees both. Not collective. Errors: PAC_EINVAL (no rows, no such row), PAC_ENOMEM.
+ */
+pac_err pac_data_rows(const pac_dataset *from, const pac_gold *gold, const int64_t *rows, int64_t n, pac_dataset *out,
+                      pac_gold *out_gold);
+
+/* task.split: paper: which rows of one of the two files are for validation, and which are left; both ascending. */
+typedef struct pac_split {
+    bool from_eval; /* of the evaluation file (rest: the test); else of the training file (rest: to train on) */
+    int64_t nvalidation, nrest;
+    int64_t *validation, *rest;
+} pac_split;
+
+/**
+ * The paper's split. mrpc, stsb: the evaluation file is halved, floor(n/2) rows validate, the others test (408 -> 204 + 204,
+ * 1500 -> 750 + 750). sst2, qnli: 1000 rows of the training file validate (67349 -> 66349 + 1000), the evaluation file tests.
+ * The validation rows are the first ones of pac_rng_permutation(2024, 0, n), the same for every seed of training; the paper's
+ * own choice is not published. Not collective. Errors: PAC_ECONFIG (another task), PAC_EDATA (too few rows), PAC_ENOMEM.
+ */
+pac_err pac_split_paper(const pac_task *t, int64_t train_rows, int64_t eval_rows, pac_split *out);
+void pac_split_free(pac_split *s);
+
+typedef struct pac_labelled {
+    pac_dataset data;
+    pac_gold gold;
+} pac_labelled;
+
+void pac_labelled_free(pac_labelled *l);
+
+typedef struct pac_parts {
+    pac_labelled train, validation, test;
+} pac_parts;
+
+/**
+ * Both files as the three parts of pac_split_paper(). On success *train and *eval are empty and their content belongs to *out,
+ * which the caller frees with pac_parts_free(); on failure they are as they were. Not collective. Errors: pac_split_paper()'s.
+ */
+pac_err pac_data_split(const pac_task *t, pac_labelled *train, pac_labelled *eval, pac_parts *out);
+void pac_parts_free(pac_parts *p);
+
 /* ---- metrics ---- */
 
 enum { PAC_MAX_METRICS = 6 };

@@ -113,7 +113,9 @@ pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t
     void *cls, *value, *p;
     PAC_TRY(check_rows(data, sample, n));
     PAC_TRY(pac_arena_get(arena, (size_t)n * sizeof(int64_t), &p));
-    rows = memcpy(p, sample, (size_t)n * sizeof(int64_t));
+    rows = p;
+    if (n > 0)
+        memcpy(rows, sample, (size_t)n * sizeof(int64_t));
     PAC_TRY(copy_rows(data->soff, sample, n, arena, &soff));
     PAC_TRY(copy_ids(data->sids, data->soff, sample, n, soff, arena, &sids));
     toff = soff;

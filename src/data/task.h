@@ -23,6 +23,9 @@ typedef struct pac_row_sink {
     pac_err (*row)(void *user, const pac_example *row);
 } pac_row_sink;
 
+/* Where the paper takes validation rows from (split.c). */
+typedef enum pac_split_kind { PAC_SPLIT_NONE, PAC_SPLIT_HALVES, PAC_SPLIT_HELD_OUT } pac_split_kind;
+
 struct pac_glue;
 
 struct pac_task {
@@ -34,6 +37,7 @@ struct pac_task {
     pac_err (*read)(const pac_task *t, pac_lines *in, const pac_data_opts *o, const pac_row_sink *to);
     /* What a text-to-text model reads for one text, or two (b not NULL). NULL for token rows. */
     pac_err (*prompt)(const pac_task *t, const char *a, const char *b, pac_text *out);
+    pac_split_kind split;
     bool pair; /* a row has two sentences */
     pac_err (*metrics)(const pac_task *t, const pac_gold *gold, const char *const *text, const double *score, pac_metrics *out);
 };

@@ -54,6 +54,34 @@ static void test_rows_in_the_order_asked(void **state)
     pac_arena_reset(arena);
 }
 
+/* Rows 0 and 2 have a second sentence, which begins at their rows 1 and 2. */
+static void test_second_sentences(void **state)
+{
+    (void)state;
+    static int32_t second[] = {1, 0, 2};
+    pac_dataset pairs = text_rows;
+    pac_batch b;
+    const int64_t rows[] = {2, 1, 0};
+    pairs.second = second;
+    pac_batch_opts o = {.start_id = 7, .types = true};
+    assert_int_equal(pac_batch_gather(&pairs, rows, 3, &o, arena, &b), PAC_OK);
+    assert_int_equal(b.A, 3);
+    assert_null(b.aoff);
+    CHECK_ARRAY(b.stypes, (int32_t[]){0, 0, 1, 0, 0, 1});
+    o.separate = true;
+    assert_int_equal(pac_batch_gather(&pairs, rows, 3, &o, arena, &b), PAC_OK);
+    assert_int_equal(b.A, 5);
+    CHECK_ARRAY(b.aoff, (int64_t[]){0, 2, 3, 4, 5, 6});
+    CHECK_ARRAY(b.soff, (int64_t[]){0, 3, 4, 6});
+    CHECK_ARRAY(b.stypes, (int32_t[]){0, 0, 0, 0, 0, 0});
+    o.types = false;
+    assert_int_equal(pac_batch_gather(&text_rows, rows, 3, &o, arena, &b), PAC_OK); /* nobody has a second sentence */
+    assert_int_equal(b.A, 3);
+    CHECK_ARRAY(b.aoff, (int64_t[]){0, 3, 4, 6});
+    assert_null(b.stypes);
+    pac_arena_reset(arena);
+}
+
 static void test_ignored_labels_are_fed_as_pad(void **state)
 {
     (void)state;
@@ -139,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_in_the_order_asked),
+        cmocka_unit_test(test_second_sentences),
         cmocka_unit_test(test_ignored_labels_are_fed_as_pad),
         cmocka_unit_test(test_classification_shifts_the_source),
         cmocka_unit_test(test_rows_without_targets),

@@ -100,7 +100,7 @@ static inline char *tiny_dir(void)
 
 static inline void remove_dir(const char *dir)
 {
-    static const char *const names[] = {"spiece.model", "vocab.txt", "vocab.json", "merges.txt", "data"};
+    static const char *const names[] = {"spiece.model", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "data"};
     char path[4096];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
