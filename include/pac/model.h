@@ -291,7 +291,7 @@ typedef struct pac_weight {
 pac_err pac_model_walk(const pac_model_desc *d, bool with_head, pac_err (*visit)(void *ctx, const pac_weight *w), void *ctx);
 /**
  * Copy the weight `name` of this slice to w and make the slice use w, with gradient g (NULL: frozen), instead of the file's.
- * Borrowed until the model is freed. Errors: PAC_EINVAL (not in the slice).
+ * Borrowed until the model is freed. A norm's weight and bias learn both or neither. Errors: PAC_EINVAL (not in the slice).
  */
 pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g);
 /** The blocks of the slice, for techniques that hang modules on them. */
