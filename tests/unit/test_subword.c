@@ -230,8 +230,8 @@ static void test_what_does_not_fit_is_refused(void **state)
 
 /* ---- settings and decoding ---- */
 
-static const char tiny_vocab[] =
-    "[PAD]\n[UNK]\n[CLS]\n[SEP]\nThe\nthe\ncafe\ncaf\xc3\xa9\n##s\n\xe4\xb8\xad\n\xe4\xb8\xad\xe6\x96\x87\r\n!\n<c>";
+static const char tiny_vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nThe\nthe\ncafe\ncaf\xc3\xa9\n##"
+                                 "s\n\xe4\xb8\xad\n\xe4\xb8\xad\xe6\x96\x87\r\n!\n<c>\ni\xcc\x87\n<c>x";
 
 static pac_err open_pieces(const char *dir, const char *vocab, const char *config, pac_tokenizer **t)
 {
@@ -284,6 +284,13 @@ static void test_wordpiece_settings(void **state)
         before = pac_tokenizer_identity(t);
         pac_tokenizer_close(&t);
     }
+    pac_tokenizer *t;
+    assert_int_equal(open_pieces(dir, tiny_vocab, "{\"strip_accents\": false}", &t), PAC_OK);
+    check_text(t, "\xc4\xb0", "13"); /* lower case of two characters */
+    pac_tokenizer_close(&t);
+    assert_int_equal(open_pieces(dir, tiny_vocab, "{\"unk_token\": \"<c>x\", \"mask_token\": \"<c>\"}", &t), PAC_OK);
+    check_text(t, "the<c>x<c>the", "5 14 12 5"); /* the longest special token */
+    pac_tokenizer_close(&t);
     remove_dir(dir);
 }
 
