@@ -101,6 +101,7 @@ pac_data_opts pac_job_data_options(const pac_job *j)
         .max_target = c->task.max_target,
         .pad_max = c->task.pad_max,
         .classification = c->head == PAC_HEAD_CLASSIFICATION,
+        .separate = c->task.pairs_separate,
         .pad_id = j->desc.pad_id,
         .eos_id = j->desc.eos_id,
         .vocab = j->desc.vocab,
