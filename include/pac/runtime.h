@@ -37,6 +37,8 @@ typedef struct pac_job {
     pac_batch_opts batching;
     pac_dataset train, eval;        /* on every rank */
     pac_gold gold;                  /* of the eval rows, rank 0 only */
+    pac_dataset test;               /* task.split: paper: eval holds the validation rows, this the test rows; else empty */
+    pac_gold test_gold;
     uint64_t model_id, tokenizer_id;
     double budget;                  /* bytes of memory this rank may use */
 } pac_job;
@@ -49,6 +51,8 @@ enum { PAC_JOB_TRAIN = 1, PAC_JOB_EVAL = 2 }; /* which data sets are loaded */
  */
 pac_err pac_job_open(const pac_config *cfg, int data, const pac_observer *watch, pac_job **out);
 void pac_job_close(pac_job **job);
+/** From here on eval means the test rows, where there are some (and test the validation rows). Not collective. */
+void pac_job_use_test(pac_job *job);
 /** How this job's text becomes ids. Not collective. */
 pac_data_opts pac_job_data_options(const pac_job *job);
 

@@ -83,7 +83,7 @@ pac_err cmd_train(const pac_args *a)
     if (err == PAC_OK)
         print_result(a, json, print_table);
     if (err == PAC_OK && pac_world_rank() == 0 && !a->json)
-        printf("\nin %s: adapters/ (pac predict --model %s --adapters %s/adapters), plan.yaml, metrics.jsonl\n", cfg.output, cfg.model.path,
+        printf("\nin %s: adapters/ (pac predict --model %s --adapters %s/adapters), plan.yaml, metrics.jsonl, result.json\n", cfg.output, cfg.model.path,
                cfg.output);
     pac_mem_free(json);
     return err;

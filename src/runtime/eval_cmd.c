@@ -69,6 +69,7 @@ pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const pac_obse
     PAC_CHECK(strcmp(c.task.name, cfg->task.name) == 0, PAC_ECONFIG, "%s: task.name: %s, but the adapters in %s were trained for %s",
               cfg->path, cfg->task.name, adapters_dir, c.task.name);
     PAC_TRY(pac_job_open(&c, PAC_JOB_EVAL, watch, &job));
+    pac_job_use_test(job);
     pac_err err = eval_job(job, adapters_dir, &info, json);
     pac_job_close(&job);
     return err;

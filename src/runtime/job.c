@@ -108,6 +108,27 @@ pac_data_opts pac_job_data_options(const pac_job *j)
     };
 }
 
+/* task.split: paper: rows to train on, rows that choose the epoch, rows that test. Both files are needed to tell them apart. */
+static pac_err load_split(pac_job *j, const pac_data_opts *o)
+{
+    pac_labelled train = {0}, eval = {0};
+    pac_parts parts;
+    pac_err err;
+    PAC_GO(pac_data_load(j->cfg.task.train, o, &train.data, &train.gold));
+    PAC_GO(pac_data_load(j->cfg.task.eval, o, &eval.data, &eval.gold));
+    PAC_GO(pac_data_split(j->task, &train, &eval, &parts));
+    j->train = parts.train.data;
+    pac_gold_free(&parts.train.gold);
+    j->eval = parts.validation.data;
+    j->gold = parts.validation.gold;
+    j->test = parts.test.data;
+    j->test_gold = parts.test.gold;
+out:
+    pac_labelled_free(&train);
+    pac_labelled_free(&eval);
+    return err;
+}
+
 static pac_err load_at_root(pac_job *j, int data)
 {
     if (pac_world_rank() != 0)
@@ -121,11 +142,25 @@ static pac_err load_at_root(pac_job *j, int data)
         j->tokenizer_id = pac_tokenizer_identity(j->tokenizer);
     }
     pac_data_opts o = pac_job_data_options(j);
+    if (c->task.split_paper && c->task.eval[0] != '\0')
+        return load_split(j, &o);
     if (data & PAC_JOB_TRAIN)
         PAC_TRY(pac_data_load(c->task.train, &o, &j->train, NULL));
     if ((data & PAC_JOB_EVAL) && c->task.eval[0] != '\0')
         PAC_TRY(pac_data_load(c->task.eval, &o, &j->eval, &j->gold));
     return PAC_OK;
+}
+
+void pac_job_use_test(pac_job *j)
+{
+    pac_dataset data = j->eval;
+    pac_gold gold = j->gold;
+    if (j->test.rows == 0)
+        return;
+    j->eval = j->test;
+    j->gold = j->test_gold;
+    j->test = data;
+    j->test_gold = gold;
 }
 
 static pac_err share_identities(pac_job *j)
@@ -171,6 +206,13 @@ static pac_err choose_threads(void)
     return PAC_OK;
 }
 
+static pac_err share_if_any(pac_dataset *d)
+{
+    int64_t rows = d->rows;
+    PAC_TRY(pac_bcast(pac_world(), &rows, sizeof rows, 0));
+    return rows > 0 ? share_dataset(d) : PAC_OK;
+}
+
 static pac_err open_job(pac_job *j, int data)
 {
     PAC_CHECK(pac_world_size() <= PAC_MAX_DEVICES, PAC_EUSAGE, "%lld ranks: at most %d are supported",
@@ -178,12 +220,9 @@ static pac_err open_job(pac_job *j, int data)
     PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), describe(j)));
     PAC_TRY(pac_agree(pac_world(), load_at_root(j, data)));
-    if (data & PAC_JOB_TRAIN)
-        PAC_TRY(share_dataset(&j->train));
-    int64_t has_eval = j->eval.rows;
-    PAC_TRY(pac_bcast(pac_world(), &has_eval, sizeof has_eval, 0));
-    if (has_eval > 0)
-        PAC_TRY(share_dataset(&j->eval));
+    PAC_TRY(share_if_any(&j->train));
+    PAC_TRY(share_if_any(&j->eval));
+    PAC_TRY(share_if_any(&j->test));
     return share_identities(j);
 }
 
@@ -211,6 +250,8 @@ void pac_job_close(pac_job **jp)
     pac_dataset_free(&j->train);
     pac_dataset_free(&j->eval);
     pac_gold_free(&j->gold);
+    pac_dataset_free(&j->test);
+    pac_gold_free(&j->test_gold);
     if (j->tokenizer != NULL)
         pac_tokenizer_close(&j->tokenizer);
     pac_mem_free(j);

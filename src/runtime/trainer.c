@@ -344,6 +344,7 @@ static pac_err evaluate_after(run *r, int64_t epochs)
 {
     if (r->t.job->eval.rows == 0)
         return PAC_OK;
+    pac_job_use_test(r->t.job);
     run_begin_phase(r, PHASE_EVAL);
     PAC_TRY(evaluate_values(r, &r->after));
     return finish_evaluation(r, &r->after, "after tuning", epochs);
@@ -362,15 +363,38 @@ static pac_err save(run *r)
 
 /* ---- the run ---- */
 
-/* What the run writes at its end must be writable at its begin. */
-static pac_err prepare_output(const char *output)
+static void output_path(const pac_config *c, const char *name, char path[PAC_PATH + 32])
 {
-    char dir[PAC_PATH + 16];
-    snprintf(dir, sizeof dir, "%s/adapters", output);
-    PAC_TRY(pac_file_make_dirs(output));
-    PAC_TRY(pac_file_make_dirs(dir));
-    PAC_CHECK(access(dir, W_OK) == 0, PAC_EIO, "%s: cannot write: %s (choose another `output:`)", dir, strerror(errno));
-    return PAC_OK;
+    snprintf(path, PAC_PATH + 32, "%s/%s", c->output, name);
+}
+
+/*
+ * What the run writes at its end must be writable at its begin; what an earlier run left says nothing of this one. The
+ * configuration with all its defaults and overrides is kept beside the result.
+ */
+static pac_err prepare_output(const pac_config *c)
+{
+    char path[PAC_PATH + 32], *text = NULL;
+    PAC_TRY(pac_file_make_dirs(c->output));
+    output_path(c, "adapters", path);
+    PAC_TRY(pac_file_make_dirs(path));
+    PAC_CHECK(access(path, W_OK) == 0, PAC_EIO, "%s: cannot write: %s (choose another `output:`)", path, strerror(errno));
+    output_path(c, "result.json", path);
+    PAC_CHECK(unlink(path) == 0 || errno == ENOENT, PAC_EIO, "%s: cannot replace: %s", path, strerror(errno));
+    output_path(c, "run.yaml", path);
+    PAC_TRY(pac_config_text(c, &text));
+    pac_err err = pac_file_replace_text(path, text);
+    pac_mem_free(text);
+    return err;
+}
+
+static pac_err write_result(const pac_config *c, const char *json)
+{
+    char path[PAC_PATH + 32];
+    if (json == NULL)
+        return PAC_OK;
+    output_path(c, "result.json", path);
+    return pac_file_replace_text(path, json);
 }
 
 static pac_err prepare_local(run *r, const pac_train_opts *o)
@@ -384,7 +408,7 @@ static pac_err prepare_local(run *r, const pac_train_opts *o)
     t->total_steps = train_batches(t) * c->train.epochs;
     t->stop_after = o->steps;
     t->warmup = (int64_t)(c->train.warmup < 1 ? c->train.warmup * (double)t->total_steps : c->train.warmup);
-    return pac_world_rank() == 0 ? prepare_output(c->output) : PAC_OK;
+    return pac_world_rank() == 0 ? prepare_output(c) : PAC_OK;
 }
 
 static pac_err run_all(run *r, const pac_train_opts *o)
@@ -437,6 +461,8 @@ pac_err pac_job_train(pac_job *job, const pac_train_opts *o, char **json)
     pac_err err = run_all(r, o);
     if (err == PAC_OK)
         err = pac_agree(pac_world(), run_result(r, json));
+    if (err == PAC_OK)
+        err = pac_agree(pac_world(), write_result(&job->cfg, *json));
     run_free(r, err);
     return err;
 }
