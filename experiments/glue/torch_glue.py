@@ -1,11 +1,11 @@
 """The GLUE experiment in PyTorch: what pac's numbers are compared with.
 
 Hugging Face's BERT with all-MiniLM-L6-v2's weights, PEFT's LoRA, and the side network built of Hugging Face's own layers. One run per
-call; the result is one JSON line, appended to --results. Protocol (README.md): batch 32, AdamW, 10 % warm-up, linear to 0, gradients
+seed; the result is one JSON line, appended to --results. Protocol (README.md): batch 32, AdamW, 10 % warm-up, linear to 0, gradients
 clipped to norm 1, no dropout, 3 epochs on MRPC and STS-B and 1 on SST-2 and QNLI, the whole training file, the last epoch's metrics on
 the whole dev file. The classification head learns in every technique.
 
-    python torch_glue.py GLUE MODEL TASK TECHNIQUE [--pairs separate] [--seed 0] [--results torch.jsonl]
+    python torch_glue.py GLUE MODEL TASK TECHNIQUE [--pairs separate] [--seeds 0 1 2] [--results torch.jsonl]
 
 TASK is mrpc, stsb, sst2 or qnli; TECHNIQUE is full, lora, adapters or parallel.
 
@@ -30,6 +30,8 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, BertModel, get_linear_schedule_with_warmup
 from transformers.models.bert.modeling_bert import BertLayer
 
+PART = 8  # rows that go through the model at once: a batch is cut into parts of like length, so that little of it is padding
+REMEMBERED = 3 << 30  # bytes of a frozen model's activations that may be kept instead of computed in every epoch
 BLOCKED = -1e9  # added to the scores of positions that must not be seen
 GATE_TEMPERATURE = 0.1
 
@@ -52,7 +54,7 @@ def options():
     p.add_argument("task", choices=TASKS)
     p.add_argument("technique", choices=RATES)
     p.add_argument("--pairs", choices=("joined", "separate"), default="joined")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seeds", type=int, nargs="+", default=[0])
     p.add_argument("--lr", type=float)
     p.add_argument("--epochs", type=int)
     p.add_argument("--batch", type=int, default=32)
@@ -92,15 +94,40 @@ class Rows:
         separate = o.pairs == "separate"
         encode = lambda *columns: tokenizer(*map(list, columns), truncation=True, max_length=128)
         self.sides = [encode(column) for column in texts] if separate else [encode(*texts)]
+        self.lengths = torch.tensor([max(len(side["input_ids"][i]) for side in self.sides) for i in range(len(rows))])
+        self.states = None  # of each sequence, [layers + 1, tokens, width]: remember()
 
     def __len__(self):
         return len(self.labels)
 
+    @torch.no_grad()
+    def remember(self, model):
+        """Compute what a frozen model makes of every sequence, once for all epochs and seeds, if that fits in memory."""
+        width = model.bert.config.hidden_size * (model.bert.config.num_hidden_layers + 1)
+        if 4 * width * sum(len(ids) for side in self.sides for ids in side["input_ids"]) > REMEMBERED:
+            return
+        count, states = len(self), {}
+        for part in self.parts(torch.arange(count)):
+            hidden, mask = model.frozen(*self.batch(part)[0])
+            places = [at * count + i for at in range(len(self.sides)) for i in part.tolist()]
+            for place, rows, length in zip(places, torch.stack(hidden, 1), mask.sum(1)):
+                states[place] = rows[:, :length].clone()
+        self.states = [states[place] for place in range(len(states))]
+
+    def parts(self, indices):
+        """The rows of a batch, by length, a few at a time: the same sums as all at once, since no row sees another."""
+        return indices[self.lengths[indices].argsort()].split(PART)
+
     def batch(self, indices):
-        pad = lambda key: nn.utils.rnn.pad_sequence(
-            [torch.tensor(side[key][i]) for side in self.sides for i in indices], batch_first=True
-        )
-        return (pad("input_ids"), pad("token_type_ids"), pad("attention_mask")), self.labels[indices]
+        """What Classifier.forward() takes, and the labels."""
+        pad = lambda rows: nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        column = lambda key: pad([torch.tensor(side[key][i]) for side in self.sides for i in indices])
+        mask = column("attention_mask")
+        if not self.states:
+            return (column("input_ids"), column("token_type_ids"), mask), self.labels[indices]
+        places = [at * len(self) + i for at in range(len(self.sides)) for i in indices.tolist()]
+        states = pad([self.states[place].transpose(0, 1) for place in places])  # [rows, tokens, layers + 1, width]
+        return (states.unbind(2), mask), self.labels[indices]
 
 
 class Bottleneck(nn.Module):
@@ -191,11 +218,20 @@ class Classifier(nn.Module):
                 layer.output.dense = Bottleneck(layer.output.dense, o.width)
         self.bert = bert
 
-    def forward(self, ids, types, mask):
-        deep = self.side is not None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not deep):
-            out = self.bert(input_ids=ids, token_type_ids=types, attention_mask=mask, output_hidden_states=deep)
-        hidden = self.side(out.hidden_states, mask) if deep else out.last_hidden_state
+    @torch.no_grad()
+    def frozen(self, ids, types, mask):
+        """What the side network reads: the states of all layers, and the mask."""
+        out = self.bert(input_ids=ids, token_type_ids=types, attention_mask=mask, output_hidden_states=True)
+        return out.hidden_states, mask
+
+    def forward(self, *inputs):
+        """Logits from (ids, types, mask), or, with a side network, from remembered (states, mask)."""
+        if self.side is None:
+            ids, types, mask = inputs
+            hidden = self.bert(input_ids=ids, token_type_ids=types, attention_mask=mask).last_hidden_state
+        else:
+            states, mask = inputs if len(inputs) == 2 else self.frozen(*inputs)
+            hidden = self.side(states, mask)
         return self.head(hidden, mask)
 
 
@@ -213,8 +249,9 @@ def ranks(values):
 @torch.no_grad()
 def evaluate(model, rows, name):
     model.eval()
-    outputs = [model(*rows.batch(torch.arange(at, min(at + 64, len(rows))))[0]) for at in range(0, len(rows), 64)]
-    outputs, labels = torch.cat(outputs).numpy(), rows.labels.numpy()
+    parts = rows.parts(torch.arange(len(rows)))
+    outputs = torch.cat([model(*rows.batch(part)[0]) for part in parts]).numpy()
+    labels = rows.labels[torch.cat(parts)].numpy()
     if name == "stsb":
         guess = outputs[:, 0]
         return {"pearson": correlation(guess, labels), "spearman": correlation(ranks(guess), ranks(labels))}
@@ -223,6 +260,19 @@ def evaluate(model, rows, name):
     if name == "mrpc":
         result["f1"] = float(2 * ((guess == 1) & (labels == 1)).sum() / max(1, guess.sum() + labels.sum()))
     return result
+
+
+def step(model, rows, indices):
+    """Gradients of the mean loss of a batch; the loss."""
+    total = 0.0
+    for part in rows.parts(indices):
+        inputs, labels = rows.batch(part)
+        outputs = model(*inputs)
+        losses = (outputs[:, 0] - labels) ** 2 if outputs.shape[1] == 1 else F.cross_entropy(outputs, labels, reduction="none")
+        loss = losses.sum() / len(indices)
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def train(model, rows, o):
@@ -236,34 +286,41 @@ def train(model, rows, o):
     for _ in range(o.epochs):
         order, losses = torch.randperm(len(rows)), []
         for at in range(0, len(order), o.batch):
-            inputs, labels = rows.batch(order[at : at + o.batch])
-            outputs = model(*inputs)
-            loss = F.mse_loss(outputs[:, 0], labels) if outputs.shape[1] == 1 else F.cross_entropy(outputs, labels)
-            optimizer.zero_grad()
-            loss.backward()
+            losses.append(step(model, rows, order[at : at + o.batch]))
             nn.utils.clip_grad_norm_(learning, 1.0)
             optimizer.step()
+            optimizer.zero_grad()
             schedule.step()
-            losses.append(loss.item())
     return time.time() - began, sum(losses) / len(losses)
+
+
+def run(o, seed, rows, dev):
+    """Train and evaluate with one seed; the result as it is written."""
+    torch.manual_seed(seed)
+    model = Classifier(o)
+    keys = ("task", "technique", "pairs", "lr", "epochs") + (("reduction",) if o.technique == "parallel" else ())
+    result = {"seed": seed, **{key: getattr(o, key) for key in keys}}
+    result["learning"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if o.technique == "parallel":
+        for file in (rows, dev):
+            if not file.states:
+                file.remember(model)
+    seconds, loss = train(model, rows, o)
+    result.update(loss=round(loss, 4), seconds=round(seconds, 1), **evaluate(model, dev, o.task))
+    return result
 
 
 def main():
     o = options()
     torch.set_num_threads(o.threads)
-    torch.manual_seed(o.seed)
     tokenizer = AutoTokenizer.from_pretrained(o.model)
-    model = Classifier(o)
-    keys = ("task", "technique", "pairs", "seed", "lr", "epochs") + (("reduction",) if o.technique == "parallel" else ())
-    result = {key: getattr(o, key) for key in keys}
-    result["learning"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    seconds, loss = train(model, Rows(o, tokenizer, "train"), o)
-    result.update(loss=round(loss, 4), seconds=round(seconds, 1), **evaluate(model, Rows(o, tokenizer, "dev"), o.task))
-    line = json.dumps(result)
-    print(line, flush=True)
-    if o.results:
-        with open(o.results, "a", encoding="utf-8") as f:
-            f.write(line + "\n")
+    rows, dev = (Rows(o, tokenizer, split) for split in ("train", "dev"))
+    for seed in o.seeds:
+        line = json.dumps(run(o, seed, rows, dev))
+        print(line, flush=True)
+        if o.results:
+            with open(o.results, "a", encoding="utf-8") as f:
+                f.write(line + "\n")
 
 
 if __name__ == "__main__":
