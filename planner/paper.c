@@ -246,6 +246,16 @@ static void nearest_misses(search *k, int64_t M, pac_partition *best)
     }
 }
 
+/* Numbers of stages that the request's conditions rule out have no partition at all. Returns how many are left. */
+static int64_t drop_impossible(pac_partition *best, int64_t count)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (best[i].stages > 0)
+            best[n++] = best[i];
+    return n;
+}
+
 static pac_err check_request(const pac_plan_request *q)
 {
     const pac_profile *p = q->profile;
@@ -255,6 +265,9 @@ static pac_err check_request(const pac_plan_request *q)
     PAC_CHECK(q->microbatches >= 0 && q->microbatches <= q->batch, PAC_EINVAL,
               "%lld micro-batches for a batch of %lld: must be at most one for each sample", (long long)q->microbatches,
               (long long)q->batch);
+    PAC_CHECK(q->most_ranks == 0 || q->most_ranks * pac_profile_layers(p) >= p->devices, PAC_EINVAL,
+              "%lld devices with at most %lld a stage: the model has only %lld layers", (long long)p->devices,
+              (long long)q->most_ranks, (long long)pac_profile_layers(p));
     PAC_CHECK(p->devices >= 1 && p->devices <= PAC_MAX_DEVICES && pac_profile_layers(p) >= 1 &&
                   pac_profile_layers(p) < INT16_MAX,
               PAC_EINVAL, "profile with %lld devices and %lld layers", (long long)p->devices, (long long)pac_profile_layers(p));
@@ -286,7 +299,7 @@ pac_err pac_plan_paper(const pac_plan_request *q, pac_plan_answer *out)
             keep_if_better(&k, s, M, &best[s - 1]);
     }
     nearest_misses(&k, to, best);
-    PAC_GO(pac_answer_build(q, best, k.S, &answer));
+    PAC_GO(pac_answer_build(q, best, drop_impossible(best, k.S), &answer));
     answer.seconds = pac_now() - start;
     *out = answer;
 out:
