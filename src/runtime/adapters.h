@@ -12,8 +12,8 @@ typedef struct adapters_info {
 /** What learns over all layers, parameters zero (the cached phase). Collective. */
 pac_err whole_new(const pac_job *job, pac_tuned **out);
 /**
- * Write adapters.safetensors and adapters.json into dir. mine: this stage's parameters under `plan`, or all of them (plan NULL).
- * Rank 0 writes; its memory stays bounded (what it receives lies in a scratch file). Collective.
+ * Write adapters.safetensors and adapters.json into dir. mine: this stage's parameters under `plan`, or all of them (plan
+ * NULL). Rank 0 writes; its memory stays bounded (what it receives lies in a scratch file). Collective.
  */
 pac_err adapters_save(const pac_job *job, const pac_plan *plan, const pac_params *mine, const char *dir);
 /** dir/name into out [PAC_PATH]. */

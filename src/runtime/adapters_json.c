@@ -1,6 +1,7 @@
 /*
- * adapters.json: everything needed to use saved adapters: technique with its options, head, task and prompt lengths, the identity
- * of the backbone they belong to. Written at the end of a run, read by the commands that use its result. docs/formats.md.
+ * adapters.json: everything needed to use saved adapters: technique with its options, head, task and prompt lengths, the
+ * identity of the backbone they belong to. Written at the end of a run, read by the commands that use its result.
+ * docs/formats.md.
  */
 #include "adapters.h"
 #include "pac/file.h"
@@ -64,8 +65,8 @@ static json_t *describe(const pac_job *job)
     snprintf(model, sizeof model, "%016" PRIx64, job->model_id);
     snprintf(tokenizer, sizeof tokenizer, "%016" PRIx64, job->tokenizer_id);
     return json_pack("{s:i, s:o, s:s, s:I, s:{s:s, s:I, s:I, s:s, s:s}, s:{s:s, s:s, s:s}}", "format", FORMAT, "technique",
-                     describe_technique(job), "head", head_names[job->tune.head], "classes", (json_int_t)job->tune.classes, "task",
-                     "name", c->task.name, "max_source", (json_int_t)c->task.max_source, "max_target",
+                     describe_technique(job), "head", head_names[job->tune.head], "classes", (json_int_t)job->tune.classes,
+                     "task", "name", c->task.name, "max_source", (json_int_t)c->task.max_source, "max_target",
                      (json_int_t)c->task.max_target, "pad", c->task.pad_max ? "max" : "none", "pairs",
                      c->task.pairs_separate ? "separate" : "joined", "model", "path", c->model.path, "identity", model,
                      "tokenizer", tokenizer);

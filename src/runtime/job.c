@@ -65,12 +65,11 @@ static pac_err describe(pac_job *j)
               "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);
     PAC_TRY(check_layer_list(j));
     tune_options(j);
-    j->batching = (pac_batch_opts){
-        .start_id = j->desc.start_id,
-        .pad_id = j->desc.pad_id,
-        .shift_source = c->head == PAC_HEAD_CLASSIFICATION && j->desc.layers[PAC_DEC] > 0,
-        .separate = c->task.pairs_separate,
-        .types = j->desc.types > 0};
+    j->batching = (pac_batch_opts){.start_id = j->desc.start_id,
+                                   .pad_id = j->desc.pad_id,
+                                   .shift_source = c->head == PAC_HEAD_CLASSIFICATION && j->desc.layers[PAC_DEC] > 0,
+                                   .separate = c->task.pairs_separate,
+                                   .types = j->desc.types > 0};
     PAC_TRY(pac_tune_check(&j->desc, &j->tune));
     j->budget = c->system.memory_auto ? pac_memory_budget(pac_node_size()) : budget_of(c, pac_world_rank());
     return PAC_OK;

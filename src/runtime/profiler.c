@@ -303,7 +303,8 @@ static void stack_activations(const pac_job *job, pac_profile *p, pac_stack stac
             *act = typical;
         if (through && job->cfg.train.recompute)
             *act = 0;
-        *act += row * (through ? 1 + (i == 0) + (i == n - 1) : (i == 0 && reads[stack][0]) + reads[stack][i + 1] + (i == n - 1));
+        *act +=
+            row * (through ? 1 + (i == 0) + (i == n - 1) : (i == 0 && reads[stack][0]) + reads[stack][i + 1] + (i == n - 1));
     }
     if (through && job->cfg.train.recompute) /* the one that is being made again */
         p->layer[base].activations += typical;

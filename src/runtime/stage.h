@@ -47,8 +47,9 @@ typedef struct stage {
     bool through;        /* gradients go through the backbone */
     uint64_t drop_key;   /* of this step */
     pac_model *model;
-    pac_tuned *tuned;   /* NULL: the untouched backbone */
-    pac_tuned *half[2]; /* evaluation of a side network: encoder and decoder part, so that decoding need not repeat the encoder */
+    pac_tuned *tuned; /* NULL: the untouched backbone */
+    pac_tuned
+        *half[2]; /* evaluation of a side network: encoder and decoder part, so that decoding need not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
     int64_t slots;
@@ -62,7 +63,8 @@ void stage_free(stage **s);
 pac_err stage_reserve(stage *s, int64_t n);
 /** What learns gets the values of `from` (a list that covers the slice). */
 pac_err stage_fill(stage *s, const pac_params *from);
-/** A side network: its encoder and decoder halves, with the stage's own values. Freed by stage_drop_halves() or with the stage. */
+/** A side network: its encoder and decoder halves, with the stage's own values. Freed by stage_drop_halves() or with the stage.
+ */
 pac_err stage_set_halves(stage *s);
 void stage_drop_halves(stage *s);
 /** What holds the classification head; NULL: not in this slice. */

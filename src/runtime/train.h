@@ -133,8 +133,8 @@ typedef struct evaluation {
 } evaluation;
 
 /**
- * Metrics of the eval rows through the plan's stages. own: a stage of that plan that is loaded anyway (training); NULL: load one
- * with the values of `tuned`, a list that covers the slice (NULL too: the untouched backbone). Collective.
+ * Metrics of the eval rows through the plan's stages. own: a stage of that plan that is loaded anyway (training); NULL: load
+ * one with the values of `tuned`, a list that covers the slice (NULL too: the untouched backbone). Collective.
  */
 pac_err evaluate(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluation *out);
 

@@ -47,8 +47,9 @@ static pac_err read_profile(run *r, const char *path)
     if (pac_world_rank() != 0)
         return PAC_OK;
     PAC_TRY(pac_profile_read(path, &r->profile));
-    PAC_CHECK(r->profile.devices == pac_world_size(), PAC_ECONFIG, "%s: the profile is of %lld ranks, mpirun started %lld: profile again",
-              path, (long long)r->profile.devices, (long long)pac_world_size());
+    PAC_CHECK(r->profile.devices == pac_world_size(), PAC_ECONFIG,
+              "%s: the profile is of %lld ranks, mpirun started %lld: profile again", path, (long long)r->profile.devices,
+              (long long)pac_world_size());
     return PAC_OK;
 }
 
@@ -98,7 +99,8 @@ static void new_order(train *t, int64_t epoch)
 
 static bool uses_cache(const train *t)
 {
-    return t->job->cfg.cache.on && !pac_technique_through(t->job->tune.kind) && (t->job->cfg.train.epochs > 1 || t->job->cfg.cache.keep);
+    return t->job->cfg.cache.on && !pac_technique_through(t->job->tune.kind) &&
+           (t->job->cfg.train.epochs > 1 || t->job->cfg.cache.keep);
 }
 
 static pac_cache_id identity_of(const train *t)
@@ -269,8 +271,8 @@ out:
 }
 
 /*
- * A valid cache that lies in cache.dir is reused, and left there. A stale one is an error with cache.keep, which promises to lose
- * nothing; else it makes room for this run's. Found out before any work is done.
+ * A valid cache that lies in cache.dir is reused, and left there. A stale one is an error with cache.keep, which promises to
+ * lose nothing; else it makes room for this run's. Found out before any work is done.
  */
 static pac_err reuse_cache(run *r)
 {

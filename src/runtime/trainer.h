@@ -21,8 +21,8 @@ typedef struct phase_memory {
 
 typedef struct run {
     train t;
-    hybrid *h;    /* the stage and its links, until the cached phase; NULL then */
-    float *best;  /* train.keep: best: values of what learns after the best epoch so far, in the order of run_values() */
+    hybrid *h;   /* the stage and its links, until the cached phase; NULL then */
+    float *best; /* train.keep: best: values of what learns after the best epoch so far, in the order of run_values() */
     double best_score;
     int64_t best_epoch; /* counted from 1, 0: none yet */
     pac_profile profile;

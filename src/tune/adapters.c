@@ -39,16 +39,19 @@ static pac_err check(const pac_model_desc *d, const pac_tune_opts *o)
     return PAC_OK;
 }
 
-static pac_err visit_part(const pac_model_desc *d, const pac_tune_opts *o, int64_t layer, int where, int part, tune_visitor *visit,
-                          void *ctx)
+static pac_err visit_part(const pac_model_desc *d, const pac_tune_opts *o, int64_t layer, int where, int part,
+                          tune_visitor *visit, void *ctx)
 {
     int64_t index;
     pac_stack stack = stack_of_layer(d, layer, &index);
     int64_t D = d->block[stack].D, A = width_of(d, o, stack);
     int64_t out = parts[part].out_is_width ? A : D, in = parts[part].out_is_width ? D : A;
     tune_item item = {.layer = layer, .stack = stack, .scope = where, .slot = parts[part].slot};
-    item.param = (pac_param){
-        .ndim = parts[part].ndim, .shape = {out, in}, .n = parts[part].ndim == 2 ? out * in : out, .uses = 1, .use = {{layer, layer}}};
+    item.param = (pac_param){.ndim = parts[part].ndim,
+                             .shape = {out, in},
+                             .n = parts[part].ndim == 2 ? out * in : out,
+                             .uses = 1,
+                             .use = {{layer, layer}}};
     if (parts[part].ndim == 1)
         item.param.shape[1] = 0;
     else
@@ -100,5 +103,11 @@ static void done(pac_tuned *t)
     pac_mem_free(t->modules);
 }
 
-const technique pac_technique_adapters = {
-    .name = "adapters", .through = true, .check = check, .walk = walk, .make = make, .place = place, .attach = attach, .done = done};
+const technique pac_technique_adapters = {.name = "adapters",
+                                          .through = true,
+                                          .check = check,
+                                          .walk = walk,
+                                          .make = make,
+                                          .place = place,
+                                          .attach = attach,
+                                          .done = done};

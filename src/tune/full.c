@@ -1,4 +1,5 @@
-/* Full fine-tuning: every tensor of the backbone learns. The slice's weights move from the mapped file to the parameter list. */
+/* Full fine-tuning: every tensor of the backbone learns. The slice's weights move from the mapped file to the parameter list.
+ */
 #include "technique.h"
 
 #include <stdio.h>
@@ -63,5 +64,11 @@ static void done(pac_tuned *t)
     (void)t;
 }
 
-const technique pac_technique_full = {
-    .name = "full", .through = true, .check = check, .walk = walk, .make = make, .place = place, .attach = attach, .done = done};
+const technique pac_technique_full = {.name = "full",
+                                      .through = true,
+                                      .check = check,
+                                      .walk = walk,
+                                      .make = make,
+                                      .place = place,
+                                      .attach = attach,
+                                      .done = done};

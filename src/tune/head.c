@@ -1,6 +1,6 @@
 /*
- * The classification head: what of the last stack's rows it looks at (one row, or the means of two sentences), and its one or two
- * layers. It always learns.
+ * The classification head: what of the last stack's rows it looks at (one row, or the means of two sentences), and its one or
+ * two layers. It always learns.
  */
 #include "technique.h"
 

@@ -113,5 +113,11 @@ static void done(pac_tuned *t)
     pac_mem_free(t->modules);
 }
 
-const technique pac_technique_lora = {
-    .name = "lora", .through = true, .check = check, .walk = walk, .make = make, .place = place, .attach = attach, .done = done};
+const technique pac_technique_lora = {.name = "lora",
+                                      .through = true,
+                                      .check = check,
+                                      .walk = walk,
+                                      .make = make,
+                                      .place = place,
+                                      .attach = attach,
+                                      .done = done};

@@ -1,6 +1,7 @@
 /*
- * Inside src/tune: a technique = which parameters are new (a walk over them in canonical order), and how they hang on the layers.
- * Layout, counts, initial values, slicing and files all follow from the walk. A new technique is one file and one row in tuned.c.
+ * Inside src/tune: a technique = which parameters are new (a walk over them in canonical order), and how they hang on the
+ * layers. Layout, counts, initial values, slicing and files all follow from the walk. A new technique is one file and one row
+ * in tuned.c.
  */
 #ifndef PAC_TUNE_TECHNIQUE_H
 #define PAC_TUNE_TECHNIQUE_H
@@ -12,13 +13,13 @@
 /* One parameter of the whole network, as the walk meets it. */
 typedef struct tune_item {
     pac_param param;
-    double deviation;    /* initial values: normal with this deviation, */
-    float constant;      /* or, where it is 0, this */
-    bool from_model;     /* or what pac_tuned_attach() copied */
-    int64_t layer;       /* of the slot, in the whole model (where the scope has one) */
+    double deviation; /* initial values: normal with this deviation, */
+    float constant;   /* or, where it is 0, this */
+    bool from_model;  /* or what pac_tuned_attach() copied */
+    int64_t layer;    /* of the slot, in the whole model (where the scope has one) */
     pac_stack stack;
-    int scope;           /* of the technique's own rules */
-    size_t slot;         /* offset of its pointer in the struct that the scope names; its gradient lies PAC_TO_GRADIENT behind */
+    int scope;   /* of the technique's own rules */
+    size_t slot; /* offset of its pointer in the struct that the scope names; its gradient lies PAC_TO_GRADIENT behind */
 } tune_item;
 
 typedef pac_err tune_visitor(void *ctx, const tune_item *item);
@@ -31,16 +32,18 @@ typedef struct technique {
     bool through; /* the backward pass goes through the backbone */
     pac_err (*check)(const pac_model_desc *d, const pac_tune_opts *o);
     pac_err (*walk)(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx);
-    pac_err (*make)(pac_tuned *t);                            /* what its parameters are connected to */
-    void *(*place)(pac_tuned *t, const tune_item *item);      /* struct that holds the item's slot; NULL: connected by attach */
-    pac_err (*attach)(pac_tuned *t, pac_model *m);            /* NULL: nothing to do */
+    pac_err (*make)(pac_tuned *t);                       /* what its parameters are connected to */
+    void *(*place)(pac_tuned *t, const tune_item *item); /* struct that holds the item's slot; NULL: connected by attach */
+    pac_err (*attach)(pac_tuned *t, pac_model *m);       /* NULL: nothing to do */
     void (*done)(pac_tuned *t);
 } technique;
 
 extern const technique pac_technique_parallel, pac_technique_full, pac_technique_adapters, pac_technique_lora;
 
 /* The classification head: [0] dense [D, D], [1] projection [C, D or 4D]. */
-typedef struct cls_head { pac_linear dense, out; } cls_head;
+typedef struct cls_head {
+    pac_linear dense, out;
+} cls_head;
 
 struct pac_tuned {
     const technique *how;
@@ -50,8 +53,8 @@ struct pac_tuned {
     int64_t first, last; /* layers of the slice */
     pac_params params;
     cls_head head;
-    pac_side *side;      /* parallel */
-    void *modules;       /* of lora and adapters */
+    pac_side *side; /* parallel */
+    void *modules;  /* of lora and adapters */
 };
 
 enum { SCOPE_HEAD = 1000 }; /* of the head's items; techniques' own scopes are below */

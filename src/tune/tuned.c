@@ -66,7 +66,8 @@ pac_err pac_tune_check(const pac_model_desc *d, const pac_tune_opts *o)
 {
     bool classes = o->head == PAC_HEAD_CLASSIFICATION, encoder_only = d->layers[PAC_DEC] == 0;
     PAC_CHECK(!classes || o->classes >= 1, PAC_ECONFIG, "a classification head needs at least one class");
-    PAC_CHECK(classes || !encoder_only, PAC_ECONFIG, "head: lm: a model without a decoder writes no text; use head: classification");
+    PAC_CHECK(classes || !encoder_only, PAC_ECONFIG,
+              "head: lm: a model without a decoder writes no text; use head: classification");
     PAC_CHECK(!o->separate || (classes && encoder_only), PAC_ECONFIG,
               "task.pairs: separate: only for models without a decoder, with head: classification");
     return technique_of(o)->check(d, o);
@@ -89,7 +90,8 @@ static pac_err visit_param(void *ctx, const tune_item *item)
     return v->visit(v->ctx, &item->param);
 }
 
-pac_err pac_tune_walk(const pac_model_desc *d, const pac_tune_opts *o, pac_err (*visit)(void *ctx, const pac_param *p), void *ctx)
+pac_err pac_tune_walk(const pac_model_desc *d, const pac_tune_opts *o, pac_err (*visit)(void *ctx, const pac_param *p),
+                      void *ctx)
 {
     outer v = {visit, ctx};
     return tune_walk_items(d, o, visit_param, &v);
