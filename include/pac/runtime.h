@@ -96,6 +96,20 @@ typedef struct pac_predict_opts {
 /** Answer every row of the file, or lines until read_line() ends. Collective. */
 pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch);
 
+typedef struct pac_export_opts {
+    const char *model_dir;    /* NULL: the one that the adapters name */
+    const char *adapters_dir;
+    const char *format;       /* peft, merged */
+    const char *out_dir;      /* must not exist, or be empty; it appears as a whole or not at all */
+} pac_export_opts;
+
+/**
+ * Write what was learned for other tools: LoRA in PEFT's layout, or LoRA and full merged into a Hugging Face model (float32).
+ * Rank 0 does it; its memory holds one layer. *json at rank 0. Collective. Errors: PAC_EUSAGE (a technique that cannot be written
+ * so, and why), PAC_EDATA (adapters of another model, damaged files), PAC_EIO, PAC_ENOSPACE.
+ */
+pac_err pac_export(const pac_export_opts *o, const pac_observer *watch, char **json);
+
 /* ---- facts about this process ---- */
 
 typedef struct pac_process_memory { int64_t rss, pss, peak_rss; } pac_process_memory; /* bytes */

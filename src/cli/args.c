@@ -40,7 +40,7 @@ static const option_row options[] = {
     {"max-new", "N", "at most N new tokens", NUMBER, AT(max_new), false, 1, 0},
     {"backend", "NAME", "ref, cpu or auto", TEXT, AT(backend), false, 0, 0},
     {"seed", "S", "seed of the random weights", NUMBER, AT(seed), false, 0, 0},
-    {"format", "NAME", "peft or merged", TEXT, AT(format), true, 0, 0},
+    {"format", "NAME", "peft or merged", TEXT, AT(format), false, 0, 0},
 };
 
 enum { NOPTIONS = sizeof options / sizeof options[0] };

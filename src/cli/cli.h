@@ -55,6 +55,7 @@ pac_err cmd_profile(const pac_args *a);
 pac_err cmd_plan(const pac_args *a);
 pac_err cmd_eval(const pac_args *a);
 pac_err cmd_predict(const pac_args *a);
+pac_err cmd_export(const pac_args *a);
 pac_err cmd_init_model(const pac_args *a);
 pac_err cmd_cache(const pac_args *a);
 pac_err cmd_report(const pac_args *a);

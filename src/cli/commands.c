@@ -34,8 +34,11 @@ const command commands[] = {
      "pac init-model which models/none        # an unknown shape is answered by the list of all", "seed quiet json help", cmd_init_model, false, 2, 2},
     {"cache", "what a kept activation cache holds; check it", "pac cache info|verify DIR",
      "pac cache info runs/quickstart/cache\npac cache verify runs/quickstart/cache", "quiet json help", cmd_cache, false, 2, 2},
-    {"export", "adapters for other tools", "pac export --adapters DIR --format peft|merged OUT",
-     "pac export --adapters runs/mrpc/adapters --format peft out", "adapters format quiet json help", NULL, false, 1, 1},
+    {"export", "LoRA for PEFT; merged weights for Hugging Face",
+     "pac export --adapters DIR --format peft|merged [--model DIR] OUT",
+     "pac export --adapters runs/mrpc/adapters --format peft out\n"
+     "pac export --adapters runs/mrpc/adapters --format merged out-model",
+     "adapters format model quiet json help", cmd_export, true, 1, 1},
     {"report", "several runs side by side: one table, plots of loss, metrics, time and memory", "pac report RUN... [-o DIR]",
      "pac report runs/mrpc-lora runs/mrpc-parallel -o report\npac report runs/seed* --json", "output quiet json help", cmd_report, false, 1,
      MAX_WORDS},

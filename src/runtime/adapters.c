@@ -111,8 +111,7 @@ out:
 
 /* ---- reading ---- */
 
-/* Where the file has a parameter; its shape must be the model's. */
-static pac_err find_tensor(const pac_st *f, const char *path, pac_param *p)
+pac_err adapters_view(const pac_st *f, const char *path, pac_param *p)
 {
     bool found;
     pac_tensor t;
@@ -134,7 +133,7 @@ static pac_err open_at_root(const char *dir, listing *all, pac_st **f)
     PAC_TRY(adapters_path(path, dir, "adapters.safetensors"));
     PAC_TRY(pac_st_open(path, f));
     for (int64_t i = 0; i < all->count; i++)
-        PAC_TRY(find_tensor(*f, path, (pac_param *)all->v + i));
+        PAC_TRY(adapters_view(*f, path, (pac_param *)all->v + i));
     PAC_CHECK(pac_st_count(*f) == all->count, PAC_EDATA, "%s: %lld tensors, this model's adapters have %lld", path,
               (long long)pac_st_count(*f), (long long)all->count);
     return PAC_OK;

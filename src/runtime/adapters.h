@@ -4,6 +4,7 @@
 
 #include "pac/parallel.h"
 #include "pac/runtime.h"
+#include "pac/safetensors.h"
 
 typedef struct adapters_info {
     uint64_t model_id, tokenizer_id;
@@ -24,6 +25,8 @@ pac_err adapters_write_json(const pac_job *job, const char *dir);
 pac_err adapters_configure(const char *dir, pac_config *c, adapters_info *info);
 /** Refuse adapters of another backbone; warn of another tokenizer. Not collective. */
 pac_err adapters_check(const pac_job *job, const adapters_info *info, const char *dir);
+/** p->w = where the file has the parameter (at any address), whose shape must be the model's. Not collective. */
+pac_err adapters_view(const pac_st *f, const char *path, pac_param *p);
 /** Fill this rank's parameters from dir/adapters.safetensors, which rank 0 reads. Collective. */
 pac_err adapters_load(const pac_job *job, const char *dir, const pac_params *mine);
 
