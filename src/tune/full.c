@@ -6,17 +6,9 @@
 #include <string.h>
 
 typedef struct outer {
-    const pac_model_desc *d;
     tune_visitor *visit;
     void *ctx;
 } outer;
-
-static pac_err check(const pac_model_desc *d, const pac_tune_opts *o)
-{
-    (void)d;
-    (void)o;
-    return PAC_OK;
-}
 
 static pac_err visit_weight(void *ctx, const pac_weight *w)
 {
@@ -32,21 +24,8 @@ static pac_err visit_weight(void *ctx, const pac_weight *w)
 
 static pac_err walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
 {
-    outer v = {d, visit, ctx};
+    outer v = {visit, ctx};
     return pac_model_walk(d, o->head == PAC_HEAD_LM, visit_weight, &v);
-}
-
-static pac_err make(pac_tuned *t)
-{
-    (void)t;
-    return PAC_OK;
-}
-
-static void *place(pac_tuned *t, const tune_item *item)
-{
-    (void)t;
-    (void)item;
-    return NULL;
 }
 
 static pac_err attach(pac_tuned *t, pac_model *m)
@@ -59,16 +38,4 @@ static pac_err attach(pac_tuned *t, pac_model *m)
     return PAC_OK;
 }
 
-static void done(pac_tuned *t)
-{
-    (void)t;
-}
-
-const technique pac_technique_full = {.name = "full",
-                                      .through = true,
-                                      .check = check,
-                                      .walk = walk,
-                                      .make = make,
-                                      .place = place,
-                                      .attach = attach,
-                                      .done = done};
+const technique pac_technique_full = {.name = "full", .through = true, .walk = walk, .attach = attach};

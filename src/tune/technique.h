@@ -27,14 +27,15 @@ typedef pac_err tune_visitor(void *ctx, const tune_item *item);
 /* A slot's gradient pointer lies at the same distance behind it in linears, norms and low-rank pairs. */
 enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
 
+/* All but name and walk may be NULL. */
 typedef struct technique {
     const char *name;
     bool through; /* the backward pass goes through the backbone */
     pac_err (*check)(const pac_model_desc *d, const pac_tune_opts *o);
     pac_err (*walk)(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx);
     pac_err (*make)(pac_tuned *t);                       /* what its parameters are connected to */
-    void *(*place)(pac_tuned *t, const tune_item *item); /* struct that holds the item's slot; NULL: connected by attach */
-    pac_err (*attach)(pac_tuned *t, pac_model *m);       /* NULL: nothing to do */
+    void *(*place)(pac_tuned *t, const tune_item *item); /* the struct that holds the item's slot; NULL: attach connects */
+    pac_err (*attach)(pac_tuned *t, pac_model *m);       /* hang it on a loaded slice */
     void (*done)(pac_tuned *t);
 } technique;
 

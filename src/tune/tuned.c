@@ -70,7 +70,7 @@ pac_err pac_tune_check(const pac_model_desc *d, const pac_tune_opts *o)
               "head: lm: a model without a decoder writes no text; use head: classification");
     PAC_CHECK(!o->separate || (classes && encoder_only), PAC_ECONFIG,
               "task.pairs: separate: only for models without a decoder, with head: classification");
-    return technique_of(o)->check(d, o);
+    return technique_of(o)->check != NULL ? technique_of(o)->check(d, o) : PAC_OK;
 }
 
 pac_err tune_walk_items(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
@@ -157,9 +157,9 @@ static pac_err collect(void *ctx, const tune_item *item)
 /* Where the layers find a parameter: its pointer, and its gradient's. */
 static void connect(pac_tuned *t, const tune_item *item, const pac_param *p)
 {
+    if (item->scope != SCOPE_HEAD && t->how->place == NULL)
+        return; /* pac_tuned_attach() will */
     char *base = item->scope == SCOPE_HEAD ? (char *)&t->head : t->how->place(t, item);
-    if (base == NULL)
-        return;
     *(const float **)(void *)(base + item->slot) = p->w;
     *(float **)(void *)(base + item->slot + PAC_TO_GRADIENT) = p->g;
 }
@@ -186,14 +186,15 @@ pac_err pac_tuned_new(const pac_model_desc *d, const pac_tune_opts *o, const pac
                       bool learns, pac_tuned **out)
 {
     void *p;
-    pac_err err;
+    pac_err err = PAC_OK;
     PAC_TRY(pac_tune_check(d, o));
     PAC_CHECK(first >= 0 && first <= last && last <= layers_of(d), PAC_EINVAL, "what learns in layers [%lld, %lld)",
               (long long)first, (long long)last);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_tuned), &p));
     pac_tuned *t = p;
     *t = (pac_tuned){.how = technique_of(o), .desc = *d, .opts = *o, .be = be, .first = first, .last = last};
-    PAC_GO(t->how->make(t));
+    if (t->how->make != NULL)
+        PAC_GO(t->how->make(t));
     PAC_GO(lay_out(t, learns));
     *out = t;
     t = NULL;
@@ -207,7 +208,8 @@ void pac_tuned_free(pac_tuned **tp)
     pac_tuned *t = *tp;
     if (t == NULL)
         return;
-    t->how->done(t);
+    if (t->how->done != NULL)
+        t->how->done(t);
     pac_params_free(&t->params);
     pac_mem_free(t);
     *tp = NULL;
