@@ -85,6 +85,7 @@ typedef struct pac_predict_opts {
     const char *model_dir, *adapters_dir; /* adapters NULL: the untouched backbone, text to text */
     const char *backend;                  /* NULL: auto */
     int64_t max_new;                      /* 0: the task's max_target, else 32 */
+    int64_t beams;                        /* of beam search; 0 or 1: greedy */
     const char *logits_path;              /* NULL: not wanted */
     const char *input_path;               /* a file of JSON lines; NULL: lines are typed */
     bool json_lines;                      /* answers are JSON objects, else text */

@@ -172,6 +172,20 @@ pac_err pac_side_fwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const
 pac_err pac_side_bwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const pac_side_state *dout, const float *dh,
                      pac_side_state *din, const pac_side_saved *saved);
 
+/* Keys and values of earlier positions in each decoder layer of a slice, as pac_kv (pac/model.h). */
+typedef struct pac_side_kv pac_side_kv;
+/**
+ * Empty caches in `arena` for the sources of `batch` and their side encoder output enc [S, R]. The slice holds decoder layers
+ * only. Per side layer 2 slots capacity I + 2 S I floats, I the side network's. Errors: those of pac_kv_new().
+ */
+pac_err pac_side_kv_new(pac_side *s, const pac_batch *batch, const float *enc, int64_t beams, int64_t capacity, pac_arena *arena,
+                        pac_arena *work, pac_side_kv **out);
+/** pac_kv_reorder() of each. */
+pac_err pac_side_kv_reorder(pac_side_kv *kv, const pac_backend *be, const int64_t *parent, pac_arena *work);
+/** pac_side_fwd() on one more row of each going slot (p->batch and the rows of acts as in pac_model_step()); no backward. */
+pac_err pac_side_step(pac_side *s, const pac_pass *p, const pac_acts *acts, pac_side_kv *kv, const pac_side_state *in,
+                      pac_side_state *out, float **h);
+
 /* ---- the classification head ---- */
 
 /**

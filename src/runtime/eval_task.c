@@ -17,6 +17,8 @@ pac_err decoded_new(int64_t rows, int64_t max_new, decoded *out)
     d.length = p;
     PAC_GO(pac_mem_array(PAC_MEM_WORK, rows, 1, &p));
     d.ended = p;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, rows, sizeof(double), &p));
+    d.score = p;
     *out = d;
     return PAC_OK;
 out:
@@ -29,6 +31,7 @@ void decoded_free(decoded *d)
     pac_mem_free(d->token);
     pac_mem_free(d->length);
     pac_mem_free(d->ended);
+    pac_mem_free(d->score);
     *d = (decoded){0};
 }
 
@@ -58,7 +61,7 @@ static pac_err run_rounds(const pac_job *job, evaluator *e, decoded *d, results 
         pac_set_phase("evaluation", lo / round);
         PAC_TRY(evaluator_encode(e, &job->eval, lo, n, &r->loss, r->score));
         if (job->tune.head == PAC_HEAD_LM) {
-            PAC_TRY(evaluator_greedy(e, n, d));
+            PAC_TRY(evaluator_generate(e, n, d));
             if (pac_world_rank() == 0)
                 PAC_TRY(keep_texts(job, d, n, r->text + lo));
         }
@@ -123,7 +126,7 @@ pac_err evaluate(const pac_job *job, const pac_plan *plan, stage *own, const pac
         *out = v;
         return PAC_OK;
     }
-    PAC_TRY(evaluator_open(job, plan, own, tuned, &e));
+    PAC_TRY(evaluator_open(job, plan, own, tuned, 1, &e));
     err = results_new(job->eval.rows, &r);
     if (err == PAC_OK)
         err = decoded_new(evaluator_round_rows(&e), job->cfg.task.max_target, &d);

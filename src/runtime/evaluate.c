@@ -2,8 +2,7 @@
  * Evaluation through the plan's stages: no rank ever holds more of the backbone than its slice.
  *
  * Rows are taken in rounds of a few micro-batches. The encoder runs once per micro-batch and its outputs stay with the decoder
- * stages; then the decoder runs on the true targets (loss) and on its own outputs, one token more each time, until all have
- * ended (greedy decoding). After each token a sum over all ranks tells everybody every new token.
+ * stages; then the decoder runs on the true targets (loss) and on its own outputs (generate.c, decode.c).
  */
 #include "evaluate.h"
 #include "pac/clock.h"
@@ -11,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MICRO_ROWS = 8 }; /* samples of a micro-batch per rank of a stage */
+enum { MICRO_ROWS = 8 }; /* sequences of a micro-batch per rank of a stage: samples, or their beams */
 
 /* ---- making ---- */
 
@@ -34,6 +33,8 @@ static pac_err open_parts(evaluator *e, const pac_params *tuned)
     e->mark = p;
     PAC_TRY(pac_mem_array(PAC_MEM_WORK, e->M * e->rows_per_micro, sizeof(int64_t), &p));
     e->sample = p;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, e->M, sizeof(decoder *), &p));
+    e->decoder = p;
     if (e->layout.stage > 0)
         PAC_TRY(pac_link_new(&e->layout, e->layout.stage - 1, &e->prev));
     if (e->layout.stage + 1 < e->layout.P)
@@ -52,18 +53,20 @@ static void evaluator_free(evaluator *e)
     pac_layout_free(&e->layout);
     pac_mem_free(e->mark);
     pac_mem_free(e->sample);
+    pac_mem_free(e->decoder);
     *e = (evaluator){0};
 }
 
-pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluator *e)
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, int64_t beams,
+                       evaluator *e)
 {
-    *e = (evaluator){.job = job, .plan = plan, .s = own, .borrowed = own != NULL};
+    *e = (evaluator){.job = job, .plan = plan, .s = own, .borrowed = own != NULL, .beams = beams};
     PAC_TRY(pac_layout_new(plan, &e->layout));
     int64_t widest = 1;
     for (int64_t s = 0; s < plan->stages; s++)
         widest = plan->stage[s].ranks > widest ? plan->stage[s].ranks : widest;
     e->M = plan->stages;
-    e->rows_per_micro = MICRO_ROWS * widest;
+    e->rows_per_micro = (beams < MICRO_ROWS ? MICRO_ROWS / beams : 1) * widest;
     pac_err err = pac_agree(pac_world(), open_parts(e, tuned));
     if (err != PAC_OK)
         evaluator_free(e);
@@ -137,7 +140,7 @@ static pac_err encode(evaluator *e, const pac_dataset *data, int64_t m, pac_rang
 }
 
 /* The decoder's part of this slice on the target rows of x->batch; x->h at the last stage. */
-static pac_err decode(evaluator *e, int64_t m)
+static pac_err forced_decode(evaluator *e, int64_t m)
 {
     stage *s = e->s;
     micro *x = &s->slot[m];
@@ -183,113 +186,13 @@ static pac_err class_scores(evaluator *e, micro *x, double *score)
 static pac_err forced_pass(evaluator *e, int64_t m, double *loss, double *score)
 {
     micro *x = &e->s->slot[m];
-    PAC_TRY(decode(e, m));
+    PAC_TRY(forced_decode(e, m));
     if (!is_last(e))
         return PAC_OK;
     bool classes = e->job->tune.head == PAC_HEAD_CLASSIFICATION;
     PAC_TRY(stage_loss(e->s, x, e->s->model, 1.0f, false));
     *loss += x->loss;
     return classes ? class_scores(e, x, score) : PAC_OK;
-}
-
-/* ---- greedy decoding ---- */
-
-/* Target rows of sample i of the round are the start token and what it has said so far; none once it has ended. */
-static int64_t prefix_rows(const decoded *d, int64_t i)
-{
-    return d->ended[i] ? 0 : d->length[i] + 1;
-}
-
-static pac_err prefix_batch(evaluator *e, const decoded *d, int64_t m, pac_range rows)
-{
-    micro *x = &e->s->slot[m];
-    void *p, *q, *ids;
-    pac_arena_release(x->arena, e->mark[m]);
-    PAC_TRY(pac_arena_get(x->arena, (size_t)(x->n + 1) * sizeof(int64_t), &p));
-    PAC_TRY(pac_arena_get(x->arena, (size_t)(x->batch.B + 1) * sizeof(int64_t), &q));
-    int64_t *whole = p, *own = q;
-    whole[0] = 0;
-    for (int64_t i = 0; i < x->n; i++)
-        whole[i + 1] = whole[i] + prefix_rows(d, rows.lo + i);
-    for (int64_t b = 0; b <= x->batch.B; b++)
-        own[b] = whole[x->own.lo + b] - whole[x->own.lo];
-    PAC_TRY(pac_arena_get(x->arena, (size_t)own[x->batch.B] * sizeof(int32_t), &ids));
-    for (int64_t b = 0; b < x->batch.B; b++) {
-        int64_t i = rows.lo + x->own.lo + b, n = own[b + 1] - own[b];
-        int32_t *row = (int32_t *)ids + own[b];
-        if (n > 0)
-            row[0] = e->job->desc.start_id;
-        for (int64_t t = 1; t < n; t++)
-            row[t] = d->token[i * d->max_new + t - 1];
-    }
-    x->woff[PAC_DEC] = whole;
-    x->batch.toff = own;
-    x->batch.tids = ids;
-    return PAC_OK;
-}
-
-/* The next token of this rank's unfinished samples of the micro-batch, into next[] of the round (as token + 1). */
-static pac_err next_tokens(evaluator *e, int64_t m, pac_range rows, int64_t *next)
-{
-    stage *s = e->s;
-    micro *x = &s->slot[m];
-    int64_t V = e->job->desc.vocab, D = s->D, B = x->batch.B, n = 0;
-    float *last, *logits;
-    PAC_TRY(pac_arena_floats(x->arena, B * D, &last));
-    for (int64_t b = 0; b < B; b++)
-        if (x->batch.toff[b + 1] > x->batch.toff[b])
-            memcpy(last + n++ * D, x->h + (x->batch.toff[b + 1] - 1) * D, (size_t)D * sizeof(float));
-    PAC_TRY(pac_arena_floats(x->arena, n * V, &logits));
-    PAC_TRY(pac_model_logits(s->model, logits, last, n, s->work));
-    for (int64_t b = 0, k = 0; b < B; b++) {
-        if (x->batch.toff[b + 1] == x->batch.toff[b])
-            continue;
-        int32_t best;
-        e->job->be->argmax(&best, logits + k++ * V, 1, V);
-        next[rows.lo + x->own.lo + b] = (int64_t)best + 1;
-    }
-    return PAC_OK;
-}
-
-static pac_err token_round(evaluator *e, decoded *d, int64_t n, int64_t *next)
-{
-    memset(next, 0, (size_t)n * sizeof *next);
-    for (int64_t m = 0; m < e->M; m++) {
-        pac_range rows = pac_split_even(n, e->M, m);
-        if (rows.lo == rows.hi)
-            continue;
-        PAC_TRY(prefix_batch(e, d, m, rows));
-        PAC_TRY(decode(e, m));
-        if (is_last(e))
-            PAC_TRY(next_tokens(e, m, rows, next));
-    }
-    PAC_TRY(flush(e));
-    return pac_sum_i64(pac_world(), next, n);
-}
-
-pac_err evaluator_greedy(evaluator *e, int64_t n, decoded *d)
-{
-    int64_t *next, active = n;
-    void *p;
-    pac_err err;
-    PAC_TRY(pac_agree(pac_world(), pac_mem_array(PAC_MEM_WORK, n, sizeof(int64_t), &p)));
-    next = p;
-    memset(d->length, 0, (size_t)n * sizeof *d->length);
-    memset(d->ended, 0, (size_t)n);
-    for (int64_t t = 0; t < d->max_new && active > 0; t++) {
-        PAC_GO(token_round(e, d, n, next));
-        for (int64_t i = 0; i < n; i++) {
-            if (d->ended[i])
-                continue;
-            d->token[i * d->max_new + d->length[i]++] = (int32_t)(next[i] - 1);
-            d->ended[i] = next[i] - 1 == e->job->desc.eos_id;
-            active -= d->ended[i];
-        }
-    }
-    err = PAC_OK;
-out:
-    pac_mem_free(next);
-    return err;
 }
 
 /* ---- rounds ---- */
@@ -320,7 +223,7 @@ pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C)
 {
     stage *s = e->s;
     micro *x = &s->slot[0];
-    PAC_TRY(decode(e, 0));
+    PAC_TRY(forced_decode(e, 0));
     if (is_last(e) && x->batch.B == 1) {
         if (e->job->tune.head == PAC_HEAD_CLASSIFICATION)
             PAC_TRY(class_logits(s, x, logits));

@@ -1,11 +1,14 @@
 /*
- * The evaluator: the stages of a plan, forward only, with greedy decoding. Used by evaluate() on a data set and by predict on
- * lines.
+ * The evaluator: the stages of a plan, forward only; it scores and writes text. Used by evaluate() on a data set and by predict
+ * on lines.
  */
 #ifndef PAC_RUNTIME_EVALUATE_H
 #define PAC_RUNTIME_EVALUATE_H
 
 #include "stage.h"
+
+/* What a stage keeps of the sequences of a micro-batch while they are written. */
+typedef struct decoder decoder;
 
 typedef struct evaluator {
     const pac_job *job;
@@ -17,6 +20,8 @@ typedef struct evaluator {
     int64_t M, rows_per_micro; /* micro-batches of a round; samples of each */
     size_t *mark;              /* [M] arena mark behind the encoder's part */
     int64_t *sample;           /* rows of this round */
+    int64_t beams;             /* of text that is written; 1: greedy */
+    decoder **decoder;         /* [M] keys and values of what is written (decode.c) */
 } evaluator;
 
 /* Outputs of one round: sample i said token[i * max_new .. + length[i]), its end token included. */
@@ -25,13 +30,15 @@ typedef struct decoded {
     int32_t *token;
     int64_t *length;
     unsigned char *ended;
+    double *score; /* sum of log p / length (beams > 1) */
 } decoded;
 
 /**
- * own: this rank's stage where it is loaded anyway (nothing in flight); NULL: load the slice, with the values of `tuned`, a list
- * that covers it (NULL: the untouched backbone). Collective.
+ * own: this rank's stage where it is loaded anyway (nothing in flight); NULL: load the slice, with the values of `tuned`, a
+ * list that covers it (NULL: the untouched backbone). beams: of text that is written; 1: greedy. Collective.
  */
-pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, evaluator *e);
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, int64_t beams,
+                       evaluator *e);
 /** The job's slice of a plan with what learns in it, parameters zero and without gradients: for a file to fill. Collective. */
 pac_err evaluator_load(const pac_job *job, const pac_plan *plan, stage **out);
 /** After an error among several ranks: nothing (may_free()). */
@@ -44,8 +51,8 @@ int64_t evaluator_round_rows(const evaluator *e);
  * Collective.
  */
 pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *score);
-/** Greedy decoding of the n rows that were just encoded; every rank gets all outputs. Collective. */
-pac_err evaluator_greedy(evaluator *e, int64_t n, decoded *d);
+/** Write the answers of the n rows that were just encoded; every rank gets all. Collective. */
+pac_err evaluator_generate(evaluator *e, int64_t n, decoded *d);
 
 /**
  * logits [T, C] of the one row that was just encoded, the decoder forced to its targets (or the class scores: T = 1), on every

@@ -110,7 +110,7 @@ static pac_err answer_texts(predictor *p, const pac_dataset *data, int64_t first
 {
     pac_err err = PAC_OK;
     PAC_TRY(evaluator_encode(&p->e, data, first, n, NULL, NULL));
-    PAC_TRY(evaluator_greedy(&p->e, n, &p->out));
+    PAC_TRY(evaluator_generate(&p->e, n, &p->out));
     for (int64_t i = 0; i < n && err == PAC_OK && pac_world_rank() == 0; i++)
         err = say_output(p, i);
     PAC_TRY(pac_agree(pac_world(), err));

@@ -159,7 +159,7 @@ static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, cons
     predictor p = {.job = job, .opts = o};
     int64_t max_new = o->max_new > 0 ? o->max_new : job->cfg.task.max_target;
     pac_err err;
-    PAC_TRY(evaluator_open(job, plan, own, NULL, &p.e));
+    PAC_TRY(evaluator_open(job, plan, own, NULL, o->beams > 1 ? o->beams : 1, &p.e));
     PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), max_new, &p.out)));
     PAC_GO(pac_agree(pac_world(), write_logits(&p))); /* without rows: a path that cannot be written is told now */
     PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));

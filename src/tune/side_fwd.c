@@ -2,8 +2,15 @@
  * The side network's forward over a slice of layers: a_0 = first(b_0); a <- mix(a, Down(b_i)), then a small transformer block;
  * a final norm per stack; up to the model's width and merged with the backbone's output. Layers without a side layer pass the
  * state on. Source: method.md section 2 (eq. 1 of the paper; Sung et al. 2022, ladder side tuning).
+ *
+ * A decoding step is the same forward with a key/value cache in each block: everything else is row by row.
  */
 #include "side.h"
+
+struct pac_side_kv {
+    int64_t layers; /* of the slice */
+    pac_kv **layer; /* [layers], NULL: no side layer */
+};
 
 typedef struct run {
     pac_side *s;
@@ -12,6 +19,7 @@ typedef struct run {
     const pac_acts *acts;
     pac_arena *keep, *work;
     pac_side_saved *saved; /* NULL: evaluation */
+    pac_side_kv *kv;       /* NULL: whole sequences */
     float *a;              /* [N, R] state of the current stack */
     bool borrowed;         /* a belongs to the caller: not written in place */
     float *enc;            /* [S, R] side encoder output */
@@ -73,7 +81,7 @@ static pac_err layer_fwd(run *r, pac_stack stack, int64_t index, int64_t layer)
     const side_layer *l = &s->layers[layer - s->first];
     layer_saved *save = r->saved != NULL ? &r->saved->layer[layer - s->first] : NULL;
     float *z, *y;
-    PAC_CHECK(r->enc != NULL || !s->cfg[stack].cross, PAC_EINVAL, "layer %lld needs the side encoder's output",
+    PAC_CHECK(r->enc != NULL || r->kv != NULL || !s->cfg[stack].cross, PAC_EINVAL, "layer %lld needs the side encoder's output",
               (long long)layer);
     PAC_TRY(mix(r, stack, index, l, save, &z));
     y = z;
@@ -86,7 +94,8 @@ static pac_err layer_fwd(run *r, pac_stack stack, int64_t index, int64_t layer)
                        .bias_table = s->stacks[stack].table.w,
                        .enc = stack == PAC_DEC ? r->enc : NULL,
                        .drop = r->pass->drop,
-                       .layer = layer};
+                       .layer = layer,
+                       .kv = r->kv != NULL ? r->kv->layer[layer - s->first] : NULL};
     PAC_TRY(
         pac_block_fwd(y, z, &s->cfg[stack], &l->block, &io, save != NULL ? r->keep : NULL, save != NULL ? &save->block : NULL));
     r->a = y;
@@ -182,30 +191,74 @@ static pac_err begin_saving(run *r)
     return PAC_OK;
 }
 
+/* All layers of the slice from the state `in`; behind the last one the tail. */
+static pac_err run_slice(run *r, const pac_side_state *in, pac_side_state *out, float **h)
+{
+    pac_side *s = r->s;
+    bool whole = s->last == layers_of(&s->desc) && s->last > s->first;
+    float *top = NULL;
+    if (in != NULL) {
+        r->a = in->a;
+        r->enc = in->enc;
+        r->borrowed = true;
+    }
+    for (int64_t l = s->first; l < s->last; l++)
+        PAC_TRY(step(r, l));
+    if (whole)
+        PAC_TRY(tail_fwd(r, &top));
+    if (out != NULL)
+        *out = whole ? (pac_side_state){0} : (pac_side_state){.a = r->a, .enc = r->enc};
+    if (h != NULL)
+        *h = top;
+    return PAC_OK;
+}
+
 pac_err pac_side_fwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const pac_side_state *in, pac_side_state *out,
                      float **h, bool keep_for_bwd, pac_side_saved **saved)
 {
-    bool whole = s->last == layers_of(&s->desc) && s->last > s->first;
     run r = {.s = s, .pass = p, .batch = p->batch, .acts = acts, .keep = p->keep, .work = p->work};
-    float *top = NULL;
-    if (in != NULL) {
-        r.a = in->a;
-        r.enc = in->enc;
-        r.borrowed = true;
-    }
     if (keep_for_bwd)
         PAC_TRY(begin_saving(&r));
-    for (int64_t l = s->first; l < s->last; l++)
-        PAC_TRY(step(&r, l));
-    if (whole)
-        PAC_TRY(tail_fwd(&r, &top));
+    PAC_TRY(run_slice(&r, in, out, h));
     if (r.saved != NULL) {
         r.saved->enc = r.enc;
         *saved = r.saved;
     }
-    if (out != NULL)
-        *out = whole ? (pac_side_state){0} : (pac_side_state){.a = r.a, .enc = r.enc};
-    if (h != NULL)
-        *h = top;
     return PAC_OK;
+}
+
+/* ---- one position at a time ---- */
+
+pac_err pac_side_kv_new(pac_side *s, const pac_batch *batch, const float *enc, int64_t beams, int64_t capacity,
+                        pac_arena *arena, pac_arena *work, pac_side_kv **out)
+{
+    void *p, *list;
+    PAC_CHECK(s->first >= s->desc.layers[PAC_ENC], PAC_EINVAL, "layer %lld is no decoder layer", (long long)s->first);
+    PAC_TRY(pac_arena_get(arena, sizeof(pac_side_kv), &p));
+    PAC_TRY(pac_arena_get(arena, (size_t)(s->last - s->first) * sizeof(pac_kv *), &list));
+    pac_side_kv *kv = p;
+    *kv = (pac_side_kv){.layers = s->last - s->first, .layer = list};
+    pac_block_io io = {.be = s->be, .work = work, .batch = batch, .stack = PAC_DEC, .enc = enc};
+    for (int64_t i = 0; i < kv->layers; i++) {
+        kv->layer[i] = NULL;
+        if (s->opts.has_layer[s->first + i])
+            PAC_TRY(pac_kv_new(&s->cfg[PAC_DEC], &s->layers[i].block, &io, beams, capacity, arena, &kv->layer[i]));
+    }
+    *out = kv;
+    return PAC_OK;
+}
+
+pac_err pac_side_kv_reorder(pac_side_kv *kv, const pac_backend *be, const int64_t *parent, pac_arena *work)
+{
+    for (int64_t i = 0; i < kv->layers; i++)
+        if (kv->layer[i] != NULL)
+            PAC_TRY(pac_kv_reorder(kv->layer[i], be, parent, work));
+    return PAC_OK;
+}
+
+pac_err pac_side_step(pac_side *s, const pac_pass *p, const pac_acts *acts, pac_side_kv *kv, const pac_side_state *in,
+                      pac_side_state *out, float **h)
+{
+    run r = {.s = s, .pass = p, .batch = p->batch, .acts = acts, .keep = p->keep, .work = p->work, .kv = kv};
+    return run_slice(&r, in, out, h);
 }

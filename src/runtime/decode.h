@@ -1,0 +1,38 @@
+/*
+ * Writing text through the stages of a plan, one position at a time.
+ *
+ * A slot is a sequence that is being written, `beams` for each sample. What the slots said last is known to every rank (struct
+ * step); what their earlier positions left behind, keys and values, stays with the decoder layers of each stage.
+ */
+#ifndef PAC_RUNTIME_DECODE_H
+#define PAC_RUNTIME_DECODE_H
+
+#include "evaluate.h"
+
+/* One position of all slots of a round, the same on every rank. Slots of sample i: i * beams .. */
+typedef struct step {
+    int64_t n, beams, position;
+    int32_t *token;       /* [n * beams] the row of a slot: what it said last */
+    unsigned char *going; /* [n * beams] 0: no row, now and later */
+    int64_t *parent;      /* [n * beams] slot of the round whose earlier positions it has taken over */
+    double *score;        /* [n * beams] sum of log p of what it said (beams > 1) */
+    int64_t K;            /* answers for each sample: 1, or 2 * beams */
+    int64_t *next;        /* [n * K] 1 + token + vocabulary * (slot within the sample), best first; 0: none */
+    double *next_score;   /* [n * K] its slot's score + log p (beams > 1) */
+} step;
+
+pac_err step_new(int64_t n, int64_t beams, step *out);
+void step_free(step *t);
+
+/** Empty caches for `capacity` positions of the n samples that were just encoded, at position 0. Collective. */
+pac_err decode_begin(evaluator *e, int64_t n, int64_t capacity);
+/** The slots' rows through all stages: every rank gets the answers in t->next and t->next_score. Collective. */
+pac_err decode_step(evaluator *e, step *t);
+
+/**
+ * The K best continuations of a sample from logits [its going slots, V], into its t->next and t->next_score, which are 0 on
+ * entry: greedy, the best token; beams, of all its slots together by sum of log p. Of equals the first.
+ */
+void best_continuations(const pac_backend *be, const float *logits, int64_t V, const step *t, int64_t sample);
+
+#endif

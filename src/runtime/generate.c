@@ -1,0 +1,168 @@
+/*
+ * Writing the answers of a round: greedy, or beam search. The choice of continuations is made where the logits are; every rank
+ * then keeps the same books.
+ */
+#include "beams.h"
+#include "decode.h"
+
+#include <string.h>
+
+/* ---- continuations, on the rank that has the logits ---- */
+
+/* Insert a candidate into the K best, which are sorted; of equals the earlier one is ahead. */
+static void insert(int64_t *next, double *score, int64_t K, int64_t what, double s)
+{
+    int64_t i = K - 1;
+    if (next[i] != 0 && s <= score[i])
+        return;
+    for (; i > 0 && (next[i - 1] == 0 || s > score[i - 1]); i--) {
+        next[i] = next[i - 1];
+        score[i] = score[i - 1];
+    }
+    next[i] = what;
+    score[i] = s;
+}
+
+/* log p = logit - log sum exp; the cross-entropy of token 0 is that sum minus its logit. */
+static double log_sum(const pac_backend *be, const float *logits, int64_t V)
+{
+    const int32_t label = 0;
+    float loss = 0;
+    be->xent(&loss, (float *)logits, &label, 1, V, 1.0f, false); /* grad false: logits are only read */
+    return (double)loss + (double)logits[0];
+}
+
+static void continuations_of_slot(const float *logits, int64_t V, int64_t slot, double base, const step *t, int64_t sample)
+{
+    int64_t *next = t->next + sample * t->K;
+    double *score = t->next_score + sample * t->K;
+    for (int64_t v = 0; v < V; v++)
+        if (next[t->K - 1] == 0 || base + (double)logits[v] > score[t->K - 1])
+            insert(next, score, t->K, 1 + v + V * slot, base + (double)logits[v]);
+}
+
+void best_continuations(const pac_backend *be, const float *logits, int64_t V, const step *t, int64_t sample)
+{
+    const unsigned char *going = t->going + sample * t->beams;
+    if (t->beams == 1 && going[0]) {
+        int32_t best;
+        be->argmax(&best, logits, 1, V);
+        t->next[sample] = 1 + (int64_t)best;
+        return;
+    }
+    for (int64_t b = 0; b < t->beams; b++) {
+        if (!going[b])
+            continue;
+        continuations_of_slot(logits, V, b, t->score[sample * t->beams + b] - log_sum(be, logits, V), t, sample);
+        logits += V;
+    }
+}
+
+/* ---- one position of all slots ---- */
+
+pac_err step_new(int64_t n, int64_t beams, step *out)
+{
+    step t = {.n = n, .beams = beams, .K = beams == 1 ? 1 : 2 * beams};
+    void *p;
+    pac_err err;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, n * beams, sizeof *t.token, &p));
+    t.token = p;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, n * beams, 1, &p));
+    t.going = p;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, n * beams, sizeof *t.parent, &p));
+    t.parent = p;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, n * beams, sizeof *t.score, &p));
+    t.score = p;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, n * t.K, sizeof *t.next, &p));
+    t.next = p;
+    PAC_GO(pac_mem_array(PAC_MEM_WORK, n * t.K, sizeof *t.next_score, &p));
+    t.next_score = p;
+    *out = t;
+    return PAC_OK;
+out:
+    step_free(&t);
+    return err;
+}
+
+void step_free(step *t)
+{
+    pac_mem_free(t->token);
+    pac_mem_free(t->going);
+    pac_mem_free(t->parent);
+    pac_mem_free(t->score);
+    pac_mem_free(t->next);
+    pac_mem_free(t->next_score);
+    *t = (step){0};
+}
+
+/* Every sample begins with the start token in its first slot. */
+static void first_rows(const pac_job *job, step *t)
+{
+    for (int64_t i = 0; i < t->n * t->beams; i++) {
+        t->token[i] = job->desc.start_id;
+        t->going[i] = i % t->beams == 0;
+        t->parent[i] = i;
+    }
+}
+
+/* ---- greedy ---- */
+
+/* What every sample says next; are there any that go on? */
+static bool say(const pac_job *job, step *t, decoded *d)
+{
+    bool more = false;
+    for (int64_t i = 0; i < t->n; i++) {
+        if (!t->going[i])
+            continue;
+        t->token[i] = (int32_t)(t->next[i] - 1);
+        d->token[i * d->max_new + d->length[i]++] = t->token[i];
+        d->ended[i] = t->token[i] == job->desc.eos_id;
+        t->going[i] = !d->ended[i];
+        more = more || t->going[i];
+    }
+    return more;
+}
+
+static pac_err greedy(evaluator *e, step *t, decoded *d)
+{
+    bool more = true;
+    for (t->position = 0; t->position < d->max_new && more; t->position++) {
+        PAC_TRY(decode_step(e, t));
+        more = say(e->job, t, d);
+    }
+    return PAC_OK;
+}
+
+/* ---- beams ---- */
+
+static pac_err search(evaluator *e, step *t, decoded *d)
+{
+    beam_books b;
+    pac_err err;
+    bool more = true;
+    PAC_TRY(pac_agree(pac_world(), beams_new(t, d->max_new, e->job->desc.vocab, e->job->desc.eos_id, &b)));
+    for (t->position = 0; t->position < d->max_new && more; t->position++) {
+        PAC_GO(decode_step(e, t));
+        more = beams_advance(&b, t);
+    }
+    beams_best(&b, d);
+    err = PAC_OK;
+out:
+    beams_free(&b);
+    return err;
+}
+
+pac_err evaluator_generate(evaluator *e, int64_t n, decoded *d)
+{
+    step t = {0};
+    pac_err err;
+    PAC_TRY(pac_agree(pac_world(), step_new(n, e->beams, &t)));
+    memset(d->length, 0, (size_t)n * sizeof *d->length);
+    memset(d->ended, 0, (size_t)n);
+    first_rows(e->job, &t);
+    PAC_GO(decode_begin(e, n, d->max_new));
+    err = e->beams == 1 ? greedy(e, &t, d) : search(e, &t, d);
+out:
+    step_free(&t);
+    return err;
+}
