@@ -58,6 +58,9 @@ pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_c
  */
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
 
+/** Bytes of buffers that appending takes, from micro-batches of so many samples of sample_bytes as they are stored. */
+int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes);
+
 /** Flush and close the file for writing. Collective. */
 pac_err pac_cache_finish(pac_cache *c);
 

@@ -54,7 +54,7 @@ typedef struct pac_config {
 
 /** Defaults of docs/formats.md. */
 void pac_config_defaults(pac_config *c);
-/** Read a file and apply overrides "key.path=value" (n may be 0). Errors: PAC_ECONFIG, PAC_EIO, PAC_ENOTBUILT (a value of a later version). */
+/** Read a file (NULL: none) and apply overrides "key.path=value" (n may be 0). Errors: PAC_ECONFIG, PAC_EIO, PAC_ENOTBUILT (a value of a later version). */
 pac_err pac_config_read(const char *path, const char *const *sets, int64_t n, pac_config *out);
 /** The configuration as YAML text that pac_config_read() accepts (the record kept with a run). Caller frees with pac_mem_free(). */
 pac_err pac_config_text(const pac_config *c, char **out);

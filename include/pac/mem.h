@@ -10,6 +10,7 @@
 
 #include "pac/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum pac_mem_tag {
@@ -67,6 +68,13 @@ void pac_mem_reset_peaks(void);
 
 /** Fault injection for tests: the k-th allocation from now (k >= 1) fails once; 0 switches it off. */
 void pac_mem_fail_at(int64_t k);
+
+/**
+ * Dry mode: blocks from now on are counted as ever, but large ones are addresses that read as zeros and take no memory until they are
+ * written. A model that is far too large for this machine can so be run on the backend `count` (pac/ops.h), and the ledger
+ * tells what it would take. Blocks outlive the mode.
+ */
+void pac_mem_dry(bool on);
 
 /* ---- arenas: many allocations of one lifetime ---- */
 

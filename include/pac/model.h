@@ -178,7 +178,10 @@ typedef struct pac_model_desc {
     pac_act head_act;                /* between its dense and its projection: tanh; DistilBERT relu */
 } pac_model_desc;
 
-/** Read config.json of a Hugging Face directory. Errors: PAC_EIO, PAC_EDATA (names file, key, what is allowed). */
+/**
+ * Read config.json of a Hugging Face directory; "shape:NAME" is a model that has no files: a shape (or config.json) as
+ * pac_model_init() knows them. Errors: PAC_EIO, PAC_EDATA (names file, key, what is allowed), PAC_EUSAGE (unknown shape).
+ */
 pac_err pac_model_describe(const char *dir, pac_model_desc *out);
 
 /**

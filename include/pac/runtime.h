@@ -41,6 +41,7 @@ typedef struct pac_job {
     pac_gold test_gold;
     uint64_t model_id, tokenizer_id;
     double budget;                  /* bytes of memory this rank may use */
+    bool shapes;                    /* models are loaded without values: an estimate */
 } pac_job;
 
 enum { PAC_JOB_TRAIN = 1, PAC_JOB_EVAL = 2 }; /* which data sets are loaded */

@@ -30,6 +30,21 @@ struct cache_writer {
     pac_err failed;   /* of the first failure: what follows it in the file cannot be trusted */
 };
 
+/* As pac_mem_grow() leaves an array that reached `bytes`. */
+static int64_t grown(int64_t bytes)
+{
+    int64_t n = bytes > 0 ? 16 : 0;
+    while (n < bytes)
+        n *= 2;
+    return n;
+}
+
+int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes)
+{
+    int64_t all = samples * sample_bytes, slice = all < SLICE ? all : sample_bytes > SLICE ? sample_bytes : SLICE;
+    return grown(all < HELD ? all : HELD) + grown(slice);
+}
+
 /* ---- from the micro-batch to the file ---- */
 
 static pac_err write_slice(cache_writer *w)

@@ -18,8 +18,8 @@ typedef struct pac_args {
     int64_t nsets;
     const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR, RUN... */
     int64_t nwords;
-    const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format;
-    int64_t steps, beams, max_new, seed;
+    const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format, *shape, *technique;
+    int64_t steps, beams, max_new, seed, batch, source, target;
 } pac_args;
 
 typedef struct command {
@@ -53,6 +53,7 @@ pac_err read_config(const pac_args *a, pac_config *c);
 pac_err cmd_train(const pac_args *a);
 pac_err cmd_profile(const pac_args *a);
 pac_err cmd_plan(const pac_args *a);
+pac_err cmd_estimate(const pac_args *a);
 pac_err cmd_eval(const pac_args *a);
 pac_err cmd_predict(const pac_args *a);
 pac_err cmd_export(const pac_args *a);

@@ -113,6 +113,8 @@ pac_err cmd_plan(const pac_args *a)
     pac_config cfg;
     pac_job *job = NULL;
     pac_observer watch = print_observer();
+    if (a->devices != NULL)
+        return pac_agree(pac_world(), pac_fail(PAC_ENOTBUILT, "--devices: not built yet"));
     if (a->profile == NULL)
         return pac_agree(pac_world(), pac_fail(PAC_EUSAGE, "plan: --profile FILE is needed (mpirun -np N pac profile RUN.yaml -o FILE "
                                                            "makes one)"));

@@ -17,8 +17,13 @@ const command commands[] = {
      "pac plan run.yaml --profile profile.yaml -o plan.yaml", "profile output devices set quiet json help", cmd_plan, true, 1, 1},
     {"simulate", "step and epoch times, memory and a Gantt chart of a cluster", "pac simulate RUN.yaml --devices cluster.yaml",
      "pac simulate run.yaml --devices cluster.yaml", "devices set quiet json help", NULL, false, 1, 1},
-    {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml", "pac estimate run.yaml",
-     "set quiet json help", NULL, false, 1, 1},
+    {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml|--shape NAME [options]",
+     "pac estimate run.yaml\n"
+     "pac estimate run.yaml --plan runs/mrpc/plan.yaml\n"
+     "pac estimate run.yaml --devices 4 --set system.name=ecofl\n"
+     "pac estimate --shape t5-large --technique lora --batch 16 --source 128 --target 1\n"
+     "pac estimate --shape bert-base --set task.name=mrpc --set head=classification",
+     "plan devices shape technique batch source target set quiet json help", cmd_estimate, false, 0, 1},
     {"eval", "metrics of saved adapters on the task's evaluation file", "mpirun -np N pac eval RUN.yaml [--adapters DIR]",
      "mpirun -np 4 pac eval run.yaml --adapters runs/quickstart/adapters\n"
      "pac eval run.yaml                       # the untouched backbone",

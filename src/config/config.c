@@ -132,8 +132,10 @@ static pac_err open_sources(const char *path, const char *const *sets, int64_t n
     void *v;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n + 1, sizeof(source), &v));
     *all = (sources){.v = v};
-    PAC_TRY(pac_yaml_open(path, &all->v[0].doc));
-    all->n = 1;
+    if (path != NULL) {
+        PAC_TRY(pac_yaml_open(path, &all->v[0].doc));
+        all->n = 1;
+    }
     for (int64_t i = 0; i < n; i++)
         PAC_TRY(add_override(all, sets[i]));
     return PAC_OK;
@@ -283,16 +285,17 @@ static pac_err read_all(const char *path, const sources *all, pac_config *c)
 
 pac_err pac_config_read(const char *path, const char *const *sets, int64_t n, pac_config *out)
 {
-    PAC_CHECK(strlen(path) < sizeof out->path, PAC_ECONFIG, "%.80s...: path too long", path);
+    const char *name = path != NULL ? path : "--set";
+    PAC_CHECK(strlen(name) < sizeof out->path, PAC_ECONFIG, "%.80s...: path too long", name);
     sources all = {0};
     void *p = NULL;
     pac_err err;
     PAC_GO(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_config), &p));
     pac_config *c = p;
     pac_config_defaults(c);
-    snprintf(c->path, sizeof c->path, "%s", path);
+    snprintf(c->path, sizeof c->path, "%s", name);
     PAC_GO(open_sources(path, sets, n, &all));
-    PAC_GO(read_all(path, &all, c));
+    PAC_GO(read_all(name, &all, c));
     *out = *c;
 out:
     close_sources(&all);

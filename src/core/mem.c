@@ -1,6 +1,9 @@
 /*
  * The memory ledger. Each block has a 64-byte header with its size and tag in front, so freeing needs nothing else; totals are
  * guarded by one mutex (allocation is rare: the step loop uses arenas).
+ *
+ * In dry mode large blocks are mapped without reserving anything: they read as zeros, and only pages that are written become
+ * resident.
  */
 #include "pac/mem.h"
 
@@ -8,11 +11,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, DRY_BYTES = 1 << 15 /* of a block that dry mode maps */ };
 
 typedef struct header {
     size_t bytes;
+    size_t mapped; /* bytes of its mapping, 0: from the heap */
     pac_mem_tag tag;
 } header;
 
@@ -24,10 +29,11 @@ static struct {
     int64_t total, total_peak;
     int64_t blocks;
     int64_t fail_at;
+    bool dry;
 } ledger = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static const char *const tag_names[PAC_MEM_NTAGS] = {"weights", "tuned", "gradients", "optimizer", "activations",
-                                                     "cache", "communication", "work", "data", "other"};
+static const char *const tag_names[PAC_MEM_NTAGS] = {"weights", "tuned",         "gradients", "optimizer", "activations",
+                                                     "cache",   "communication", "work",      "data",      "other"};
 
 const char *pac_mem_tag_name(pac_mem_tag tag)
 {
@@ -45,26 +51,45 @@ static void count(pac_mem_tag tag, int64_t delta)
         ledger.total_peak = ledger.total;
 }
 
-static int fault_is_due(void)
+static bool fault_is_due(bool *dry)
 {
     pthread_mutex_lock(&ledger.lock);
-    int due = ledger.fail_at > 0 && --ledger.fail_at == 0;
+    bool due = ledger.fail_at > 0 && --ledger.fail_at == 0;
+    *dry = ledger.dry;
     pthread_mutex_unlock(&ledger.lock);
     return due;
 }
 
+static header *from_heap(size_t padded)
+{
+    header *h = aligned_alloc(ALIGN, padded);
+    if (h == NULL)
+        return NULL;
+    memset(h, 0, padded);
+    return h;
+}
+
+static header *from_nowhere(size_t padded)
+{
+    void *p = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    ((header *)p)->mapped = padded;
+    return p;
+}
+
 pac_err pac_mem_alloc(pac_mem_tag tag, size_t bytes, void **out)
 {
-    if (bytes > SIZE_MAX - 2 * ALIGN || fault_is_due())
+    bool dry = false;
+    if (bytes > SIZE_MAX - 2 * ALIGN || fault_is_due(&dry))
         return pac_fail(PAC_ENOMEM, "cannot allocate %zu bytes for %s", bytes, pac_mem_tag_name(tag));
     size_t padded = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
-    header *h = aligned_alloc(ALIGN, padded);
+    header *h = dry && bytes >= DRY_BYTES ? from_nowhere(padded) : from_heap(padded);
     if (h == NULL)
         return pac_fail(PAC_ENOMEM, "cannot allocate %zu bytes for %s", bytes, pac_mem_tag_name(tag));
     h->bytes = bytes;
     h->tag = tag;
     char *block = (char *)h + ALIGN;
-    memset(block, 0, padded - ALIGN);
     pthread_mutex_lock(&ledger.lock);
     count(tag, (int64_t)bytes);
     ledger.blocks++;
@@ -118,7 +143,17 @@ void pac_mem_free(void *p)
     count(h->tag, -(int64_t)h->bytes);
     ledger.blocks--;
     pthread_mutex_unlock(&ledger.lock);
-    free(h);
+    if (h->mapped > 0)
+        munmap(h, h->mapped);
+    else
+        free(h);
+}
+
+void pac_mem_dry(bool on)
+{
+    pthread_mutex_lock(&ledger.lock);
+    ledger.dry = on;
+    pthread_mutex_unlock(&ledger.lock);
 }
 
 void pac_mem_account(pac_mem_tag tag, int64_t delta)

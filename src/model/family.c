@@ -1,6 +1,9 @@
 /* The table of families, the way from a model directory to its description, and what several families read alike. */
 #include "family.h"
 
+#include "pac/file.h"
+#include "pac/mem.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,13 +34,54 @@ static pac_err find_family(const hf_config *c, const pac_family **out)
     return PAC_OK;
 }
 
+/* The config.json of a shape that a family knows by name; false: none does, `known` lists them all. */
+static bool named_shape(const char *shape, char *text, size_t size, size_t *bytes, char *known, size_t room)
+{
+    const pac_family *f;
+    for (int i = 0; (f = pac_family_at(i)) != NULL; i++)
+        for (int k = 0; f->shapes[k] != NULL; k++) {
+            if (strcmp(f->shapes[k], shape) == 0) {
+                *bytes = (size_t)f->shape_config(k, text, size);
+                return true;
+            }
+            snprintf(known + strlen(known), room - strlen(known), "%s, ", f->shapes[k]);
+        }
+    return false;
+}
+
+pac_err pac_family_config_text(const char *shape_or_config, char **text, size_t *bytes)
+{
+    char own[2048], known[1024] = "";
+    if (named_shape(shape_or_config, own, sizeof own, bytes, known, sizeof known))
+        return pac_mem_strdup(own, text);
+    if (strchr(shape_or_config, '/') != NULL || strstr(shape_or_config, ".json") != NULL)
+        return pac_file_load(shape_or_config, PAC_MAX_CONFIG, text, bytes);
+    return pac_fail(PAC_EUSAGE, "unknown shape '%s'; known are %sor the path of a config.json", shape_or_config, known);
+}
+
+static const char shape_prefix[] = "shape:";
+
+/* The config.json of a directory, or of shape:NAME. */
+static pac_err open_config(const char *dir, const char *path, hf_config *c)
+{
+    size_t letters = sizeof shape_prefix - 1, bytes = 0;
+    char *text = NULL;
+    if (strncmp(dir, shape_prefix, letters) != 0)
+        PAC_TRY(pac_file_load(path, PAC_MAX_CONFIG, &text, &bytes));
+    else
+        PAC_TRY(pac_family_config_text(dir + letters, &text, &bytes));
+    pac_err err = pac_hf_parse(path, text, bytes, c);
+    pac_mem_free(text);
+    return err;
+}
+
 pac_err pac_model_describe(const char *dir, pac_model_desc *out)
 {
     char path[sizeof out->dir + 16];
     PAC_CHECK(strlen(dir) < sizeof out->dir, PAC_EDATA, "%s: the path is longer than %zu bytes", dir, sizeof out->dir - 1);
     snprintf(path, sizeof path, "%s/config.json", dir);
     hf_config c;
-    PAC_TRY(pac_hf_open(path, &c));
+    PAC_TRY(open_config(dir, path, &c));
     pac_model_desc d = {.head_scale = 1.0f, .embed_scale = 1.0f, .init_std = 0.02f, .head_act = PAC_ACT_TANH};
     pac_err err;
     snprintf(d.dir, sizeof d.dir, "%s", dir);

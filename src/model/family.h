@@ -72,6 +72,12 @@ struct pac_family {
     int (*shape_config)(int i, char *text, size_t size);
 };
 
+/**
+ * The text of a config.json: of a shape that a family knows by name, or of a file. The caller frees *text. Errors: PAC_EUSAGE
+ * (unknown shape; lists those known), those of reading.
+ */
+pac_err pac_family_config_text(const char *shape_or_config, char **text, size_t *bytes);
+
 /** Families by number, NULL behind the last. */
 const pac_family *pac_family_at(int i);
 

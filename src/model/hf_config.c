@@ -1,21 +1,14 @@
 /* Typed, bounded reading of a Hugging Face config.json. */
 #include "hf_config.h"
 
-#include "pac/file.h"
-#include "pac/mem.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-pac_err pac_hf_open(const char *path, hf_config *out)
+pac_err pac_hf_parse(const char *path, const char *text, size_t bytes, hf_config *out)
 {
-    char *text = NULL;
-    size_t bytes = 0;
     json_error_t e;
-    PAC_TRY(pac_file_load(path, PAC_MAX_CONFIG, &text, &bytes));
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
-    pac_mem_free(text);
     PAC_CHECK(root != NULL, PAC_EDATA, "%s:%d:%d: not valid JSON: %s", path, e.line, e.column, e.text);
     if (!json_is_object(root)) {
         json_decref(root);

@@ -17,8 +17,8 @@ typedef struct hf_config {
     json_t *root; /* an object */
 } hf_config;
 
-/** Read and parse `path`. The caller ends with pac_hf_done(). Errors: PAC_EIO, PAC_EDATA. */
-pac_err pac_hf_open(const char *path, hf_config *out);
+/** Parse the text of `path` (borrowed, for messages). The caller ends with pac_hf_done(). Errors: PAC_EDATA. */
+pac_err pac_hf_parse(const char *path, const char *text, size_t bytes, hf_config *out);
 void pac_hf_done(hf_config *c);
 
 bool pac_hf_has(const hf_config *c, const char *key); /* present and not null */

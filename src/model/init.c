@@ -21,32 +21,6 @@
 
 enum { PATH_BYTES = 4096 };
 
-/* The config.json of a shape that a family knows by name; false: none does, `known` lists them all. */
-static bool named_shape(const char *shape, char *text, size_t size, size_t *bytes, char *known, size_t room)
-{
-    const pac_family *f;
-    for (int i = 0; (f = pac_family_at(i)) != NULL; i++)
-        for (int k = 0; f->shapes[k] != NULL; k++) {
-            if (strcmp(f->shapes[k], shape) == 0) {
-                *bytes = (size_t)f->shape_config(k, text, size);
-                return true;
-            }
-            snprintf(known + strlen(known), room - strlen(known), "%s, ", f->shapes[k]);
-        }
-    return false;
-}
-
-/* The caller frees *text. */
-static pac_err config_text(const char *shape_or_config, char **text, size_t *bytes)
-{
-    char own[2048], known[1024] = "";
-    if (named_shape(shape_or_config, own, sizeof own, bytes, known, sizeof known))
-        return pac_mem_strdup(own, text);
-    if (strchr(shape_or_config, '/') != NULL || strstr(shape_or_config, ".json") != NULL)
-        return pac_file_load(shape_or_config, PAC_MAX_CONFIG, text, bytes);
-    return pac_fail(PAC_EUSAGE, "unknown shape '%s'; known are %sor the path of a config.json", shape_or_config, known);
-}
-
 static pac_err join(char *out, const char *dir, const char *file)
 {
     PAC_CHECK(snprintf(out, PATH_BYTES, "%s/%s", dir, file) < PATH_BYTES, PAC_EIO, "%s: the path is too long", dir);
@@ -191,7 +165,7 @@ pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t se
     size_t bytes = 0;
     pac_model_desc d;
     pac_err err;
-    PAC_GO(config_text(shape_or_config, &text, &bytes));
+    PAC_GO(pac_family_config_text(shape_or_config, &text, &bytes));
     PAC_GO(pac_file_make_dirs(dir));
     PAC_GO(check_vacant(dir, text, bytes));
     PAC_GO(make_config(dir, text, bytes, &d));

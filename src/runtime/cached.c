@@ -24,10 +24,18 @@ struct cached {
     int64_t batch_asked;
 };
 
-static int64_t choose_chunk(const train *t)
+int64_t cached_chunk(const cache_map *map)
 {
-    int64_t n = MOST_BYTES / (pac_cache_bytes(&t->map.shape) / t->job->train.rows + 1);
+    int64_t n = MOST_BYTES / (pac_cache_bytes(&map->shape) / map->shape.samples + 1);
     return n < 1 ? 1 : n < MOST_SAMPLES ? n : MOST_SAMPLES;
+}
+
+pac_err cached_head(const pac_job *job, pac_model **out)
+{
+    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    if (job->tune.head != PAC_HEAD_LM)
+        return PAC_OK;
+    return pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY | (job->shapes ? PAC_LOAD_SHAPES : 0), out);
 }
 
 static pac_err cached_local(cached *c)
@@ -37,7 +45,7 @@ static pac_err cached_local(cached *c)
     void *p;
     c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .tuned = t->whole};
     c->s.R = c->s.D / job->tune.reduction;
-    c->chunk = choose_chunk(t);
+    c->chunk = cached_chunk(&t->map);
     pac_tune_reads(&job->desc, &job->tune, c->s.reads, &c->s.reads_final);
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &c->s.work));
     PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &c->x.arena));
@@ -45,10 +53,7 @@ static pac_err cached_local(cached *c)
     c->mine = p;
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, train_batches(t), sizeof(int64_t), &p));
     c->mine_end = p;
-    if (job->tune.head != PAC_HEAD_LM)
-        return PAC_OK;
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
-    return pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY, &c->head);
+    return cached_head(job, &c->head);
 }
 
 pac_err cached_new(train *t, cached **out)
@@ -121,35 +126,41 @@ static pac_err ask_next(cached *c)
 
 /* ---- one mini-batch ---- */
 
-static void bind_parts(cached *c, const float *const *part)
+static void bind_parts(const cache_map *map, const int64_t layers[2], const float *const *part, pac_acts *acts)
 {
-    const cache_map *map = &c->t->map;
-    c->x.acts = (pac_acts){0};
+    *acts = (pac_acts){0};
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
-        for (int64_t i = 0; i <= c->t->job->desc.layers[stack]; i++)
+        for (int64_t i = 0; i <= layers[stack]; i++)
             if (map->part[stack][i] >= 0)
-                c->x.acts.b[stack][i] = part[map->part[stack][i]];
+                acts->b[stack][i] = part[map->part[stack][i]];
     if (map->final >= 0)
-        c->x.acts.final = part[map->final];
+        acts->final = part[map->final];
+}
+
+pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map *map, const float *const *part,
+                     const int64_t *sample, int64_t n, float scale)
+{
+    const pac_job *job = s->job;
+    pac_side *side = pac_tuned_side(s->tuned);
+    pac_side_state none = {0}, out;
+    pac_arena_reset(x->arena);
+    bind_parts(map, job->desc.layers, part, &x->acts);
+    PAC_TRY(pac_batch_gather(&job->train, sample, n, &job->batching, x->arena, &x->batch));
+    PAC_TRY(micro_drop(job, x, s->drop_key));
+    pac_pass p = micro_pass(x, s->work, true);
+    PAC_TRY(pac_side_fwd(side, &p, &x->acts, &none, &out, &x->h, true, &x->saved));
+    PAC_TRY(stage_loss(s, x, head, scale, true));
+    return pac_side_bwd(side, &p, &x->acts, &none, x->dh, &out, x->saved);
 }
 
 static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scale, double *loss)
 {
-    const pac_job *job = c->t->job;
-    micro *x = &c->x;
     const float *part[2 * PAC_MAX_LAYERS + 3];
-    pac_side_state none = {0}, out;
     PAC_TRY(pac_cache_take(c->t->cache, part));
     PAC_TRY(ask_next(c));
-    pac_arena_reset(x->arena);
-    bind_parts(c, part);
-    PAC_TRY(pac_batch_gather(&job->train, sample, n, &job->batching, x->arena, &x->batch));
-    PAC_TRY(micro_drop(job, x, c->s.drop_key));
-    pac_pass p = micro_pass(x, c->s.work, true);
-    PAC_TRY(pac_side_fwd(pac_tuned_side(c->s.tuned), &p, &x->acts, &none, &out, &x->h, true, &x->saved));
-    PAC_TRY(stage_loss(&c->s, x, c->head, scale, true));
-    *loss += x->loss;
-    return pac_side_bwd(pac_tuned_side(c->s.tuned), &p, &x->acts, &none, x->dh, &out, x->saved);
+    PAC_TRY(cached_micro(&c->s, &c->x, c->head, &c->t->map, part, sample, n, scale));
+    *loss += c->x.loss;
+    return PAC_OK;
 }
 
 static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *out)

@@ -55,7 +55,7 @@ static pac_err check_layer_list(const pac_job *j)
     return PAC_OK;
 }
 
-static pac_err describe(pac_job *j)
+pac_err job_describe(pac_job *j)
 {
     const pac_config *c = &j->cfg;
     PAC_TRY(pac_model_describe(c->model.path, &j->desc));
@@ -128,10 +128,8 @@ out:
     return err;
 }
 
-static pac_err load_at_root(pac_job *j, int data)
+pac_err job_load_data(pac_job *j, int data)
 {
-    if (pac_world_rank() != 0)
-        return PAC_OK;
     const pac_config *c = &j->cfg;
     if (pac_task_needs_tokenizer(j->task)) {
         PAC_TRY(pac_tokenizer_open(c->model.path, &j->tokenizer));
@@ -217,8 +215,8 @@ static pac_err open_job(pac_job *j, int data)
     PAC_CHECK(pac_world_size() <= PAC_MAX_DEVICES, PAC_EUSAGE, "%lld ranks: at most %d are supported",
               (long long)pac_world_size(), PAC_MAX_DEVICES);
     PAC_TRY(choose_threads());
-    PAC_TRY(pac_agree(pac_world(), describe(j)));
-    PAC_TRY(pac_agree(pac_world(), load_at_root(j, data)));
+    PAC_TRY(pac_agree(pac_world(), job_describe(j)));
+    PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? job_load_data(j, data) : PAC_OK));
     PAC_TRY(share_if_any(&j->train));
     PAC_TRY(share_if_any(&j->eval));
     PAC_TRY(share_if_any(&j->test));

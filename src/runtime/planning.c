@@ -107,7 +107,7 @@ static pac_err fit_profile(const pac_job *job, pac_profile *p)
 }
 
 /* Systems are ways to make a plan; some have conditions on the devices. */
-static pac_err check_system(const pac_job *job, int64_t devices)
+pac_err system_check(const pac_job *job, int64_t devices)
 {
     const pac_config *c = &job->cfg;
     int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
@@ -124,7 +124,7 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
-    PAC_TRY(check_system(job, profile != NULL ? profile->devices : pac_world_size()));
+    PAC_TRY(system_check(job, profile != NULL ? profile->devices : pac_world_size()));
     if (profile != NULL)
         PAC_TRY(fit_profile(job, profile));
     pac_plan_request q = plan_request(job, profile);

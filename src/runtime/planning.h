@@ -1,10 +1,17 @@
-/* Plans on every rank: made by the planner, given by the configuration, or read from a file. */
+/* What is decided before anything runs: the job from its configuration, and plans on every rank: made by the planner, given by the configuration, or read from a file. */
 #ifndef PAC_RUNTIME_PLANNING_H
 #define PAC_RUNTIME_PLANNING_H
 
 #include "pac/parallel.h"
 #include "pac/runtime.h"
 
+/** Model description, task and options of j->cfg, checked against each other. Not collective. */
+pac_err job_describe(pac_job *j);
+/** Read and tokenise the data sets (PAC_JOB_TRAIN, PAC_JOB_EVAL) here. Not collective. */
+pac_err job_load_data(pac_job *j, int data);
+
+/** Can the system be made of so many devices? Errors: PAC_ECONFIG. Not collective. */
+pac_err system_check(const pac_job *job, int64_t devices);
 /** Is a list of memory budgets as long as there are devices? Errors: PAC_ECONFIG. Not collective. */
 pac_err budgets_check(const pac_config *c, int64_t devices);
 /** The configured budget of a device (system.memory is not auto). */

@@ -20,8 +20,8 @@ static pac_err stage_parts(stage *s, stage_use use)
 {
     const pac_job *job = s->job;
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &s->work));
-    PAC_TRY(
-        pac_model_load(&job->desc, job->be, s->first, s->last, job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0, &s->model));
+    int flags = (job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0) | (job->shapes ? PAC_LOAD_SHAPES : 0);
+    PAC_TRY(pac_model_load(&job->desc, job->be, s->first, s->last, flags, &s->model));
     if (use == STAGE_BACKBONE)
         return PAC_OK;
     PAC_TRY(pac_tuned_new(&job->desc, &job->tune, job->be, s->first, s->last, use == STAGE_LEARNS, &s->tuned));

@@ -92,6 +92,8 @@ enum { WIRE_ENCODE = 1, WIRE_DECODE = 2, WIRE_BOTH = 3 };
 
 /** Send / receive the flow of `x` over the boundary in front of `layer`. grad: gradients, of whatever carries them. */
 pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag);
+/** The room for what wire_recv() receives, in the micro-batch's arena. */
+pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool grad);
 pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);
 
 /** Run the backbone blocks of `stack` in this slice without keeping anything, from x->in to x->out; fills x->acts. */

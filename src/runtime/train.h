@@ -79,6 +79,8 @@ typedef struct train {
     double phase_started; /* clock at the begin of this epoch */
 } train;
 
+/** Does a run of this configuration write or read a cache? */
+bool train_uses_cache(const pac_config *c);
 /** Rows of mini-batch i of this epoch: order[lo..hi). */
 pac_range train_batch(const train *t, int64_t i);
 int64_t train_batches(const train *t);
@@ -114,6 +116,15 @@ pac_err cached_new(train *t, cached **out);
 void cached_free(cached **c);
 /** One epoch; every rank trains on its samples of each mini-batch. Collective. */
 pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
+
+/* Its parts, which an estimate runs too. */
+/** Samples of a micro-batch of the cached phase at most. */
+int64_t cached_chunk(const cache_map *map);
+/** The lm head alone; *out is untouched with a classification head. */
+pac_err cached_head(const pac_job *job, pac_model **out);
+/** Forward, loss (x->loss) and backward of s->tuned, a whole side network, over the rows of sample[0..n). Resets the slot. */
+pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map *map, const float *const *part,
+                     const int64_t *sample, int64_t n, float scale);
 
 /* ---- moving parameters (gather.c) ---- */
 

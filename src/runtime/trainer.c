@@ -97,10 +97,9 @@ static void new_order(train *t, int64_t epoch)
     pac_rng_permutation(t->job->cfg.train.seed, (uint64_t)epoch, t->job->train.rows, t->order);
 }
 
-static bool uses_cache(const train *t)
+bool train_uses_cache(const pac_config *c)
 {
-    return t->job->cfg.cache.on && !pac_technique_through(t->job->tune.kind) &&
-           (t->job->cfg.train.epochs > 1 || t->job->cfg.cache.keep);
+    return c->cache.on && !pac_technique_through(c->technique.kind) && (c->train.epochs > 1 || c->cache.keep);
 }
 
 static pac_cache_id identity_of(const train *t)
@@ -279,7 +278,7 @@ static pac_err reuse_cache(run *r)
     train *t = &r->t;
     const pac_config *c = &t->job->cfg;
     pac_cache_id id = identity_of(t);
-    if (!uses_cache(t))
+    if (!train_uses_cache(&t->job->cfg))
         return PAC_OK;
     pac_err err = pac_cache_open(c->cache.dir, &t->map.shape, &id, &r->cache_reused, &t->cache);
     if (err == PAC_EDATA && !c->cache.keep) {
@@ -297,7 +296,7 @@ static pac_err create_cache(run *r)
     train *t = &r->t;
     const pac_config *c = &t->job->cfg;
     pac_cache_id id = identity_of(t);
-    if (!uses_cache(t) || r->cache_reused)
+    if (!train_uses_cache(&t->job->cfg) || r->cache_reused)
         return PAC_OK;
     PAC_TRY(pac_cache_check_space(c->cache.dir, &t->map.shape, &t->layout, c->cache.redistribute));
     return pac_cache_create(c->cache.dir, &t->map.shape, &id, &t->cache);

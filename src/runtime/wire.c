@@ -56,16 +56,24 @@ pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f,
     return pac_link_send(k, x->n, slots, n, (const float *const *)data, tag);
 }
 
-pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
+pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool grad)
 {
     field fields[PAC_MAX_SLOTS];
-    pac_slot slots[PAC_MAX_SLOTS];
-    float *data[PAC_MAX_SLOTS];
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
     for (int64_t i = 0; i < n; i++) {
         const int64_t *off = fields[i].stack == PAC_ENC ? x->batch.soff : x->batch.toff;
         PAC_TRY(pac_arena_floats(x->arena, off[x->batch.B] * fields[i].width, fields[i].rows));
     }
+    return PAC_OK;
+}
+
+pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
+{
+    field fields[PAC_MAX_SLOTS];
+    pac_slot slots[PAC_MAX_SLOTS];
+    float *data[PAC_MAX_SLOTS];
+    PAC_TRY(wire_room(s, layer, x, f, parts, grad));
+    int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
     slots_of(x, fields, n, slots, data);
     return pac_link_recv(k, x->n, slots, n, data, tag);
 }

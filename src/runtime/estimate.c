@@ -1,0 +1,233 @@
+/*
+ * An estimate: the job from its configuration alone, a plan, and a dry run of every device of it.
+ *
+ * Nothing here knows a formula of memory: see estimate_dry.c.
+ */
+#include "estimate.h"
+#include "planning.h"
+#include "pac/cache.h"
+
+#include <unistd.h>
+
+enum { MOST_STEPS = 256 }; /* mini-batches that are run for memory, over all devices */
+
+/* ---- the job ---- */
+
+/* Is there data to take lengths from? Text is of no use without a tokenizer. */
+static pac_err has_data(const pac_job *j, bool *out)
+{
+    const char *path = j->cfg.task.train;
+    pac_tokenizer *tokenizer = NULL;
+    *out = path[0] != '\0' && access(path, R_OK) == 0;
+    if (!*out || !pac_task_needs_tokenizer(j->task))
+        return PAC_OK;
+    pac_err err = pac_tokenizer_open(j->cfg.model.path, &tokenizer);
+    if (err == PAC_OK)
+        pac_tokenizer_close(&tokenizer);
+    *out = err == PAC_OK;
+    return err == PAC_EIO ? PAC_OK : err;
+}
+
+static pac_err fixed_offsets(int64_t rows, int64_t each, int64_t **out)
+{
+    void *p;
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, rows + 1, sizeof(int64_t), &p));
+    *out = p;
+    for (int64_t i = 0; i <= rows; i++)
+        (*out)[i] = i * each;
+    return PAC_OK;
+}
+
+/* n numbers of 4 bytes, all zero. */
+static pac_err zeros(int64_t n, void *out)
+{
+    void *p;
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, n, 4, &p));
+    *(void **)out = p;
+    return PAC_OK;
+}
+
+/* One mini-batch whose samples all have the greatest length, and tokens that mean nothing. */
+static pac_err fixed_data(pac_job *j)
+{
+    const pac_config *c = &j->cfg;
+    pac_dataset *d = &j->train;
+    bool classes = c->head == PAC_HEAD_CLASSIFICATION;
+    int64_t rows = c->train.batch, S = c->task.max_source, T = classes ? 0 : c->task.max_target;
+    S *= c->task.pairs_separate ? 2 : 1;
+    d->rows = rows;
+    PAC_TRY(fixed_offsets(rows, S, &d->soff));
+    PAC_TRY(fixed_offsets(rows, T, &d->toff));
+    PAC_TRY(zeros(rows * S, &d->sids));
+    PAC_TRY(zeros(rows * T, &d->labels));
+    if (classes)
+        PAC_TRY(j->tune.classes > 1 ? zeros(rows, &d->cls) : zeros(rows, &d->value));
+    if (!c->task.pairs_separate)
+        return PAC_OK;
+    PAC_TRY(zeros(rows, &d->second));
+    for (int64_t i = 0; i < rows; i++)
+        d->second[i] = (int32_t)(S / 2);
+    return PAC_OK;
+}
+
+static pac_err open_local(pac_job *j)
+{
+    bool from_data;
+    PAC_TRY(job_describe(j));
+    j->be = &pac_backend_count;
+    j->shapes = true;
+    PAC_TRY(has_data(j, &from_data));
+    return from_data ? job_load_data(j, PAC_JOB_TRAIN) : fixed_data(j);
+}
+
+pac_err pac_estimate_open(const pac_config *cfg, pac_job **out)
+{
+    void *p;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_job), &p));
+    pac_job *j = p;
+    j->cfg = *cfg;
+    pac_err err = open_local(j);
+    if (err != PAC_OK)
+        pac_job_close(&j);
+    else
+        *out = j;
+    return err;
+}
+
+/* ---- plans ---- */
+
+pac_err pac_estimate_plan(const pac_job *job, int64_t devices, pac_plan *out)
+{
+    const pac_config *c = &job->cfg;
+    int64_t even[PAC_MAX_DEVICES], L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], stages = devices, ranks = 0;
+    const int64_t *groups = even;
+    PAC_CHECK(devices >= 1 && devices <= PAC_MAX_DEVICES, PAC_EUSAGE, "--devices %lld: 1 to %d are possible",
+              (long long)devices, PAC_MAX_DEVICES);
+    PAC_TRY(system_check(job, devices));
+    for (int64_t i = 0; i < devices; i++)
+        even[i] = 1;
+    if (c->system.kind == PAC_SYS_EDDL) {
+        even[0] = devices;
+        stages = 1;
+    } else if (c->system.ngroups > 0) {
+        groups = c->system.groups;
+        stages = c->system.ngroups;
+    }
+    for (int64_t i = 0; i < stages; i++)
+        ranks += groups[i];
+    PAC_CHECK(ranks == devices, PAC_ECONFIG, "%s: system.groups needs %lld devices, --devices says %lld", c->path,
+              (long long)ranks, (long long)devices);
+    PAC_CHECK(stages <= L, PAC_ECONFIG, "%lld stages, but the model has only %lld layers: give --plan FILE or system.groups",
+              (long long)stages, (long long)L);
+    int64_t M = c->train.microbatches > 0 ? c->train.microbatches : stages > 1 ? 2 * stages : 1;
+    return pac_plan_even(groups, stages, L, M < c->train.batch ? M : c->train.batch, out);
+}
+
+/* ---- lengths and parameters ---- */
+
+static void measure_lengths(const dry *d, pac_estimate *e)
+{
+    const pac_dataset *data = &d->t.job->train;
+    for (int64_t i = 0; i < data->rows; i++) {
+        int64_t S = d->t.map.len[PAC_ENC][i], T = d->t.map.len[PAC_DEC][i];
+        e->source += (double)S / (double)data->rows;
+        e->target += (double)T / (double)data->rows;
+        e->longest_source = S > e->longest_source ? S : e->longest_source;
+        e->longest_target = T > e->longest_target ? T : e->longest_target;
+    }
+    e->from_data = data->identity != 0 && /* made up data has none */
+                   !d->t.job->cfg.task.pad_max;
+}
+
+static void count_parameters(const pac_job *job, bool inference, pac_estimate *e)
+{
+    e->backbone = pac_model_parameters(&job->desc);
+    e->tuned = inference ? 0 : pac_tune_parameters(&job->desc, &job->tune);
+    e->head = inference ? 0 : pac_head_parameters(&job->desc, &job->tune);
+}
+
+/* ---- all devices ---- */
+
+static double budget_for(const pac_job *job, int64_t rank)
+{
+    return job->cfg.system.memory_auto ? 0 : budget_of(&job->cfg, rank);
+}
+
+static pac_err run_one(dry *d, pac_estimate *e)
+{
+    const pac_job *job = d->t.job;
+    const int64_t group = 1;
+    int64_t M = job->cfg.train.microbatches > 0 && !d->inference ? job->cfg.train.microbatches : 1;
+    pac_plan plan;
+    PAC_TRY(pac_plan_even(&group, 1, job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], M, &plan));
+    pac_err err = dry_hybrid(d, &plan, 0, 0, &e->one);
+    e->one.budget = job->cfg.system.memory_auto ? job->budget : budget_for(job, 0);
+    pac_plan_free(&plan);
+    return err;
+}
+
+static pac_err run_devices(dry *d, const pac_plan *plan, pac_estimate *e)
+{
+    void *p;
+    PAC_TRY(budgets_check(&d->t.job->cfg, plan->world));
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, plan->world, sizeof(pac_estimate_device), &p));
+    e->device = p;
+    e->devices = plan->world;
+    for (int64_t s = 0; s < plan->stages; s++)
+        for (int64_t i = 0; i < plan->stage[s].ranks; i++) {
+            pac_estimate_device *to = &e->device[plan->stage[s].rank[i]];
+            PAC_TRY(dry_hybrid(d, plan, s, i, to));
+            to->budget = budget_for(d->t.job, to->rank);
+        }
+    return PAC_OK;
+}
+
+static pac_err run_cached(dry *d, const pac_plan *plan, pac_estimate *e)
+{
+    e->caches = d->caches;
+    if (!d->caches)
+        return PAC_OK;
+    e->cache_sample = pac_cache_bytes(&d->t.map.shape) / d->t.job->train.rows;
+    if (d->t.job->cfg.train.epochs < 2)
+        return PAC_OK;
+    return dry_cached(d, plan != NULL ? plan->world : 1, plan != NULL ? plan->stages : 1, &e->cached_flop, &e->cached);
+}
+
+static pac_err run_all(dry *d, const pac_plan *plan, pac_estimate *e)
+{
+    measure_lengths(d, e);
+    d->most = plan != NULL && MOST_STEPS / plan->world < MOST_STEPS ? MOST_STEPS / plan->world : MOST_STEPS;
+    PAC_TRY(run_one(d, e));
+    if (plan != NULL)
+        PAC_TRY(run_devices(d, plan, e));
+    return run_cached(d, plan, e);
+}
+
+pac_err pac_estimate_run(pac_job *job, const pac_plan *plan, bool inference, pac_estimate *out)
+{
+    const pac_config *c = &job->cfg;
+    dry d = {0};
+    pac_estimate e = {0};
+    pac_err err;
+    PAC_CHECK(job->shapes, PAC_EINVAL, "an estimate needs a job of pac_estimate_open()");
+    count_parameters(job, inference, &e);
+    pac_mem_dry(true);
+    PAC_GO(dry_new(job, &d));
+    d.inference = inference;
+    d.caches = !inference && train_uses_cache(c);
+    err = run_all(&d, plan, &e);
+out:
+    dry_free(&d);
+    pac_mem_dry(false);
+    if (err != PAC_OK)
+        pac_estimate_free(&e);
+    else
+        *out = e;
+    return err;
+}
+
+void pac_estimate_free(pac_estimate *e)
+{
+    pac_mem_free(e->device);
+    *e = (pac_estimate){0};
+}

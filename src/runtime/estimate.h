@@ -1,0 +1,30 @@
+/* The dry run of one device (estimate_dry.c, estimate_cached.c), which an estimate consists of. */
+#ifndef PAC_RUNTIME_ESTIMATE_H
+#define PAC_RUNTIME_ESTIMATE_H
+
+#include "train.h"
+#include "pac/estimate.h"
+
+/* What both phases of a dry run need of a training run. */
+typedef struct dry {
+    train t;       /* job, plan, layout, order and map; no records, no cache */
+    bool inference;
+    bool caches;   /* a cached phase follows the first epoch */
+    int64_t most;  /* mini-batches that are run as they come; of the rest only those that are heavier */
+    float *best;   /* train.keep: best */
+} dry;
+
+/** Order and map of the data set. dry_free() in any case. */
+pac_err dry_new(pac_job *job, dry *out);
+void dry_free(dry *d);
+
+/** Peaks since the last pac_mem_reset_peaks(). */
+pac_footprint dry_peaks(void);
+
+/** The hybrid phase of rank `member` of stage `number` of the plan; fills flop, step and phase. */
+pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member, pac_estimate_device *out);
+
+/** The cached phase on the first of `devices` devices; FLOP of all. */
+pac_err dry_cached(dry *d, int64_t devices, int64_t stages, pac_flop *flop, pac_footprint *out);
+
+#endif

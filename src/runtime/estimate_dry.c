@@ -1,0 +1,315 @@
+/*
+ * The hybrid phase of one device, dry: its stage is loaded without values and its operation list executed, with the messages of
+ * its neighbours replaced by the room that they take.
+ *
+ * Memory: every mini-batch of the first few, and of the rest those with a micro-batch longer than any so far, so that arenas
+ * reach the size that they reach in the real run. Operations: the first few once more, the head apart.
+ */
+#include "estimate.h"
+#include "pac/rng.h"
+
+enum { COUNTED = 16 }; /* mini-batches that operations are averaged over */
+
+typedef struct device {
+    dry *d;
+    stage *s;
+    pac_optimizer *opt;
+    pac_oplist ops;
+    int64_t microbatches; /* of the list at hand */
+    pac_flop *flop;       /* NULL: memory is measured, not operations */
+    void *writer;         /* stands for the buffers of the cache's writer */
+    int64_t writer_bytes;
+} device;
+
+/* ---- what a run holds beside its stage ---- */
+
+pac_err dry_new(pac_job *job, dry *out)
+{
+    void *p;
+    *out = (dry){.t = {.job = job}};
+    PAC_TRY(cache_map_new(job, &out->t.map));
+    PAC_TRY(pac_mem_array(PAC_MEM_DATA, job->train.rows, sizeof(int64_t), &p));
+    out->t.order = p;
+    return PAC_OK;
+}
+
+void dry_free(dry *d)
+{
+    cache_map_free(&d->t.map);
+    pac_mem_free(d->t.order);
+    pac_mem_free(d->best);
+    *d = (dry){0};
+}
+
+pac_footprint dry_peaks(void)
+{
+    pac_footprint f = {.total = pac_mem_peak_total()};
+    for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
+        f.tag[tag] = pac_mem_peak((pac_mem_tag)tag);
+    return f;
+}
+
+/* ---- one micro-batch ---- */
+
+/* The cache's writer keeps a micro-batch's rows until the next one. */
+static pac_err write_cache(device *v, const micro *x)
+{
+    const cache_map *map = &v->d->t.map;
+    int64_t rows[2] = {x->batch.soff[x->batch.B], x->batch.toff[x->batch.B]}, all = 0;
+    if (!v->d->caches || x->batch.B == 0)
+        return PAC_OK;
+    for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
+        for (int64_t i = 0; i <= v->d->t.job->desc.layers[stack]; i++)
+            all += x->acts.b[stack][i] != NULL ? rows[stack] : 0;
+    if (x->acts.final != NULL && map->final >= 0)
+        all += head_rows(v->d->t.job, &x->batch);
+    int64_t sample = all / x->batch.B * map->shape.D * (int64_t)pac_dtype_size(map->shape.dtype);
+    int64_t bytes = pac_cache_write_buffers(x->batch.B, sample);
+    if (bytes <= v->writer_bytes)
+        return PAC_OK;
+    pac_mem_free(v->writer);
+    v->writer = NULL;
+    v->writer_bytes = bytes;
+    return pac_mem_alloc(PAC_MEM_CACHE, (size_t)bytes, &v->writer);
+}
+
+static bool is_top(const stage *s)
+{
+    return s->last == s->job->desc.layers[PAC_ENC] + s->job->desc.layers[PAC_DEC];
+}
+
+static pac_err infer(stage *s, micro *x)
+{
+    PAC_TRY(stage_backbone(s, x, PAC_ENC));
+    PAC_TRY(stage_backbone(s, x, PAC_DEC));
+    x->h = (float *)(uintptr_t)x->acts.final; /* only read */
+    return is_top(s) && s->model != NULL ? stage_loss(s, x, s->model, 1, false) : PAC_OK;
+}
+
+/* Operations of the head, forward and backward, of a micro-batch whose forward is done. */
+static pac_err count_head(device *v, micro *x, pac_flop *head)
+{
+    *head = (pac_flop){0};
+    if (!is_top(v->s))
+        return PAC_OK;
+    pac_backend_counted(true);
+    PAC_TRY(stage_loss(v->s, x, v->s->model, 1, false));
+    head->head_forward = pac_backend_counted(true);
+    if (v->d->inference)
+        return PAC_OK;
+    PAC_TRY(stage_loss(v->s, x, v->s->model, 1, true));
+    head->head_backward = pac_backend_counted(true) - head->head_forward;
+    return PAC_OK;
+}
+
+/* stage_fwd() holds the head's backward too: it is moved to where it belongs. */
+static pac_err forward(device *v, micro *x)
+{
+    pac_backend_counted(true);
+    PAC_TRY(v->d->inference ? infer(v->s, x) : stage_fwd(v->s, x, 1));
+    PAC_TRY(write_cache(v, x));
+    if (v->flop == NULL)
+        return PAC_OK;
+    pac_flop head;
+    double all = pac_backend_counted(true);
+    PAC_TRY(count_head(v, x, &head));
+    v->flop->forward += all - head.head_backward;
+    v->flop->backward += head.head_backward;
+    v->flop->head_forward += head.head_forward;
+    v->flop->head_backward += head.head_backward;
+    return PAC_OK;
+}
+
+static pac_err backward(device *v, micro *x)
+{
+    if (v->d->inference)
+        return PAC_OK;
+    pac_backend_counted(true);
+    PAC_TRY(stage_bwd(v->s, x));
+    if (v->flop != NULL)
+        v->flop->backward += pac_backend_counted(true);
+    return PAC_OK;
+}
+
+/* ---- one mini-batch ---- */
+
+static pac_err take_slot(device *v, pac_range r, const pac_op *op)
+{
+    const train *t = &v->d->t;
+    micro *x = &v->s->slot[op->slot];
+    pac_range part = pac_split_even(r.hi - r.lo, v->microbatches, op->m);
+    return micro_begin(v->s, x, &t->job->train, t->order + r.lo + part.lo, part.hi - part.lo, &t->layout);
+}
+
+static pac_err run_op(device *v, pac_range r, const pac_op *op)
+{
+    stage *s = v->s;
+    micro *x = op->slot >= 0 ? &s->slot[op->slot] : NULL;
+    switch (op->kind) {
+    case PAC_OP_RECV_FWD:
+        PAC_TRY(take_slot(v, r, op));
+        return wire_room(s, s->first, x, &x->in, WIRE_BOTH, false);
+    case PAC_OP_FWD:
+        if (s->first == 0)
+            PAC_TRY(take_slot(v, r, op));
+        return forward(v, x);
+    case PAC_OP_RECV_BWD:
+        return wire_room(s, s->last, x, &x->dout, WIRE_BOTH, true);
+    case PAC_OP_BWD:
+        return backward(v, x);
+    case PAC_OP_STEP:
+        if (v->opt != NULL)
+            pac_optimizer_step(v->opt, s->job->be, pac_tuned_params(s->tuned), 0, 1);
+        return PAC_OK;
+    default: /* messages that leave, sums over ranks */
+        return PAC_OK;
+    }
+}
+
+static pac_err run_step(device *v, pac_range r)
+{
+    const train *t = &v->d->t;
+    int64_t n = r.hi - r.lo, M = t->plan->microbatches < n ? t->plan->microbatches : n;
+    if (v->microbatches != M) {
+        pac_oplist_free(&v->ops);
+        PAC_TRY(pac_schedule_1f1b(t->layout.stage, t->layout.P, M, &v->ops));
+        v->microbatches = M;
+        PAC_TRY(stage_reserve(v->s, v->ops.in_flight));
+    }
+    for (int64_t i = 0; i < v->ops.count; i++)
+        PAC_TRY(run_op(v, r, &v->ops.v[i]));
+    return PAC_OK;
+}
+
+/* Tokens of the longest micro-batch. */
+static int64_t weight_of(const train *t, pac_range r)
+{
+    int64_t most = 0, n = r.hi - r.lo, M = t->plan->microbatches < n ? t->plan->microbatches : n;
+    for (int64_t m = 0; m < M; m++) {
+        pac_range part = pac_split_even(n, M, m);
+        int64_t tokens = train_tokens(t, (pac_range){r.lo + part.lo, r.lo + part.hi});
+        most = tokens > most ? tokens : most;
+    }
+    return most;
+}
+
+static pac_err run_epochs(device *v)
+{
+    dry *d = v->d;
+    const pac_config *c = &d->t.job->cfg;
+    int64_t steps = 0, heaviest = 0;
+    for (int64_t epoch = 0; epoch < (d->caches ? 1 : c->train.epochs); epoch++) {
+        pac_rng_permutation(c->train.seed, (uint64_t)epoch, d->t.job->train.rows, d->t.order);
+        for (int64_t i = 0; i < train_batches(&d->t); i++) {
+            pac_range r = train_batch(&d->t, i);
+            int64_t weight = weight_of(&d->t, r);
+            if (steps >= d->most && weight <= heaviest)
+                continue;
+            heaviest = weight > heaviest ? weight : heaviest;
+            PAC_TRY(run_step(v, r));
+            steps++;
+        }
+    }
+    return PAC_OK;
+}
+
+static pac_err count_steps(device *v, pac_flop *out)
+{
+    train *t = &v->d->t;
+    pac_flop sum = {0};
+    int64_t n = train_batches(t) < COUNTED ? train_batches(t) : COUNTED;
+    v->flop = &sum;
+    pac_rng_permutation(t->job->cfg.train.seed, 0, t->job->train.rows, t->order);
+    for (int64_t i = 0; i < n; i++)
+        PAC_TRY(run_step(v, train_batch(t, i)));
+    double each = 1.0 / (double)n;
+    *out = (pac_flop){sum.forward * each, sum.backward * each, sum.head_forward * each, sum.head_backward * each};
+    return PAC_OK;
+}
+
+/* ---- the phase ---- */
+
+static pac_err keep_best(device *v)
+{
+    void *p;
+    const pac_config *c = &v->d->t.job->cfg;
+    if (!c->train.keep_best || c->train.epochs < 2 || v->s->tuned == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_mem_array(PAC_MEM_TUNED, pac_tuned_params(v->s->tuned)->total, sizeof(float), &p));
+    v->d->best = p;
+    return PAC_OK;
+}
+
+static pac_err load(device *v)
+{
+    const train *t = &v->d->t;
+    const pac_stage_plan *mine = &t->plan->stage[t->layout.stage];
+    PAC_TRY(stage_new(t->job, mine->first, mine->last, v->d->inference ? STAGE_BACKBONE : STAGE_LEARNS, &v->s));
+    if (v->d->inference)
+        return PAC_OK;
+    PAC_TRY(pac_optimizer_new(&t->job->cfg.train.optimizer, pac_tuned_params(v->s->tuned)->total, &v->opt));
+    return keep_best(v);
+}
+
+/* The whole network and its optimizer come while the stage is still there. */
+static pac_err hand_over(device *v)
+{
+    const pac_job *job = v->d->t.job;
+    pac_tuned *whole = NULL;
+    pac_optimizer *opt = NULL;
+    pac_err err;
+    if (!v->d->caches || job->cfg.train.epochs < 2)
+        return PAC_OK;
+    PAC_GO(
+        pac_tuned_new(&job->desc, &job->tune, job->be, 0, job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], true, &whole));
+    err = pac_optimizer_new(&job->cfg.train.optimizer, pac_tuned_params(whole)->total, &opt);
+out:
+    pac_optimizer_free(&opt);
+    pac_tuned_free(&whole);
+    return err;
+}
+
+static pac_footprint larger(const pac_footprint *a, const pac_footprint *b)
+{
+    pac_footprint f = {.total = a->total > b->total ? a->total : b->total};
+    for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
+        f.tag[tag] = a->tag[tag] > b->tag[tag] ? a->tag[tag] : b->tag[tag];
+    return f;
+}
+
+static pac_err run_phase(device *v, pac_estimate_device *out)
+{
+    pac_footprint around;
+    pac_mem_reset_peaks();
+    PAC_TRY(load(v));
+    around = dry_peaks();
+    pac_mem_reset_peaks();
+    PAC_TRY(run_epochs(v));
+    out->step = dry_peaks();
+    pac_mem_free(v->writer);
+    v->writer = NULL;
+    pac_mem_reset_peaks();
+    PAC_TRY(hand_over(v));
+    out->phase = dry_peaks();
+    out->phase = larger(&out->phase, &around);
+    out->phase = larger(&out->phase, &out->step);
+    return count_steps(v, &out->flop);
+}
+
+pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member, pac_estimate_device *out)
+{
+    const pac_stage_plan *p = &plan->stage[number];
+    device v = {.d = d};
+    d->t.plan = plan;
+    d->t.layout = (pac_layout){.plan = plan, .stage = number, .member = member, .P = plan->stages, .M = plan->microbatches};
+    *out = (pac_estimate_device){
+        .rank = p->rank[member], .stage = number, .first = p->first, .last = p->last, .share = p->share[member]};
+    pac_err err = run_phase(&v, out);
+    pac_mem_free(v.writer);
+    pac_mem_free(d->best);
+    d->best = NULL;
+    pac_oplist_free(&v.ops);
+    pac_optimizer_free(&v.opt);
+    stage_free(&v.s);
+    return err;
+}
