@@ -77,7 +77,7 @@ static pac_err open_local(pac_job *j)
     j->be = &pac_backend_count;
     j->shapes = true;
     PAC_TRY(has_data(j, &from_data));
-    return from_data ? job_load_data(j, PAC_JOB_TRAIN) : fixed_data(j);
+    return from_data ? job_load_data(j, PAC_JOB_TRAIN | PAC_JOB_EVAL) : fixed_data(j);
 }
 
 pac_err pac_estimate_open(const pac_config *cfg, pac_job **out)
