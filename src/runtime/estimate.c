@@ -13,15 +13,20 @@ enum { MOST_STEPS = 256 }; /* mini-batches that are run for memory, over all dev
 
 /* ---- the job ---- */
 
+static bool readable(const char *path)
+{
+    return path[0] != '\0' && access(path, R_OK) == 0;
+}
+
 /* Is there data to take lengths from? Text is of no use without a tokenizer. */
 static pac_err has_data(const pac_job *j, bool *out)
 {
-    const char *path = j->cfg.task.train;
+    const pac_config *c = &j->cfg;
     pac_tokenizer *tokenizer = NULL;
-    *out = path[0] != '\0' && access(path, R_OK) == 0;
+    *out = readable(c->task.train) && (!c->task.split_paper || readable(c->task.eval));
     if (!*out || !pac_task_needs_tokenizer(j->task))
         return PAC_OK;
-    pac_err err = pac_tokenizer_open(j->cfg.model.path, &tokenizer);
+    pac_err err = pac_tokenizer_open(c->model.path, &tokenizer);
     if (err == PAC_OK)
         pac_tokenizer_close(&tokenizer);
     *out = err == PAC_OK;
@@ -77,7 +82,8 @@ static pac_err open_local(pac_job *j)
     j->be = &pac_backend_count;
     j->shapes = true;
     PAC_TRY(has_data(j, &from_data));
-    return from_data ? job_load_data(j, PAC_JOB_TRAIN | PAC_JOB_EVAL) : fixed_data(j);
+    int data = PAC_JOB_TRAIN | (readable(j->cfg.task.eval) ? PAC_JOB_EVAL : 0); /* a run holds both */
+    return from_data ? job_load_data(j, data) : fixed_data(j);
 }
 
 pac_err pac_estimate_open(const pac_config *cfg, pac_job **out)

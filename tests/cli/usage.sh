@@ -21,7 +21,7 @@ expect 2 "'show' is neither info nor verify" cache show "$dir"
 expect 2 "unknown shape 't5-smal'" init-model t5-smal "$dir/model"
 
 for later in "train $yaml --resume" "plan $yaml --devices c.yaml" "predict --model m --beams 3" "eval $yaml --predictions p" \
-    "simulate $yaml --devices c.yaml" "estimate $yaml"; do
+    "simulate $yaml --devices c.yaml"; do
     # shellcheck disable=SC2086
     expect 2 "not built yet" $later
 done
