@@ -2,7 +2,7 @@
 
     python3 experiments/summarise.py RUNS [--torch FILE...] [--plot FILE.svg] [--paper MODEL]
 
-RUNS holds [task/]configuration/seed-N/result.json, each what `pac train --json` printed; --torch names JSON lines of the torch_*.py
+RUNS holds [task/]configuration/seed-N/result.json, which `pac train` leaves in its output; --torch names JSON lines of the torch_*.py
 scripts. Writes a Markdown table (percent: mean +- standard deviation over n seeds) to standard output and, with gnuplot, a bar chart.
 Where a task has all four techniques, it says how far parallel adapters are from the mean of the other three, as the paper's Table 3
 is read. Needs Python 3.9 alone.

@@ -54,11 +54,10 @@ run_one() {
     for value in $values; do sets="$sets --set $value"; done
     case $2 in parallel-*) sets="$sets --set cache.dir=$run/cache" ;; esac
     # shellcheck disable=SC2086
-    "$pac" train experiments/glue/run.yaml --quiet --json --set "model.path=$model" --set "task.name=$1" \
+    "$pac" train experiments/glue/run.yaml --quiet --set "model.path=$model" --set "task.name=$1" \
         --set "task.train=$train" --set "task.eval=$dev" --set "train.epochs=$epochs" --set "train.seed=$3" \
-        --set "output=$run" $sets ${OPTIONS:-} >"$run/result.part"
-    mv "$run/result.part" "$run/result.json"
-    echo "$1 $2 seed $3: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
+        --set "output=$run" $sets ${OPTIONS:-} >"$run/summary.txt"
+    echo "$1 $2, seed $3: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
 }
 
 for seed in $seeds; do

@@ -32,11 +32,10 @@ for seed in $seeds; do
         for value in $values; do sets="$sets --set $value"; done
         case $name in parallel-*) sets="$sets --set cache.dir=$run/cache" ;; esac
         # shellcheck disable=SC2086
-        "$pac" train experiments/pronounce/run.yaml --quiet --json --set "model.path=$data/models/us-bart" \
+        "$pac" train experiments/pronounce/run.yaml --quiet --set "model.path=$data/models/us-bart" \
             --set "task.train=$data/pronounce/train.jsonl" --set "task.eval=$data/pronounce/dev.jsonl" \
-            --set "train.seed=$seed" --set "output=$run" $sets ${OPTIONS:-} >"$run/result.part"
-        mv "$run/result.part" "$run/result.json"
-        echo "$name seed $seed: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
+            --set "train.seed=$seed" --set "output=$run" $sets ${OPTIONS:-} >"$run/summary.txt"
+        echo "$name, seed $seed: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
     done
 done
 python3 experiments/summarise.py "$out" --plot "$out/pronounce.svg" ${TORCH:+--torch $TORCH}

@@ -45,11 +45,10 @@ run_one() {
     cached=
     [ "$2" = parallel ] && cached="--set cache.dir=$run/cache"
     # shellcheck disable=SC2086
-    ${LAUNCH:-} "$pac" train "$run/wanted.yaml" --quiet --json --set "model.path=$model" --set "task.name=$1" \
+    ${LAUNCH:-} "$pac" train "$run/wanted.yaml" --quiet --set "model.path=$model" --set "task.name=$1" \
         --set "task.train=$glue/$folder/train.tsv" --set "task.eval=$glue/$folder/dev.tsv" --set "train.epochs=$epochs" \
-        --set "train.seed=$3" --set "output=$run" $cached ${OPTIONS:-} >"$run/result.part"
-    mv "$run/result.part" "$run/result.json"
-    echo "$1 $2 seed $3: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
+        --set "train.seed=$3" --set "output=$run" $cached ${OPTIONS:-} >"$run/summary.txt"
+    echo "$1 $2, seed $3: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
 }
 
 for seed in $seeds; do
