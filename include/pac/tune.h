@@ -107,21 +107,28 @@ const pac_tune_opts *pac_tuned_opts(const pac_tuned *t);
 pac_err pac_tuned_attach(pac_tuned *t, pac_model *m);
 
 /**
- * This slice's part of the importance of the backbone's channels, by weight magnitude: imp [2 * D] (encoder, decoder) is
- * overwritten with the sums over the slice's blocks, in double. Summed over the stages, each block once, it is what
- * pac_tuned_init() wants. Zeros unless a side network is initialised by pruning. Errors: PAC_EINVAL (model lacks the slice).
+ * This slice's part of the importance of the backbone's channels: imp [2 * D] (encoder, decoder) is overwritten with the sums of
+ * |score| over the slice's blocks, in double. score: a model of which the weights are the scores: the backbone itself (weight
+ * magnitude), or one that holds something else in their place (Fisher information). Summed over the stages, each block once, it
+ * is what pruning wants. Zeros unless a side network is initialised by pruning. Errors: PAC_EINVAL (score lacks the slice).
  */
-pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *model, double *imp);
+pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *score, double *imp);
 
 /**
  * Initial values: random draws are a function of (seed, parameter name, index), so every layout gets the same numbers. What full
  * took from the backbone stays; lora's b and the adapters' up start at zero; a classification head's dense comes from the
- * checkpoint where that has one. parallel with init magnitude prunes the blocks of `model` (which holds at least this slice;
- * may be NULL for random): the most important 1/k channels of each stack by imp [2 * D], summed over all stages (NULL: random
- * init), then of each head and feed-forward layer; norms are sliced, a shared table is copied whole and so is the same on every
- * stage. Errors: PAC_EINVAL, PAC_ENOMEM, PAC_EIO (checkpoint).
+ * checkpoint where that has one. parallel with init magnitude: pac_tuned_prune() with `model` as the score; with init fisher the
+ * caller prunes. model may be NULL for random, imp for all but magnitude. Errors: PAC_EINVAL, PAC_ENOMEM, PAC_EIO (checkpoint).
  */
 pac_err pac_tuned_init(pac_tuned *t, const pac_model *model, const double *imp);
+
+/**
+ * A side network's blocks, norms and tables cut out of `model` (which holds at least this slice): the most important 1/k channels
+ * of each stack by imp [2 * D], summed over all stages, then of each head and feed-forward layer by `score`, as in
+ * pac_tuned_importance(); norms are sliced, a shared table is copied whole and so is the same on every stage. Rule:
+ * tests/golden/README.md. Errors: PAC_EINVAL, PAC_ENOMEM.
+ */
+pac_err pac_tuned_prune(pac_tuned *t, const pac_model *model, const pac_model *score, const double *imp);
 
 /* ---- parallel adapters: the side network ---- */
 

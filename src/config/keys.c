@@ -28,7 +28,7 @@ static const pac_word gates[] = {{"learned", PAC_GATE_LEARNED, false}, {"none", 
 static const pac_word merges[] = {
     {"none", PAC_MERGE_NONE, false}, {"add", PAC_MERGE_ADD, false}, {"gated", PAC_MERGE_GATED, false}, {"auto", PAC_MERGE_AUTO, false}, {0}};
 static const pac_word inits[] = {
-    {"magnitude", PAC_INIT_MAGNITUDE, false}, {"random", PAC_INIT_RANDOM, false}, {"fisher", PAC_INIT_FISHER, LATER}, {0}};
+    {"magnitude", PAC_INIT_MAGNITUDE, false}, {"random", PAC_INIT_RANDOM, false}, {"fisher", PAC_INIT_FISHER, false}, {0}};
 static const pac_word ups[] = {{"random", false, false}, {"zero", true, false}, {0}};
 static const pac_word heads[] = {{"lm", PAC_HEAD_LM, false}, {"classification", PAC_HEAD_CLASSIFICATION, false}, {0}};
 static const pac_word systems[] = {{"pac", PAC_SYS_PAC, false},

@@ -212,7 +212,6 @@ static pac_err check(const pac_model_desc *d, const pac_tune_opts *o)
         n += o->has_layer[l];
     }
     PAC_CHECK(n > 0, PAC_ECONFIG, "technique.layers: no layer is listed");
-    PAC_CHECK(o->init != PAC_INIT_FISHER, PAC_ENOTBUILT, "technique.init: fisher is not built yet; use magnitude or random");
     return PAC_OK;
 }
 

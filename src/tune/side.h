@@ -64,12 +64,6 @@ typedef struct side_rule {
 /** Size behind a letter of dims or fan. */
 int64_t pac_side_size(const pac_model_desc *d, const pac_tune_opts *o, pac_stack stack, char letter);
 
-/**
- * Prune the backbone's blocks of the slice into the side network's where the options say so (see tests/golden/README.md for the
- * rule); imp as in pac_tuned_init().
- */
-pac_err pac_side_prune(pac_tuned *t, const pac_model *model, const double *imp);
-
 /** What the side network's output is merged with: the last stack's normed output, or b_L where there is no final norm. */
 const float *pac_side_merged(const pac_side *s, const pac_acts *acts);
 

@@ -1,5 +1,6 @@
 /*
- * Structural pruning of the backbone into the side network, by weight magnitude.
+ * Structural pruning of the backbone into the side network, by a score of every weight: its magnitude, or whatever a second
+ * model of the same shape has in its place (Fisher information).
  *
  * Every matrix of a block has rows and columns along an axis: the stack's channels, the encoder's channels, the inner rows of
  * an attention, the feed-forward units. An axis keeps its most important 1/k; a table says which matrix has which axes, and the
@@ -55,7 +56,7 @@ static const pac_linear *linear_at(const pac_block_weights *b, size_t offset)
 
 /* ---- importance ---- */
 
-/* imp[i] += sum of |w| over row or column i, over what the other axis has selected. */
+/* imp[i] += sum of |score| over row or column i, over what the other axis has selected. */
 static void add_importance(double *imp, const float *w, int64_t rows, int64_t cols, bool of_rows, const selection *other)
 {
     for (int64_t i = 0; i < (of_rows ? rows : cols); i++)
@@ -63,11 +64,11 @@ static void add_importance(double *imp, const float *w, int64_t rows, int64_t co
             imp[i] += fabs((double)(of_rows ? w[i * cols + at(other, j)] : w[at(other, j) * cols + i]));
 }
 
-static void importance(double *imp, axis of, const pac_block_weights *b, const selection sel[AXES])
+static void importance(double *imp, axis of, const pac_block_weights *score, const selection sel[AXES])
 {
     for (int i = 0; i < CUTS; i++) {
         const cut *c = &cuts[i];
-        const float *w = linear_at(b, c->linear)->w;
+        const float *w = linear_at(score, c->linear)->w;
         if (w != NULL && (c->rows == of || c->cols == of))
             add_importance(imp, w, sel[c->rows].size, sel[c->cols].size, c->rows == of,
                            &sel[c->rows == of ? c->cols : c->rows]);
@@ -89,18 +90,18 @@ static pac_err block_of(const pac_model *model, int64_t layer, const pac_block_w
     return PAC_OK;
 }
 
-pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *model, double *imp)
+pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *score, double *imp)
 {
     const pac_side *s = t->side;
     int64_t D = t->desc.block[last_stack(&t->desc)].D;
     memset(imp, 0, (size_t)(2 * D) * sizeof *imp);
-    if (s == NULL || s->opts.init != PAC_INIT_MAGNITUDE)
+    if (s == NULL || s->opts.init == PAC_INIT_RANDOM)
         return PAC_OK;
     for (int64_t l = s->first, i; l < s->last; l++) {
         const pac_block_weights *b;
         selection all[AXES];
         pac_stack stack = stack_of_layer(&s->desc, l, &i);
-        PAC_TRY(block_of(model, l, &b));
+        PAC_TRY(block_of(score, l, &b));
         everything(&s->desc, stack, all);
         importance(imp + stack * s->D, CHANNELS, b, all);
     }
@@ -154,13 +155,13 @@ static pac_err choose(selection *s, const double *imp, int64_t groups, int64_t k
 }
 
 /* Select an axis inside one block, after the channels. */
-static pac_err choose_inner(selection sel[AXES], axis of, const pac_block_weights *b, int64_t groups, int64_t k,
+static pac_err choose_inner(selection sel[AXES], axis of, const pac_block_weights *score, int64_t groups, int64_t k,
                             pac_arena *work)
 {
     void *imp;
     PAC_TRY(pac_arena_get(work, (size_t)sel[of].size * sizeof(double), &imp));
     memset(imp, 0, (size_t)sel[of].size * sizeof(double));
-    importance(imp, of, b, sel);
+    importance(imp, of, score, sel);
     return choose(&sel[of], imp, groups, k, work);
 }
 
@@ -200,21 +201,28 @@ static void cut_block(const pac_block_weights *to, const pac_block_weights *from
     }
 }
 
-static pac_err prune_layer(pac_side *s, const pac_model *model, int64_t layer, const selection channels[2], pac_arena *work)
+/* The backbone, and the score of each of its weights in a model of the same shape (itself: magnitudes). */
+typedef struct source {
+    const pac_model *model, *score;
+    const double *imp; /* [2 * D] of channels */
+} source;
+
+static pac_err prune_layer(pac_side *s, const source *from, int64_t layer, const selection channels[2], pac_arena *work)
 {
-    const pac_block_weights *b;
+    const pac_block_weights *b, *score;
     selection sel[AXES];
     int64_t index, k = s->opts.reduction;
     pac_stack stack = stack_of_layer(&s->desc, layer, &index);
     int64_t H = s->desc.block[stack].H;
-    PAC_TRY(block_of(model, layer, &b));
+    PAC_TRY(block_of(from->model, layer, &b));
+    PAC_TRY(block_of(from->score, layer, &score));
     everything(&s->desc, stack, sel);
     sel[CHANNELS] = channels[stack];
     sel[SOURCE] = channels[PAC_ENC];
-    PAC_TRY(choose_inner(sel, SELF, b, H, k, work));
+    PAC_TRY(choose_inner(sel, SELF, score, H, k, work));
     if (s->desc.block[stack].cross)
-        PAC_TRY(choose_inner(sel, CROSS, b, H, k, work));
-    PAC_TRY(choose_inner(sel, FF, b, 1, k, work));
+        PAC_TRY(choose_inner(sel, CROSS, score, H, k, work));
+    PAC_TRY(choose_inner(sel, FF, score, 1, k, work));
     cut_block(&s->layers[layer - s->first].block, b, sel);
     return PAC_OK;
 }
@@ -229,32 +237,32 @@ static void prune_stack(pac_side *s, const pac_model *model, pac_stack stack, co
     cut_vector(own(st->norm.w), pac_model_final_norm(model, stack), channels);
 }
 
-static pac_err prune(pac_side *s, const pac_model *model, const double *imp, pac_arena *work)
+static pac_err prune(pac_side *s, const source *from, pac_arena *work)
 {
     selection channels[2];
     for (int i = 0; i < 2; i++) {
         channels[i] = (selection){.size = s->D};
-        PAC_TRY(choose(&channels[i], imp + i * s->D, 1, s->opts.reduction, work));
+        PAC_TRY(choose(&channels[i], from->imp + i * s->D, 1, s->opts.reduction, work));
     }
     for (int64_t l = s->first; l < s->last; l++) {
         size_t mark = pac_arena_mark(work);
         if (s->opts.has_layer[l])
-            PAC_TRY(prune_layer(s, model, l, channels, work));
+            PAC_TRY(prune_layer(s, from, l, channels, work));
         pac_arena_release(work, mark);
     }
-    prune_stack(s, model, PAC_ENC, &channels[PAC_ENC]);
-    prune_stack(s, model, PAC_DEC, &channels[PAC_DEC]);
+    prune_stack(s, from->model, PAC_ENC, &channels[PAC_ENC]);
+    prune_stack(s, from->model, PAC_DEC, &channels[PAC_DEC]);
     return PAC_OK;
 }
 
-pac_err pac_side_prune(pac_tuned *t, const pac_model *model, const double *imp)
+pac_err pac_tuned_prune(pac_tuned *t, const pac_model *model, const pac_model *score, const double *imp)
 {
+    const source from = {model, score, imp};
     pac_arena *work = NULL;
-    if (t->opts.init != PAC_INIT_MAGNITUDE)
-        return PAC_OK;
-    PAC_CHECK(model != NULL && imp != NULL, PAC_EINVAL, "pruning needs the backbone and its importances");
+    PAC_CHECK(t->side != NULL && model != NULL && score != NULL && imp != NULL, PAC_EINVAL,
+              "pruning needs a side network, the backbone, and its importances");
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &work));
-    pac_err err = prune(t->side, model, imp, work);
+    pac_err err = prune(t->side, &from, work);
     pac_arena_free(&work);
     return err;
 }

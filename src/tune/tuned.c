@@ -282,5 +282,6 @@ pac_err pac_tuned_init(pac_tuned *t, const pac_model *model, const double *imp)
     PAC_TRY(tune_walk_items(&t->desc, &t->opts, draw_next, &c));
     if (model != NULL)
         PAC_TRY(init_head(t));
-    return t->side != NULL ? pac_side_prune(t, model, imp) : PAC_OK;
+    bool prunes = t->side != NULL && t->opts.init == PAC_INIT_MAGNITUDE;
+    return prunes ? pac_tuned_prune(t, model, model, imp) : PAC_OK;
 }

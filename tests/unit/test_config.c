@@ -258,7 +258,6 @@ static const struct {
     {MINIMAL "technique: {name: full}\ncache: {dir: c}\n", PAC_ECONFIG, ":4: cache: technique full changes"},
     {MINIMAL "system: {name: eddl, groups: [2]}\n", PAC_ECONFIG, "system.groups: only system pac"},
     {MINIMAL "train: {keep: best}\n", PAC_ECONFIG, "train.keep: best needs train.eval_every: epoch"},
-    {MINIMAL "technique: {init: fisher}\n", PAC_ENOTBUILT, "not built yet: technique.init: fisher"},
     {"model: {path: m, dtype: bf16}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, ":1: not built yet: model.dtype: bf16"},
     {"model: {path: m, dtype: int8}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: int8"},
     {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: nf4"},

@@ -123,9 +123,6 @@ static void test_bad_options_are_refused(void **state)
     o = all_layers(&d, 8);
     o.head = PAC_HEAD_CLASSIFICATION;
     bad(&d, &o, PAC_ECONFIG, "class");
-    o = all_layers(&d, 8);
-    o.init = PAC_INIT_FISHER;
-    bad(&d, &o, PAC_ENOTBUILT, "fisher");
 }
 
 static void test_what_is_read(void **state)
