@@ -2,7 +2,8 @@
 # usage: run.sh GLUE_DIR MODEL_DIR [SEEDS]
 # Tunes all-MiniLM-L6-v2 (MODEL_DIR, from data/fetch_minilm.sh) on GLUE's tasks with every technique and seed (default "0 1 2"), one
 # process each, and prints the table. TASKS="mrpc stsb" and ONLY="full parallel-k8-separate" run some, OPTIONS="..." goes to pac train,
-# PAC names another program. A run whose result is there is not repeated; PyTorch's results are read from TORCH.
+# PAC names another program. A run whose result is there is not repeated; PyTorch's results are read
+# from TORCH (torch.jsonl beside).
 set -eu
 glue=$(cd "$1" && pwd) model=$(cd "$2" && pwd) seeds=${3:-0 1 2}
 cd "$(dirname "$0")/../.."
@@ -67,4 +68,4 @@ for seed in $seeds; do
         for name in ${ONLY:-$all}; do run_one "$task" "$name" "$seed"; done
     done
 done
-python3 experiments/summarise.py "$out" --plot "$out/glue.svg" ${TORCH:+--torch $TORCH}
+python3 experiments/summarise.py "$out" --plot "$out/glue.svg" --torch "${TORCH:-experiments/glue/torch.jsonl}"

@@ -2,7 +2,8 @@
 # usage: run.sh DATA_DIR [SEEDS]
 # Tunes us-bart to British pronunciation with every technique and seed (default "0 1 2"), one process each, and prints the table.
 # DATA_DIR holds models/us-bart and pronounce/{train,dev}.jsonl (README.md). ONLY="lora full" runs some configurations, OPTIONS="..."
-# goes to pac train, PAC names another program. A run whose result is there is not repeated; PyTorch's results are read from TORCH.
+# goes to pac train, PAC names another program. A run whose result is there is not repeated; PyTorch's results are read
+# from TORCH (torch.jsonl beside).
 set -eu
 data=$(cd "$1" && pwd) seeds=${2:-0 1 2}
 cd "$(dirname "$0")/../.."
@@ -38,4 +39,4 @@ for seed in $seeds; do
         echo "$name, seed $seed: $(grep -o '"eval":{[^}]*}' "$run/result.json")"
     done
 done
-python3 experiments/summarise.py "$out" --plot "$out/pronounce.svg" ${TORCH:+--torch $TORCH}
+python3 experiments/summarise.py "$out" --plot "$out/pronounce.svg" --torch "${TORCH:-experiments/pronounce/torch.jsonl}"
