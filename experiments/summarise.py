@@ -124,19 +124,25 @@ def plot(pac, torch, path):
     """Grouped bars with error bars by gnuplot; without gnuplot there is a message and no plot."""
     names = in_order(pac, torch)
     series = [(title, runs) for title, runs in (("pac", pac), ("PyTorch", torch)) if runs]
-    number = lambda runs, name: f"{runs[name].score():.3f} {runs[name].spread():.3f}" if name in runs else "NaN NaN"
-    data = "\n".join(f'"{name}" ' + " ".join(number(runs, name) for _, runs in series) for name in names)
+    # a first row with an error of 0 makes gnuplot leave out the error bars of all rows
+    number = lambda runs, name: f"{runs[name].score():.3f} {max(runs[name].spread(), 1e-3):.3f}" if name in runs else "NaN NaN"
+    label = lambda name: name.replace("/", "\\n").replace("-", "\\n")
+    data = "\n".join(f'"{label(name)}" ' + " ".join(number(runs, name) for _, runs in series) for name in names)
     columns = ", ".join(f"$data using {2 * i + 2}:{2 * i + 3}:xtic(1) title '{title}'" for i, (title, _) in enumerate(series))
     script = f"""$data << EOD\n{data}\nEOD
-set terminal svg size {max(640, 90 * len(names))},420 dynamic
+set terminal svg size {max(640, 70 * len(names))},420 dynamic
 set output '{path}'
 set style data histograms
 set style histogram errorbars gap 1 lw 1
-set style fill solid 0.7 border -1
-set xtics rotate by -35
+set style fill solid 0.6 border -1
+set errorbars lc rgb 'black'
+set xtics font ',10'
+set yrange [0:*]
+set bars 0.5
 set ylabel 'score (percent)'
 set grid ytics
 set key outside top
+set bmargin 6
 plot {columns}
 """
     try:
