@@ -2,8 +2,9 @@
  * The memory ledger. Each block has a 64-byte header with its size and tag in front, so freeing needs nothing else; totals are
  * guarded by one mutex (allocation is rare: the step loop uses arenas).
  *
- * In dry mode large blocks are mapped without reserving anything: they read as zeros, and only pages that are written become
- * resident.
+ * Large blocks have mappings of their own: their pages become resident when they are first written, and go back to the system
+ * when the block is freed, so that the resident size follows the ledger. In dry mode all but small blocks are such, and nothing
+ * is reserved for them.
  */
 #include "pac/mem.h"
 
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64, DRY_BYTES = 1 << 15 /* of a block that dry mode maps */ };
+enum { ALIGN = 64, LARGE = 1 << 19, LARGE_DRY = 1 << 15 };
 
 typedef struct header {
     size_t bytes;
@@ -69,9 +70,9 @@ static header *from_heap(size_t padded)
     return h;
 }
 
-static header *from_nowhere(size_t padded)
+static header *from_mapping(size_t padded, bool dry)
 {
-    void *p = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | (dry ? MAP_NORESERVE : 0), -1, 0);
     if (p == MAP_FAILED)
         return NULL;
     ((header *)p)->mapped = padded;
@@ -84,7 +85,7 @@ pac_err pac_mem_alloc(pac_mem_tag tag, size_t bytes, void **out)
     if (bytes > SIZE_MAX - 2 * ALIGN || fault_is_due(&dry))
         return pac_fail(PAC_ENOMEM, "cannot allocate %zu bytes for %s", bytes, pac_mem_tag_name(tag));
     size_t padded = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
-    header *h = dry && bytes >= DRY_BYTES ? from_nowhere(padded) : from_heap(padded);
+    header *h = bytes >= (dry ? LARGE_DRY : LARGE) ? from_mapping(padded, dry) : from_heap(padded);
     if (h == NULL)
         return pac_fail(PAC_ENOMEM, "cannot allocate %zu bytes for %s", bytes, pac_mem_tag_name(tag));
     h->bytes = bytes;
