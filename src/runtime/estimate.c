@@ -237,3 +237,47 @@ void pac_estimate_free(pac_estimate *e)
     pac_mem_free(e->device);
     *e = (pac_estimate){0};
 }
+
+/* ---- before a run ---- */
+
+static pac_err over_budget(const pac_job *job, const pac_estimate_device *d)
+{
+    const int64_t *tag = d->phase.tag;
+    double mib = 1048576;
+    return pac_fail(
+        PAC_ENOMEM,
+        "layers %lld-%lld need %.1f MiB (learning parameters with gradients and optimizer %.1f, activations %.1f), the budget "
+        "is %.1f MiB (system.memory): %s, or share the layers differently",
+        (long long)d->first, (long long)d->last - 1, (double)d->phase.total / mib,
+        (double)(tag[PAC_MEM_TUNED] + tag[PAC_MEM_GRADIENTS] + tag[PAC_MEM_OPTIMIZER]) / mib,
+        (double)tag[PAC_MEM_ACTIVATIONS] / mib, job->budget / mib,
+        job->cfg.train.recompute || !pac_technique_through(job->tune.kind) ? "more train.microbatches"
+                                                                           : "train.recompute, more train.microbatches");
+}
+
+pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
+{
+    void *p;
+    dry d = {0};
+    pac_estimate_device device;
+    pac_err err;
+    if (job->cfg.system.memory_auto)
+        return PAC_OK;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *job, &p));
+    pac_job *shapes = p;
+    *shapes = *job;
+    shapes->be = &pac_backend_count;
+    shapes->shapes = true;
+    pac_mem_dry(true);
+    PAC_GO(dry_new(shapes, &d));
+    d.most = MOST_STEPS;
+    d.caches = train_uses_cache(&job->cfg);
+    PAC_GO(dry_hybrid(&d, plan, number, member, &device));
+    if ((double)device.phase.total > job->budget)
+        err = over_budget(job, &device);
+out:
+    dry_free(&d);
+    pac_mem_dry(false);
+    pac_mem_free(shapes);
+    return err;
+}

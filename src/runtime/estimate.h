@@ -27,4 +27,10 @@ pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member,
 /** The cached phase on the first of `devices` devices; FLOP of all. */
 pac_err dry_cached(dry *d, int64_t devices, int64_t stages, pac_flop *flop, pac_footprint *out);
 
+/**
+ * Does a given plan fit the budget that this rank was given? Nothing to check with system.memory: auto. Not collective. Errors:
+ * PAC_ENOMEM (by how much not, and what would help).
+ */
+pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member);
+
 #endif

@@ -5,6 +5,7 @@
  * phase (and, freshly loaded, in evaluation), the whole side network and the head in the cached phase.
  */
 #include "trainer.h"
+#include "estimate.h"
 #include "pac/clock.h"
 #include "pac/file.h"
 #include "pac/log.h"
@@ -87,7 +88,9 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
     r->t.plan = &r->plan;
     PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
     PAC_TRY(pac_agree(pac_world(), write_at_root(write_plan, &r->plan, job->cfg.output, "plan.yaml")));
-    return pac_layout_new(&r->plan, &r->t.layout);
+    PAC_TRY(pac_layout_new(&r->plan, &r->t.layout));
+    bool planned = o->plan_path == NULL && job->cfg.system.ngroups == 0; /* then it fits */
+    return pac_agree(pac_world(), planned ? PAC_OK : dry_check(job, &r->plan, r->t.layout.stage, r->t.layout.member));
 }
 
 /* ---- phases ---- */

@@ -55,9 +55,17 @@ check() {
 check parallel
 near "parallel, cached" "$(of_cached)" "$(measured 0 cached)" 5 # of 4 MiB, 60 KiB are a run's own records
 check lora --set technique.name=lora --set cache=none
+most=$(for rank in $(seq 0 $((ranks - 1))); do measured "$rank" hybrid; done | sort -n | tail -n 1)
 check adapters --set technique.name=adapters --set cache=none --set train.optimizer=sgd --set train.dropout=0.1
 check full --set technique.name=full --set cache=none --set train.recompute=true
 check full --set technique.name=full --set cache=none
+
+# A given plan is held to the budget before anything is loaded.
+lora="$demo --set system.groups=$(echo "$groups" | tr -d ' ') --set technique.name=lora --set cache=none --set train.epochs=1"
+# shellcheck disable=SC2086
+works train $lora --set "system.memory=$((most * 105 / 100))"
+# shellcheck disable=SC2086
+expect 4 "(system.memory): train.recompute, more train.microbatches" train $lora --set "system.memory=$((most * 95 / 100))"
 
 # Without files: shapes, fixed lengths.
 works estimate --shape t5-base --technique full --batch 16 --source 128 --target 1 --json
