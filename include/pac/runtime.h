@@ -78,9 +78,10 @@ pac_err pac_job_train(pac_job *job, const pac_train_opts *o, char **json);
 
 /**
  * Metrics of saved adapters (NULL: the untouched backbone) on cfg->task.eval, through stages: the run's plan where output/plan.yaml
- * fits the ranks, else a pipeline of equal parts. Technique, head and task come with the adapters. *json at rank 0. Collective.
+ * fits the ranks, else a pipeline of equal parts. Technique, head and task come with the adapters. *json at rank 0. predictions: a
+ * file for what each row was answered (docs/formats.md), replaced at the end; NULL: none. Collective.
  */
-pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const pac_observer *watch, char **json);
+pac_err pac_eval(const pac_config *cfg, const char *adapters_dir, const char *predictions, const pac_observer *watch, char **json);
 
 typedef struct pac_predict_opts {
     const char *model_dir, *adapters_dir; /* adapters NULL: the untouched backbone, text to text */

@@ -20,7 +20,7 @@ pac_err cmd_eval(const pac_args *a)
     char *json = NULL;
     pac_observer watch = print_observer();
     PAC_TRY(read_config(a, &cfg));
-    pac_err err = pac_eval(&cfg, a->adapters, &watch, &json);
+    pac_err err = pac_eval(&cfg, a->adapters, a->predictions, &watch, &json);
     if (err == PAC_OK)
         print_result(a, json, print_table);
     pac_mem_free(json);

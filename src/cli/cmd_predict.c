@@ -36,6 +36,7 @@ pac_err cmd_predict(const pac_args *a)
         .adapters_dir = a->adapters,
         .backend = a->backend,
         .max_new = a->max_new,
+        .beams = a->beams,
         .logits_path = a->logits,
         .input_path = a->input,
         .json_lines = a->input != NULL || a->json,

@@ -24,12 +24,14 @@ const command commands[] = {
      "pac estimate --shape t5-large --technique lora --batch 16 --source 128 --target 1\n"
      "pac estimate --shape bert-base --set task.name=mrpc --set head=classification",
      "plan devices shape technique batch source target set quiet json help", cmd_estimate, false, 0, 1},
-    {"eval", "metrics of saved adapters on the task's evaluation file", "mpirun -np N pac eval RUN.yaml [--adapters DIR]",
+    {"eval", "metrics of saved adapters on the task's evaluation file", "mpirun -np N pac eval RUN.yaml [--adapters DIR] [--predictions FILE]",
      "mpirun -np 4 pac eval run.yaml --adapters runs/quickstart/adapters\n"
+     "pac eval run.yaml --adapters runs/quickstart/adapters --predictions answers.jsonl\n"
      "pac eval run.yaml                       # the untouched backbone",
      "adapters predictions set quiet json help", cmd_eval, true, 1, 1},
     {"predict", "answer lines of text (or JSON lines)", "pac predict --model DIR [--adapters DIR] [--input FILE]",
      "echo 'a line' | pac predict --model data/demo/model --adapters runs/quickstart/adapters\n"
+     "pac predict --model DIR --input lines.jsonl --beams 4 --max-new 40\n"
      "pac predict --model DIR --input lines.jsonl --logits logits.safetensors",
      "model adapters input logits beams max-new backend quiet json help", cmd_predict, true, 0, 0},
     {"init-model", "a model with random weights in Hugging Face layout", "pac init-model SHAPE|config.json DIR [--seed S]",

@@ -168,31 +168,29 @@ static pac_err class_logits(stage *s, micro *x, float *logits)
     return pac_cls_fwd(stage_head(s), &p, logits, x->h);
 }
 
-static pac_err class_scores(evaluator *e, micro *x, double *score)
+/* scores [rows of the data set, C]: those of this rank's rows. */
+static pac_err class_scores(evaluator *e, micro *x, double *scores)
 {
-    stage *s = e->s;
     int64_t C = e->job->tune.classes;
     float *logits;
     PAC_TRY(pac_arena_floats(x->arena, x->batch.B * C, &logits));
-    PAC_TRY(class_logits(s, x, logits));
-    for (int64_t b = 0; b < x->batch.B; b++) {
-        int32_t best = 0;
-        e->job->be->argmax(&best, logits + b * C, 1, C);
-        score[x->batch.sample[b]] = C == 1 ? (double)logits[b] : (double)best;
-    }
+    PAC_TRY(class_logits(e->s, x, logits));
+    for (int64_t i = 0; i < x->batch.B * C; i++)
+        scores[x->batch.sample[i / C] * C + i % C] = (double)logits[i];
     return PAC_OK;
 }
 
-static pac_err forced_pass(evaluator *e, int64_t m, double *loss, double *score)
+static pac_err forced_pass(evaluator *e, int64_t m, double *loss, double *scores)
 {
     micro *x = &e->s->slot[m];
     PAC_TRY(forced_decode(e, m));
     if (!is_last(e))
         return PAC_OK;
-    bool classes = e->job->tune.head == PAC_HEAD_CLASSIFICATION;
-    PAC_TRY(stage_loss(e->s, x, e->s->model, 1.0f, false));
-    *loss += x->loss;
-    return classes ? class_scores(e, x, score) : PAC_OK;
+    if (loss != NULL) {
+        PAC_TRY(stage_loss(e->s, x, e->s->model, 1.0f, false));
+        *loss += x->loss;
+    }
+    return scores != NULL ? class_scores(e, x, scores) : PAC_OK;
 }
 
 /* ---- rounds ---- */
@@ -202,8 +200,9 @@ int64_t evaluator_round_rows(const evaluator *e)
     return e->M * e->rows_per_micro;
 }
 
-pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *score)
+pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *scores)
 {
+    bool forced = loss != NULL || scores != NULL;
     for (int64_t i = 0; i < n; i++)
         e->sample[i] = first + i;
     for (int64_t m = 0; m < e->M; m++) {
@@ -211,25 +210,21 @@ pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, i
         if (rows.lo < rows.hi)
             PAC_TRY(encode(e, data, m, rows));
     }
-    for (int64_t m = 0; m < e->M && loss != NULL; m++) {
+    for (int64_t m = 0; m < e->M && forced; m++) {
         pac_range rows = pac_split_even(n, e->M, m);
         if (rows.lo < rows.hi)
-            PAC_TRY(forced_pass(e, m, loss, score));
+            PAC_TRY(forced_pass(e, m, loss, scores));
     }
     return flush(e);
 }
 
-pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C)
+pac_err evaluator_logits(evaluator *e, float *logits, int64_t T)
 {
     stage *s = e->s;
     micro *x = &s->slot[0];
     PAC_TRY(forced_decode(e, 0));
-    if (is_last(e) && x->batch.B == 1) {
-        if (e->job->tune.head == PAC_HEAD_CLASSIFICATION)
-            PAC_TRY(class_logits(s, x, logits));
-        else
-            PAC_TRY(pac_model_logits(s->model, logits, x->h, T, s->work));
-    }
+    if (is_last(e) && x->batch.B == 1)
+        PAC_TRY(pac_model_logits(s->model, logits, x->h, T, s->work));
     PAC_TRY(flush(e));
-    return pac_sum_f32(pac_world(), logits, T * C);
+    return pac_sum_f32(pac_world(), logits, T * e->job->desc.vocab);
 }

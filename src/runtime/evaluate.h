@@ -6,6 +6,7 @@
 #define PAC_RUNTIME_EVALUATE_H
 
 #include "stage.h"
+#include "train.h"
 
 /* What a stage keeps of the sequences of a micro-batch while they are written. */
 typedef struct decoder decoder;
@@ -46,20 +47,28 @@ void evaluator_close(evaluator *e, pac_err err);
 
 int64_t evaluator_round_rows(const evaluator *e);
 /**
- * Run the encoder for rows first..first+n of `data` (n <= round rows), and, when loss is not NULL, the decoder on the true
- * targets: *loss += this rank's summed loss; score[row] = class or value of the rows this rank computed (classification head).
- * Collective.
+ * Run the encoder for rows first..first+n of `data` (n <= round rows), and, when loss or scores is not NULL, the decoder on the
+ * true targets: *loss += this rank's summed loss; scores [rows of data, classes] receives the class scores of the rows that
+ * this rank computed (the other ranks' rows stay as they are). Collective.
  */
-pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *score);
+pac_err evaluator_encode(evaluator *e, const pac_dataset *data, int64_t first, int64_t n, double *loss, double *scores);
 /** Write the answers of the n rows that were just encoded; every rank gets all. Collective. */
 pac_err evaluator_generate(evaluator *e, int64_t n, decoded *d);
 
 /**
- * logits [T, C] of the one row that was just encoded, the decoder forced to its targets (or the class scores: T = 1), on every
- * rank. logits is zero on entry. Collective.
+ * logits [T, V] of the one row that was just encoded, the decoder forced to its targets, on every rank. logits is zero on
+ * entry. Collective.
  */
-pac_err evaluator_logits(evaluator *e, float *logits, int64_t T, int64_t C);
+pac_err evaluator_logits(evaluator *e, float *logits, int64_t T);
 
+/** `wanted`, or fewer tokens where the model has no more positions. */
+int64_t longest_answer(const pac_job *job, int64_t wanted);
+
+/** evaluate() that also writes what was answered to `path` (NULL: nowhere). Collective. */
+pac_err evaluate_rows(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, const char *path,
+                      evaluation *out);
+
+/** Room for `rows` answers of at most max_new tokens. */
 pac_err decoded_new(int64_t rows, int64_t max_new, decoded *out);
 void decoded_free(decoded *d);
 

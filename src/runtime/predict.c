@@ -3,9 +3,9 @@
  * stages, rank 0 answers. A typed line that cannot be used is answered with its error, and the next one is read.
  */
 #include "predict.h"
+#include "predictions.h"
 #include "share.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -47,44 +47,52 @@ static pac_err say_output(const predictor *p, int64_t i)
     const int32_t *ids = d->token + i * d->max_new;
     char *text;
     PAC_TRY(pac_task_output_text(p->job->task, p->job->tokenizer, p->job->desc.eos_id, ids, d->length[i], &text));
+    json_t *answer =
+        p->opts->json_lines ? json_pack("{s:s, s:o}", "text", text, "output_ids", id_list(ids, d->length[i])) : NULL;
+    if (answer != NULL && p->e.beams > 1)
+        json_object_set_new(answer, "score", json_real(d->score[i]));
     if (p->opts->json_lines)
-        say_json(p, json_pack("{s:s, s:o}", "text", text, "output_ids", id_list(ids, d->length[i])));
+        say_json(p, answer);
     else
         p->opts->answer(p->opts->user, text);
     pac_mem_free(text);
     return PAC_OK;
 }
 
-static void say_class(const predictor *p, const float *score)
+static void say_class(const predictor *p, const double *scores)
 {
-    const char *const *words = pac_task_label_words(p->job->task);
-    int64_t C = p->job->tune.classes, best = 0;
-    char number[32];
-    json_t *scores = json_array();
-    for (int64_t c = 0; c < C; c++) {
-        json_array_append_new(scores, json_real((double)score[c]));
-        best = score[c] > score[best] ? c : best;
+    json_t *answer = class_json(p->job, scores);
+    if (p->opts->json_lines) {
+        say_json(p, answer);
+        return;
     }
-    snprintf(number, sizeof number, "%g", C == 1 ? (double)score[0] : (double)best);
-    const char *label = words != NULL && C > 1 ? words[best] : number;
-    if (p->opts->json_lines)
-        say_json(p, json_pack("{s:s, s:O}", "label", label, "scores", scores));
-    else
-        p->opts->answer(p->opts->user, label);
-    json_decref(scores);
+    p->opts->answer(p->opts->user, json_string_value(json_object_get(answer, "label")));
+    json_decref(answer);
 }
 
 /* ---- rows ---- */
 
-static pac_err answer_class(predictor *p, const pac_dataset *data, int64_t row)
+static pac_err keep_scores(predictor *p, const double *scores, int64_t C)
+{
+    float logits[PREDICT_MAX_CLASSES];
+    for (int64_t c = 0; c < C; c++)
+        logits[c] = (float)scores[c];
+    return predict_keep(p, NULL, logits, 1, C);
+}
+
+/* scores [rows, C] is zero on entry. */
+static pac_err answer_classes(predictor *p, const pac_dataset *data, int64_t first, int64_t n, double *scores)
 {
     int64_t C = p->job->tune.classes;
-    float logits[PREDICT_MAX_CLASSES] = {0};
-    PAC_TRY(evaluator_encode(&p->e, data, row, 1, NULL, NULL));
-    PAC_TRY(evaluator_logits(&p->e, logits, 1, C));
-    if (pac_world_rank() == 0)
-        say_class(p, logits);
-    return p->opts->logits_path == NULL ? PAC_OK : predict_keep(p, NULL, logits, 1, C);
+    PAC_TRY(evaluator_encode(&p->e, data, first, n, NULL, scores));
+    PAC_TRY(pac_sum_f64(pac_world(), scores + first * C, n * C));
+    for (int64_t row = first; row < first + n; row++) {
+        if (pac_world_rank() == 0)
+            say_class(p, scores + row * C);
+        if (p->opts->logits_path != NULL)
+            PAC_TRY(keep_scores(p, scores + row * C, C));
+    }
+    return PAC_OK;
 }
 
 /* The decoder is forced to the row's labels, or to what was said where there are none. */
@@ -99,7 +107,7 @@ static pac_err keep_logits(predictor *p, const pac_dataset *data, int64_t row, i
     pac_err err;
     PAC_GO(pac_agree(pac_world(), pac_mem_array(PAC_MEM_WORK, T * V, sizeof(float), &logits)));
     PAC_GO(evaluator_encode(&p->e, &one, 0, 1, NULL, NULL));
-    PAC_GO(evaluator_logits(&p->e, logits, T, V));
+    PAC_GO(evaluator_logits(&p->e, logits, T));
     err = predict_keep(p, labelled > 0 ? one.labels : NULL, logits, T, V);
 out:
     pac_mem_free(logits);
@@ -121,17 +129,18 @@ static pac_err answer_texts(predictor *p, const pac_dataset *data, int64_t first
 
 pac_err predict_rows(predictor *p, const pac_dataset *data)
 {
-    int64_t round = evaluator_round_rows(&p->e);
-    if (p->job->tune.head == PAC_HEAD_CLASSIFICATION) {
-        for (int64_t row = 0; row < data->rows; row++)
-            PAC_TRY(answer_class(p, data, row));
-        return PAC_OK;
+    int64_t round = evaluator_round_rows(&p->e), C = p->job->tune.classes;
+    bool classes = p->job->tune.head == PAC_HEAD_CLASSIFICATION;
+    void *scores = NULL;
+    pac_err err = PAC_OK;
+    if (classes)
+        PAC_TRY(pac_agree(pac_world(), pac_mem_array(PAC_MEM_WORK, data->rows * C, sizeof(double), &scores)));
+    for (int64_t first = 0; first < data->rows && err == PAC_OK; first += round) {
+        int64_t left = data->rows - first, n = left < round ? left : round;
+        err = classes ? answer_classes(p, data, first, n, scores) : answer_texts(p, data, first, n);
     }
-    for (int64_t first = 0; first < data->rows; first += round) {
-        int64_t left = data->rows - first;
-        PAC_TRY(answer_texts(p, data, first, left < round ? left : round));
-    }
-    return PAC_OK;
+    pac_mem_free(scores);
+    return err;
 }
 
 /* ---- typed lines ---- */

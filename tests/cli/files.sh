@@ -91,6 +91,7 @@ expect 3 "none.yaml: cannot open" train "$yaml" --profile "$dir/none.yaml"
 expect 3 "none.yaml: cannot open" plan "$yaml" --profile "$dir/none.yaml"
 
 # ---- outputs that cannot be written ----
+expect 3 "file/p.jsonl" eval "$yaml" --set "task.eval=$tokens" --predictions "$dir/file/p.jsonl"
 expect 3 "file/out: cannot create directory" train "$yaml" --set "output=$dir/file/out"
 expect 3 "file/cache: " train "$yaml" --set "cache.dir=$dir/file/cache"
 mkdir -p "$dir/taken/metrics.jsonl" "$dir/taken2/plan.yaml" "$dir/taken3"

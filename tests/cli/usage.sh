@@ -14,14 +14,16 @@ expect 2 "unknown option -x" train "$yaml" -x
 expect 2 "--steps: 'x' is not a whole number" train "$yaml" --steps x
 expect 2 "--steps: '0' is not a whole number of at least 1" train "$yaml" --steps 0
 expect 2 "--steps needs a value" train "$yaml" --steps
+expect 2 "--beams: '0' is not a whole number of at least 1" predict --model m --beams 0
+expect 2 "--beams 33: at most half of the vocabulary (32)" predict --model "$fixtures/t5v10" --beams 33
+expect 2 "--max-new 33: the model has 32 positions" predict --model "$fixtures/tiny/bart" --max-new 33
 expect 2 "--json takes no value" train "$yaml" --json=3
 expect 2 "predict: --model DIR is needed" predict
 expect 2 "plan: --profile FILE is needed" plan "$yaml"
 expect 2 "'show' is neither info nor verify" cache show "$dir"
 expect 2 "unknown shape 't5-smal'" init-model t5-smal "$dir/model"
 
-for later in "train $yaml --resume" "plan $yaml --devices c.yaml" "predict --model m --beams 3" "eval $yaml --predictions p" \
-    "simulate $yaml --devices c.yaml"; do
+for later in "train $yaml --resume" "plan $yaml --devices c.yaml" "simulate $yaml --devices c.yaml"; do
     # shellcheck disable=SC2086
     expect 2 "not built yet" $later
 done
