@@ -110,35 +110,40 @@ static pac_err run_epochs(phase *f, int64_t devices)
     return PAC_OK;
 }
 
-/* A whole mini-batch: forward and head are counted once more where they end. */
+/* Operations of a micro-batch that was run: its backward and the head once more, the rest is what remains. */
+static pac_err count_micro(phase *f, pac_flop *sum)
+{
+    pac_side_state none = {0}, state;
+    pac_pass p = micro_pass(&f->x, f->s.work, true);
+    double all = pac_backend_counted(true);
+    PAC_TRY(pac_side_bwd(pac_tuned_side(f->s.tuned), &p, &f->x.acts, &none, f->x.dh, &state, f->x.saved));
+    double back = pac_backend_counted(true);
+    PAC_TRY(stage_loss(&f->s, &f->x, f->head, 1, false));
+    double head = pac_backend_counted(true);
+    PAC_TRY(stage_loss(&f->s, &f->x, f->head, 1, true));
+    double head_back = pac_backend_counted(true) - head;
+    sum->forward += all - back - head_back;
+    sum->backward += back + head_back;
+    sum->head_forward += head;
+    sum->head_backward += head_back;
+    return PAC_OK;
+}
+
+/* The first mini-batch, all devices' parts. */
 static pac_err count_step(phase *f, pac_flop *out)
 {
-    train *t = &f->d->t;
-    pac_range r = train_batch(t, 0);
-    pac_backend_counted(true);
-    pac_pass p;
     const float *part[2 * PAC_MAX_LAYERS + 3];
-    pac_side_state none = {0}, state;
-    double all, back, head;
-    *out = (pac_flop){0};
+    const train *t = &f->d->t;
+    pac_range r = train_batch(t, 0);
+    pac_flop sum = {0};
     for (int64_t i = r.lo; i < r.hi; i += f->chunk) {
         int64_t n = r.hi - i < f->chunk ? r.hi - i : f->chunk;
         PAC_TRY(read_chunk(f, t->order + i, n, part));
         pac_backend_counted(true);
         PAC_TRY(cached_micro(&f->s, &f->x, f->head, &t->map, part, t->order + i, n, 1));
-        all = pac_backend_counted(true);
-        p = micro_pass(&f->x, f->s.work, true);
-        PAC_TRY(pac_side_bwd(pac_tuned_side(f->s.tuned), &p, &f->x.acts, &none, f->x.dh, &state, f->x.saved));
-        back = pac_backend_counted(true);
-        PAC_TRY(stage_loss(&f->s, &f->x, f->head, 1, false));
-        head = pac_backend_counted(true);
-        PAC_TRY(stage_loss(&f->s, &f->x, f->head, 1, true));
-        double head_back = pac_backend_counted(true) - head;
-        out->forward += all - back - head_back;
-        out->backward += back + head_back;
-        out->head_forward += head;
-        out->head_backward += head_back;
+        PAC_TRY(count_micro(f, &sum));
     }
+    *out = sum;
     return PAC_OK;
 }
 
