@@ -208,10 +208,11 @@ typedef struct pac_model pac_model;
 enum { PAC_MAX_BLOCKS = 512 }; /* layers of a model at most; pac/tune.h has arrays of this size */
 
 /*
- * The lm head with the last layer; nothing but the head (cached phase); or no values at all: no file is opened and the weights are
- * addresses that must not be read (backend `count`), the ledger counting them as if they were there.
+ * The lm head with the last layer; nothing but the head (cached phase); no values at all: no file is opened and the weights are
+ * addresses that must not be read (backend `count`), the ledger counting them as if they were there; every weight will be taken
+ * (pac_model_take()) before it is read: the mapped file, whose pages go as they are copied, is then not counted beside the copy.
  */
-enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2, PAC_LOAD_SHAPES = 4 };
+enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2, PAC_LOAD_SHAPES = 4, PAC_LOAD_TAKEN = 8 };
 
 /**
  * Map the weights of layers [first, last). Checks every tensor's presence, shape and type; f32 is used in place, bf16 and f16

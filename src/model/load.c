@@ -128,7 +128,7 @@ static pac_err fill(pac_model *m, bool shapes)
     pac_err err = PAC_OK;
     for (int64_t i = 0; i < m->count && err == PAC_OK; i++)
         err = place(m, &m->needs[i]);
-    pac_mem_account(PAC_MEM_WEIGHTS, m->mapped);
+    pac_model_account(m, m->mapped);
     pac_model_settle(m);
     return err;
 }
@@ -142,7 +142,7 @@ pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t f
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_model), &p));
     pac_model *m = p;
     pac_err err;
-    *m = (pac_model){.desc = *d, .be = be, .first = first, .last = last};
+    *m = (pac_model){.desc = *d, .be = be, .first = first, .last = last, .uncounted = flags & PAC_LOAD_TAKEN};
     PAC_GO(pac_tensors_of(d, first, last, parts, &m->needs, &m->count));
     PAC_GO(fill(m, flags & PAC_LOAD_SHAPES));
     *out = m;
@@ -150,6 +150,12 @@ pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t f
 out:
     pac_model_free(&m);
     return err;
+}
+
+void pac_model_account(const pac_model *m, int64_t delta)
+{
+    if (!m->uncounted)
+        pac_mem_account(PAC_MEM_WEIGHTS, delta);
 }
 
 void pac_model_settle(pac_model *m)
@@ -163,7 +169,7 @@ void pac_model_free(pac_model **model)
     if (model == NULL || *model == NULL)
         return;
     pac_model *m = *model;
-    pac_mem_account(PAC_MEM_WEIGHTS, -m->mapped);
+    pac_model_account(m, -m->mapped);
     pac_st_close(&m->files);
     if (m->nowhere != NULL)
         munmap(m->nowhere, m->nowhere_bytes);

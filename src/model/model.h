@@ -13,7 +13,8 @@ struct pac_model {
     pac_tensor_need *needs; /* what it holds, and where */
     int64_t count;
     pac_st *files;  /* the mapping that f32 weights point into; NULL: none does */
-    int64_t mapped; /* bytes of it that the ledger counts */
+    int64_t mapped; /* bytes of it that weights occupy, and */
+    bool uncounted; /* does the ledger not count them? (PAC_LOAD_TAKEN) */
     void *nowhere;  /* with PAC_LOAD_SHAPES: addresses that cannot be read */
     size_t nowhere_bytes;
     pac_block_weights *blocks; /* [last - first] */
@@ -24,6 +25,8 @@ struct pac_model {
 const float **pac_model_slot(pac_model *m, const pac_tensor_need *need);
 /** Look `need` up under each of its names and check it; t->data NULL: it may be absent, and is. */
 pac_err pac_model_find(const pac_st *files, const pac_model_desc *d, const pac_tensor_need *need, pac_tensor *t);
+/** Bytes of the mapping come to the ledger, or leave it. */
+void pac_model_account(const pac_model *m, int64_t delta);
 /** Close the files once no weight lies in them. */
 void pac_model_settle(pac_model *m);
 

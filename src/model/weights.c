@@ -21,7 +21,7 @@ static void vacate(pac_model *m, pac_tensor_need *t, const float *old)
         pac_mem_free((void *)(uintptr_t)old);
     if (t->home == PAC_AT_FILE) {
         m->mapped -= bytes;
-        pac_mem_account(PAC_MEM_WEIGHTS, -bytes);
+        pac_model_account(m, -bytes);
         if (m->files != NULL)
             pac_st_drop(m->files, old, (size_t)bytes);
     }

@@ -20,7 +20,8 @@ static pac_err stage_parts(stage *s, stage_use use)
 {
     const pac_job *job = s->job;
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &s->work));
-    int flags = (job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0) | (job->shapes ? PAC_LOAD_SHAPES : 0);
+    bool taken = use != STAGE_BACKBONE && job->tune.kind == PAC_TECH_FULL;
+    int flags = (job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0) | (taken ? PAC_LOAD_TAKEN : 0) | (job->shapes ? PAC_LOAD_SHAPES : 0);
     PAC_TRY(pac_model_load(&job->desc, job->be, s->first, s->last, flags, &s->model));
     if (use == STAGE_BACKBONE)
         return PAC_OK;
