@@ -115,6 +115,7 @@ static pac_err choose_task(const pac_predict_opts *o, pac_config *c)
     PAC_TRY(pac_agree(pac_world(), find_tokenizer(o->model_dir, &has_tokenizer)));
     PAC_TRY(pac_bcast(pac_world(), &has_tokenizer, sizeof has_tokenizer, 0));
     strcpy(c->task.name, has_tokenizer ? "seq2seq" : "tokens");
+    c->technique.kind = PAC_TECH_FULL; /* nothing is added to the model, so no width must divide anything */
     c->task.max_source = 512;
     c->task.max_target = 32;
     return PAC_OK;
