@@ -78,19 +78,26 @@ static bool is_top(const stage *s)
     return s->last == s->job->desc.layers[PAC_ENC] + s->job->desc.layers[PAC_DEC];
 }
 
-static pac_err infer(stage *s, micro *x)
+/* The backbone alone has no classes. */
+static bool has_head(const device *v)
 {
+    return is_top(v->s) && (!v->d->inference || v->s->job->tune.head == PAC_HEAD_LM);
+}
+
+static pac_err infer(const device *v, micro *x)
+{
+    stage *s = v->s;
     PAC_TRY(stage_backbone(s, x, PAC_ENC));
     PAC_TRY(stage_backbone(s, x, PAC_DEC));
     x->h = (float *)(uintptr_t)x->acts.final; /* only read */
-    return is_top(s) && s->model != NULL ? stage_loss(s, x, s->model, 1, false) : PAC_OK;
+    return has_head(v) ? stage_loss(s, x, s->model, 1, false) : PAC_OK;
 }
 
 /* Operations of the head, forward and backward, of a micro-batch whose forward is done. */
 static pac_err count_head(device *v, micro *x, pac_flop *head)
 {
     *head = (pac_flop){0};
-    if (!is_top(v->s))
+    if (!has_head(v))
         return PAC_OK;
     pac_backend_counted(true);
     PAC_TRY(stage_loss(v->s, x, v->s->model, 1, false));
@@ -106,7 +113,7 @@ static pac_err count_head(device *v, micro *x, pac_flop *head)
 static pac_err forward(device *v, micro *x)
 {
     pac_backend_counted(true);
-    PAC_TRY(v->d->inference ? infer(v->s, x) : stage_fwd(v->s, x, 1));
+    PAC_TRY(v->d->inference ? infer(v, x) : stage_fwd(v->s, x, 1));
     PAC_TRY(write_cache(v, x));
     if (v->flop == NULL)
         return PAC_OK;

@@ -72,6 +72,8 @@ works estimate --shape t5-base --technique full --batch 16 --source 128 --target
 grep -q '"parameters":{"backbone":222903552,"tuned":222903552,"head":0}' "$dir/stdout" || wrong "wrong parameters"
 grep -q '"from":"fixed"' "$dir/stdout" || wrong "lengths that are not fixed"
 works estimate --shape bert-base --set task.name=mrpc --set head=classification
+works estimate --shape t5-small --technique inference --set task.name=mrpc --set head=classification
+works estimate --shape bert-minilm --set task.name=mrpc --set head=classification --set task.pairs=separate
 works estimate "$yaml" --devices 4 --set system.name=ecofl --set task.train=missing
 grep -q 'device 3: layers' "$dir/stdout" || wrong "does not show four devices"
 works estimate "$yaml" --devices 2 --set system.name=eddl --set system.memory=10KiB
