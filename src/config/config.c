@@ -225,8 +225,8 @@ static pac_err check_required(const sources *all, const char *path)
 }
 
 /*
- * A key of another technique is a mistake, unless technique.name was overridden later: then it belonged to the technique that the
- * file had.
+ * A key of another technique is a mistake, unless technique.name was overridden later: then it belonged to the technique that
+ * the file had.
  */
 static pac_err check_technique(const sources *all, const pac_config *c)
 {
@@ -246,20 +246,31 @@ static pac_err check_cache(const sources *all, pac_config *c)
 {
     if (!pac_technique_through(c->technique.kind) || !c->cache.on)
         return PAC_OK;
-    int64_t asked = strength_of(all, "cache"), dir = strength_of(all, "cache.dir"), named = strength_of(all, "technique.name");
-    asked = dir > asked ? dir : asked;
+    int64_t named = strength_of(all, "technique.name");
     c->cache.on = false;
-    if (asked < 0 || asked < named)
-        return PAC_OK;
-    const pac_yaml_node *n = find(all, dir >= 0 ? "cache.dir" : "cache");
-    return pac_yaml_fail(n, "cache: technique %s changes what the backbone computes, so nothing can be cached; use cache: none",
-                         pac_technique_name(c->technique.kind));
+    for (const pac_key *k = pac_keys; k->name != NULL; k++) {
+        int64_t asked = strncmp(k->name, "cache.", 6) == 0 ? strength_of(all, k->name) : -1;
+        if (asked >= 0 && asked >= named)
+            return pac_yaml_fail(
+                find(all, k->name),
+                "%s: technique %s changes what the backbone computes, so nothing can be cached; use cache: none", k->name,
+                pac_technique_name(c->technique.kind));
+    }
+    return PAC_OK;
 }
 
 static pac_err check_together(const pac_config *c)
 {
     PAC_CHECK(!c->train.keep_best || c->train.eval_each_epoch, PAC_ECONFIG,
               "%s: train.keep: best needs train.eval_every: epoch: else there is one evaluation only", c->path);
+    PAC_CHECK(!c->train.keep_best || c->task.eval[0] != '\0', PAC_ECONFIG,
+              "%s: train.keep: best needs task.eval: nothing else tells which epoch is best", c->path);
+    PAC_CHECK(!c->task.split_paper || c->task.eval[0] != '\0', PAC_ECONFIG,
+              "%s: task.split: paper needs task.eval: the split is of both files", c->path);
+    PAC_CHECK(!c->train.recompute || pac_technique_through(c->technique.kind) || c->technique.init == PAC_INIT_FISHER,
+              PAC_ECONFIG,
+              "%s: train.recompute: technique %s keeps nothing of the backbone that could be made again; take it out", c->path,
+              pac_technique_name(c->technique.kind));
     PAC_CHECK(c->system.ngroups == 0 || c->system.kind == PAC_SYS_PAC, PAC_ECONFIG,
               "%s: system.groups: only system pac takes given groups; the others are plans of their own", c->path);
     PAC_CHECK(c->train.microbatches <= c->train.batch, PAC_ECONFIG,
