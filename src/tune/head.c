@@ -187,15 +187,13 @@ static pac_err pair_features(const pac_tuned *t, const pac_pass *p, const float 
 }
 
 /* The cosine's part of the logits, [B, classes]: + 5 cos, or -2 cos and + 2 cos; none with more classes. gain [classes, 1]. */
-static int64_t cosine_gain(const pac_tuned *t, pac_arena *work, float **gain)
+static pac_err cosine_gain(const pac_tuned *t, pac_arena *work, float **gain)
 {
     int64_t C = t->opts.classes;
-    if (C > 2 || pac_arena_floats(work, C, gain) != PAC_OK)
-        return 0;
-    (*gain)[0] = C == 1 ? PAIR_SCORE_GAIN : -PAIR_LOGIT_GAIN;
-    if (C == 2)
-        (*gain)[1] = PAIR_LOGIT_GAIN;
-    return C;
+    PAC_TRY(pac_arena_floats(work, C, gain));
+    for (int64_t c = 0; c < C; c++)
+        (*gain)[c] = C == 1 ? PAIR_SCORE_GAIN : C > 2 ? 0 : c == 0 ? -PAIR_LOGIT_GAIN : PAIR_LOGIT_GAIN;
+    return PAC_OK;
 }
 
 static pac_err pair_fwd(const pac_tuned *t, const pac_pass *p, float *logits, const float *h)
@@ -205,8 +203,9 @@ static pac_err pair_fwd(const pac_tuned *t, const pac_pass *p, float *logits, co
     int64_t B = p->batch->B, C = t->opts.classes;
     PAC_TRY(pair_features(t, p, h, &x));
     pac_linear_fwd(t->be, logits, x.feature, &t->head.out, B, 4 * width(&t->desc), C);
-    if (cosine_gain(t, p->work, &gain) > 0) /* logits += cosine gain^T */
-        t->be->gemm(logits, C, x.cosine, 1, false, gain, 1, true, B, C, 1, 1.0f, 1.0f);
+    PAC_TRY(cosine_gain(t, p->work, &gain));
+    /* logits += cosine gain^T */
+    t->be->gemm(logits, C, x.cosine, 1, false, gain, 1, true, B, C, 1, 1.0f, 1.0f);
     return PAC_OK;
 }
 
@@ -220,9 +219,8 @@ static pac_err pair_bwd(const pac_tuned *t, const pac_pass *p, float *dh, const 
     PAC_TRY(pac_arena_floats(p->work, B, &dcosine));
     PAC_TRY(pac_arena_floats(p->work, 2 * B * D, &dmean));
     pac_linear_bwd(t->be, dfeature, false, dlogits, x.feature, &t->head.out, B, 4 * D, C);
-    t->be->zero(dcosine, B);
-    if (cosine_gain(t, p->work, &gain) > 0)
-        t->be->gemm(dcosine, 1, dlogits, C, false, gain, 1, false, B, 1, C, 1.0f, 0.0f);
+    PAC_TRY(cosine_gain(t, p->work, &gain));
+    t->be->gemm(dcosine, 1, dlogits, C, false, gain, 1, false, B, 1, C, 1.0f, 0.0f);
     t->be->pair_bwd(dmean, dfeature, dcosine, x.mean, B, D);
     t->be->mean_rows_bwd(dh, dmean, p->batch->aoff, 2 * B, D);
     return PAC_OK;
