@@ -107,14 +107,40 @@ pac_data_opts pac_job_data_options(const pac_job *j)
     };
 }
 
+/*
+ * Sequences that the model has no positions for are found before any work is done, not in the step that meets them. A
+ * classification head's decoder reads the source.
+ */
+static pac_err check_lengths(const pac_job *j, const pac_dataset *d, const char *path)
+{
+    int64_t most = j->desc.max_positions;
+    bool written = j->desc.layers[PAC_DEC] > 0 && !j->batching.shift_source;
+    for (int64_t i = 0; i < d->rows && most > 0; i++) {
+        int64_t source = d->soff[i + 1] - d->soff[i], target = written ? d->toff[i + 1] - d->toff[i] : 0;
+        int64_t second = j->batching.separate && d->second != NULL ? d->second[i] : 0;
+        int64_t longest = second > source - second ? second : source - second;
+        PAC_CHECK(longest <= most && target <= most, PAC_EDATA,
+                  "%s: row %lld has a sequence of %lld tokens; the model has %lld positions: set task.%s to at most %lld", path,
+                  (long long)i + 1, (long long)(longest > most ? longest : target), (long long)most,
+                  longest > most ? "max_source" : "max_target", (long long)most);
+    }
+    return PAC_OK;
+}
+
+static pac_err load_checked(const pac_job *j, const char *path, const pac_data_opts *o, pac_dataset *data, pac_gold *gold)
+{
+    PAC_TRY(pac_data_load(path, o, data, gold));
+    return check_lengths(j, data, path);
+}
+
 /* task.split: paper: rows to train on, rows that choose the epoch, rows that test. Both files are needed to tell them apart. */
 static pac_err load_split(pac_job *j, const pac_data_opts *o)
 {
     pac_labelled train = {0}, eval = {0};
     pac_parts parts;
     pac_err err;
-    PAC_GO(pac_data_load(j->cfg.task.train, o, &train.data, &train.gold));
-    PAC_GO(pac_data_load(j->cfg.task.eval, o, &eval.data, &eval.gold));
+    PAC_GO(load_checked(j, j->cfg.task.train, o, &train.data, &train.gold));
+    PAC_GO(load_checked(j, j->cfg.task.eval, o, &eval.data, &eval.gold));
     PAC_GO(pac_data_split(j->task, &train, &eval, &parts));
     j->train = parts.train.data;
     pac_gold_free(&parts.train.gold);
@@ -142,9 +168,9 @@ pac_err job_load_data(pac_job *j, int data)
     if (c->task.split_paper && c->task.eval[0] != '\0')
         return load_split(j, &o);
     if (data & PAC_JOB_TRAIN)
-        PAC_TRY(pac_data_load(c->task.train, &o, &j->train, NULL));
+        PAC_TRY(load_checked(j, c->task.train, &o, &j->train, NULL));
     if ((data & PAC_JOB_EVAL) && c->task.eval[0] != '\0')
-        PAC_TRY(pac_data_load(c->task.eval, &o, &j->eval, &j->gold));
+        PAC_TRY(load_checked(j, c->task.eval, &o, &j->eval, &j->gold));
     return PAC_OK;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "planning.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct flat_plan { /* what is sent: a header, then stage sizes, then ranks, shares and bytes in stage order */
@@ -80,12 +81,35 @@ static pac_err given_groups(const pac_job *job, int64_t devices, pac_plan *out)
     return pac_plan_even(c->system.groups, c->system.ngroups, L, M < c->train.batch ? M : c->train.batch, out);
 }
 
+/* Stages of a plan and ranks of a stage that a system has at most; 0: any number. */
+static const struct {
+    int64_t stages, ranks;
+    const char *what;
+} most[] = {[PAC_SYS_PAC] = {0, 0, "pac: groups of any shape"},
+            [PAC_SYS_STANDALONE] = {1, 1, "standalone: one device"},
+            [PAC_SYS_EDDL] = {1, 0, "eddl: one group, in which every device holds all layers"},
+            [PAC_SYS_ECOFL] = {0, 1, "ecofl: a pipeline of one device a stage"}};
+
+pac_err system_check_plan(const pac_job *job, const pac_plan *plan)
+{
+    const pac_config *c = &job->cfg;
+    char shape[64];
+    bool fits = most[c->system.kind].stages == 0 || plan->stages <= most[c->system.kind].stages;
+    for (int64_t s = 0; s < plan->stages; s++)
+        fits = fits && (most[c->system.kind].ranks == 0 || plan->stage[s].ranks <= most[c->system.kind].ranks);
+    pac_plan_shape(plan, shape, sizeof shape);
+    PAC_CHECK(fits, PAC_ECONFIG,
+              "%s: system.name is %s; the given plan is %s (ranks by stage): take system.name: pac, or no --plan", c->path,
+              most[c->system.kind].what, shape);
+    return PAC_OK;
+}
+
 pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
 {
     const pac_config *c = &job->cfg;
     return (pac_plan_request){.profile = profile,
-                              .most_stages = c->system.kind == PAC_SYS_EDDL ? 1 : 0,
-                              .most_ranks = c->system.kind == PAC_SYS_ECOFL ? 1 : 0,
+                              .most_stages = most[c->system.kind].stages,
+                              .most_ranks = most[c->system.kind].ranks,
                               .batch = c->train.batch,
                               .rows = job->train.rows,
                               .epochs = c->train.epochs,
@@ -93,14 +117,25 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .cached = c->cache.on};
 }
 
-/* A profile of another model is refused; configured budgets win over those that were profiled. */
-static pac_err fit_profile(const pac_job *job, pac_profile *p)
+void profile_set_optimizer(const pac_job *job, pac_profile *p)
+{
+    bool adamw = job->cfg.train.optimizer.kind == PAC_ADAMW;
+    snprintf(p->optimizer, sizeof p->optimizer, "%s", adamw ? "adamw" : "sgd");
+    p->optimizer_states = adamw ? 2 : 0;
+}
+
+pac_err profile_fit(const pac_job *job, pac_profile *p)
 {
     const int64_t *layers = job->desc.layers;
+    const char *technique = pac_technique_name(job->tune.kind);
     PAC_CHECK(p->layers_enc == layers[PAC_ENC] && p->layers_dec == layers[PAC_DEC], PAC_ECONFIG,
               "the profile is of a model with %lld + %lld layers, %s has %lld + %lld: profile again", (long long)p->layers_enc,
               (long long)p->layers_dec, job->cfg.model.path, (long long)layers[PAC_ENC], (long long)layers[PAC_DEC]);
+    PAC_CHECK(strcmp(p->technique, technique) == 0, PAC_ECONFIG,
+              "the profile is of technique %s, the configuration's is %s, which takes other times and bytes: profile again",
+              p->technique, technique);
     PAC_TRY(budgets_check(&job->cfg, p->devices));
+    profile_set_optimizer(job, p);
     for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)
         p->device[d].memory = budget_of(&job->cfg, d);
     return PAC_OK;
@@ -126,7 +161,7 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
         return PAC_OK;
     PAC_TRY(system_check(job, profile != NULL ? profile->devices : pac_world_size()));
     if (profile != NULL)
-        PAC_TRY(fit_profile(job, profile));
+        PAC_TRY(profile_fit(job, profile));
     pac_plan_request q = plan_request(job, profile);
     if (job->cfg.system.ngroups > 0) {
         PAC_TRY(given_groups(job, profile != NULL ? profile->devices : pac_world_size(), out));

@@ -1,4 +1,5 @@
-/* What is decided before anything runs: the job from its configuration, and plans on every rank: made by the planner, given by the configuration, or read from a file. */
+/* What is decided before anything runs: the job from its configuration, and plans on every rank: made by the planner, given by
+ * the configuration, or read from a file. */
 #ifndef PAC_RUNTIME_PLANNING_H
 #define PAC_RUNTIME_PLANNING_H
 
@@ -12,6 +13,8 @@ pac_err job_load_data(pac_job *j, int data);
 
 /** Can the system be made of so many devices? Errors: PAC_ECONFIG. Not collective. */
 pac_err system_check(const pac_job *job, int64_t devices);
+/** Is a given plan one of this system's? Errors: PAC_ECONFIG. Not collective. */
+pac_err system_check_plan(const pac_job *job, const pac_plan *plan);
 /** Is a list of memory budgets as long as there are devices? Errors: PAC_ECONFIG. Not collective. */
 pac_err budgets_check(const pac_config *c, int64_t devices);
 /** The configured budget of a device (system.memory is not auto). */
@@ -20,6 +23,13 @@ double budget_of(const pac_config *c, int64_t device);
 pac_err plan_share(pac_plan *plan);
 /** Read a plan file at rank 0; refuse one for other ranks or layers. Collective. */
 pac_err plan_load(const pac_job *job, const char *path, pac_plan *out);
+/** The optimizer's name and its bytes for each byte that learns. */
+void profile_set_optimizer(const pac_job *job, pac_profile *p);
+/**
+ * Refuse a profile of another model or technique; the configuration's budgets and optimizer replace those that were profiled.
+ * Errors: PAC_ECONFIG. Not collective.
+ */
+pac_err profile_fit(const pac_job *job, pac_profile *p);
 /** What the planner is asked for this job. */
 pac_plan_request plan_request(const pac_job *job, const pac_profile *profile);
 /** A pipeline over all ranks with nearly equal numbers of layers: eval and predict, where no plan is given. Collective. */

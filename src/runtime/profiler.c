@@ -365,8 +365,7 @@ static void describe_run(const pac_job *job, pac_profile *p)
         .layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = pac_world_size()};
     snprintf(p->model, sizeof p->model, "%.127s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
     snprintf(p->technique, sizeof p->technique, "%s", pac_technique_name(job->tune.kind));
-    snprintf(p->optimizer, sizeof p->optimizer, "%s", job->cfg.train.optimizer.kind == PAC_ADAMW ? "adamw" : "sgd");
-    p->optimizer_states = job->cfg.train.optimizer.kind == PAC_ADAMW ? 2 : 0;
+    profile_set_optimizer(job, p);
     p->source_tokens = (double)d->soff[d->rows] / (double)d->rows;
     p->target_tokens = shift ? p->source_tokens : (double)d->toff[d->rows] / (double)d->rows;
 }

@@ -12,6 +12,7 @@
 #include "pac/rng.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -70,6 +71,7 @@ static pac_err predict_given(run *r, const pac_train_opts *o)
 {
     if (o->plan_path == NULL || !r->has_profile || pac_world_rank() != 0)
         return PAC_OK;
+    PAC_TRY(profile_fit(r->t.job, &r->profile));
     pac_plan_request q = plan_request(r->t.job, &r->profile);
     return pac_plan_predict(&r->profile, &q, &r->plan);
 }
@@ -86,6 +88,7 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
     else
         PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->plan, NULL));
     r->t.plan = &r->plan;
+    PAC_TRY(system_check_plan(job, &r->plan));
     PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
     PAC_TRY(pac_agree(pac_world(), write_at_root(write_plan, &r->plan, job->cfg.output, "plan.yaml")));
     PAC_TRY(pac_layout_new(&r->plan, &r->t.layout));
@@ -199,7 +202,7 @@ static pac_err evaluate_values(const run *r, evaluation *e)
     return evaluate(r->t.job, &r->plan, own, own == NULL ? run_values(r) : NULL, e);
 }
 
-/* Mean of the task's metrics; without any, less loss is better. */
+/* Mean of the task's metrics; without any, less loss is better. No number is the worst. */
 static double score_of(const pac_metrics *m)
 {
     double sum = 0, n = 0, loss = 0;
@@ -209,7 +212,8 @@ static double score_of(const pac_metrics *m)
         n += !is_loss;
         loss = is_loss ? m->v[i].value : loss;
     }
-    return n > 0 ? sum / n : -loss;
+    double score = n > 0 ? sum / n : -loss;
+    return isnan(score) ? -INFINITY : score;
 }
 
 static pac_err evaluate_epoch(run *r, int64_t epoch)
@@ -335,12 +339,17 @@ static pac_err finish_evaluation(run *r, evaluation *out, const char *when, int6
     return PAC_OK;
 }
 
+/* Of the rows that the last evaluation is of, so that the two tell what tuning did. */
 static pac_err evaluate_before(run *r)
 {
-    if (r->t.job->eval.rows == 0)
+    pac_job *job = r->t.job;
+    if (job->eval.rows == 0)
         return PAC_OK;
     run_begin_phase(r, PHASE_EVAL);
-    PAC_TRY(evaluate(r->t.job, &r->plan, NULL, NULL, &r->before));
+    pac_job_use_test(job);
+    pac_err err = evaluate(job, &r->plan, NULL, NULL, &r->before);
+    pac_job_use_test(job); /* back to the validation rows */
+    PAC_TRY(err);
     return finish_evaluation(r, &r->before, "before tuning", 0);
 }
 

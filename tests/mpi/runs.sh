@@ -123,9 +123,21 @@ pac_run 2 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set 'system.mem
 pac_run 4 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set system.memory=100kB
 pac_run 0 1 eval "$dir/run.yaml" --json --set 'system.memory=[1MB,2MB]'
 train 2 1 --set 'system.memory=[1MB,2MB]'
+train 2 2 --profile "$dir/profile.yaml" --set technique.name=full # and of another technique
+grep -q 'the profile is of technique parallel' "$dir/log" || fail "no clear message"
+train 0 2 --profile "$dir/profile.yaml" --set train.optimizer=sgd
 sed -i 's/{encoder: 2, decoder: 3}/{encoder: 3, decoder: 2}/' "$dir/profile.yaml" # a profile of another model
 train 2 2 --profile "$dir/profile.yaml"
 grep -q 'profile again' "$dir/log" || fail "no clear message"
+
+# ---- a given plan that is none of the system's
+train 0 2 --set 'system.groups=[1,1]' --steps 1
+cp "$dir/out/plan.yaml" "$dir/pipeline.yaml"
+train 0 2 --set system.name=ecofl --steps 1 --plan "$dir/pipeline.yaml"
+for system in standalone eddl; do
+    train 2 2 --set system.name=$system --plan "$dir/pipeline.yaml"
+    grep -q 'the given plan is 1-1' "$dir/log" || fail "no clear message"
+done
 
 # ---- failures
 mkdir "$dir/broken" # the last weight of this backbone is no number
