@@ -34,11 +34,11 @@ static pac_err new_caches(evaluator *e, int64_t m, int64_t capacity)
     for (int64_t l = s->first; l < s->last; l++) {
         d->layer[l - s->first] = NULL;
         if (l >= e->job->desc.layers[PAC_ENC])
-            PAC_TRY(pac_model_kv_new(s->model, l, &x->batch, x->out.enc_out, e->beams, capacity, x->arena, s->work,
+            PAC_TRY(pac_model_kv_new(s->model, l, &x->batch, x->out.enc_out, e->how.beams, capacity, x->arena, s->work,
                                      &d->layer[l - s->first]));
     }
     if (s->half[PAC_DEC] != NULL)
-        PAC_TRY(pac_side_kv_new(pac_tuned_side(s->half[PAC_DEC]), &x->batch, x->out.side.enc, e->beams, capacity, x->arena,
+        PAC_TRY(pac_side_kv_new(pac_tuned_side(s->half[PAC_DEC]), &x->batch, x->out.side.enc, e->how.beams, capacity, x->arena,
                                 s->work, &d->side));
     d->mark = pac_arena_mark(x->arena);
     e->decoder[m] = d;

@@ -151,6 +151,7 @@ pac_err evaluate_rows(const pac_job *job, const pac_plan *plan, stage *own, cons
     evaluator e;
     decoded d = {0};
     predictions r = {0};
+    const writing how = {.beams = 1, .max_new = longest_answer(job, job->cfg.task.max_target)};
     evaluation v = {0};
     double start = pac_now();
     pac_err err;
@@ -158,10 +159,10 @@ pac_err evaluate_rows(const pac_job *job, const pac_plan *plan, stage *own, cons
         *out = v;
         return PAC_OK;
     }
-    PAC_TRY(evaluator_open(job, plan, own, tuned, 1, &e));
+    PAC_TRY(evaluator_open(job, plan, own, tuned, how, &e));
     err = predictions_new(job, &r);
     if (err == PAC_OK)
-        err = decoded_new(evaluator_round_rows(&e), longest_answer(job, job->cfg.task.max_target), &d);
+        err = decoded_new(evaluator_round_rows(&e), how.max_new, &d);
     PAC_GO(pac_agree(pac_world(), err));
     PAC_GO(run_rounds(job, &e, &d, &r));
     PAC_GO(finish_metrics(job, &r, &v.metrics));

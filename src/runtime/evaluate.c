@@ -10,9 +10,26 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MICRO_ROWS = 8 }; /* sequences of a micro-batch per rank of a stage: samples, or their beams */
+/* Sequences of a micro-batch per rank of a stage (samples, or their beams), as many as have CACHES bytes of keys and values. */
+enum { LEAST_ROWS = 8, MOST_ROWS = 32, CACHES = 128 << 20 };
 
 /* ---- making ---- */
+
+/* Weights are read once for all rows of a step, so more rows cost little time. The same on every rank. */
+static int64_t rows_at_once(const pac_job *job, const pac_plan *plan, writing how)
+{
+    const pac_block_cfg *b = &job->desc.block[PAC_DEC];
+    int64_t E = job->desc.layers[PAC_ENC], most = 0;
+    if (job->tune.head == PAC_HEAD_CLASSIFICATION)
+        return LEAST_ROWS;
+    for (int64_t s = 0; s < plan->stages; s++) {
+        int64_t first = plan->stage[s].first > E ? plan->stage[s].first : E;
+        most = plan->stage[s].last - first > most ? plan->stage[s].last - first : most;
+    }
+    int64_t positions = how.max_new + longest_answer(job, job->cfg.task.max_source);
+    int64_t rows = CACHES / (most * 2 * positions * b->H * b->K * (int64_t)sizeof(float) + 1);
+    return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
+}
 
 static pac_err load_stage(evaluator *e, const pac_params *tuned)
 {
@@ -57,16 +74,16 @@ static void evaluator_free(evaluator *e)
     *e = (evaluator){0};
 }
 
-pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, int64_t beams,
-                       evaluator *e)
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, writing how, evaluator *e)
 {
-    *e = (evaluator){.job = job, .plan = plan, .s = own, .borrowed = own != NULL, .beams = beams};
+    *e = (evaluator){.job = job, .plan = plan, .s = own, .borrowed = own != NULL, .how = how};
     PAC_TRY(pac_layout_new(plan, &e->layout));
     int64_t widest = 1;
     for (int64_t s = 0; s < plan->stages; s++)
         widest = plan->stage[s].ranks > widest ? plan->stage[s].ranks : widest;
     e->M = plan->stages;
-    e->rows_per_micro = (beams < MICRO_ROWS ? MICRO_ROWS / beams : 1) * widest;
+    int64_t rows = rows_at_once(job, plan, how);
+    e->rows_per_micro = (how.beams < rows ? rows / how.beams : 1) * widest;
     pac_err err = pac_agree(pac_world(), open_parts(e, tuned));
     if (err != PAC_OK)
         evaluator_free(e);

@@ -8,6 +8,11 @@
 #include "stage.h"
 #include "train.h"
 
+/* How text is written: beams 1: greedy; at most max_new tokens. */
+typedef struct writing {
+    int64_t beams, max_new;
+} writing;
+
 /* What a stage keeps of the sequences of a micro-batch while they are written. */
 typedef struct decoder decoder;
 
@@ -21,8 +26,8 @@ typedef struct evaluator {
     int64_t M, rows_per_micro; /* micro-batches of a round; samples of each */
     size_t *mark;              /* [M] arena mark behind the encoder's part */
     int64_t *sample;           /* rows of this round */
-    int64_t beams;             /* of text that is written; 1: greedy */
-    decoder **decoder;         /* [M] keys and values of what is written (decode.c) */
+    writing how;
+    decoder **decoder; /* [M] keys and values of what is written (decode.c) */
 } evaluator;
 
 /* Outputs of one round: sample i said token[i * max_new .. + length[i]), its end token included. */
@@ -36,9 +41,9 @@ typedef struct decoded {
 
 /**
  * own: this rank's stage where it is loaded anyway (nothing in flight); NULL: load the slice, with the values of `tuned`, a
- * list that covers it (NULL: the untouched backbone). beams: of text that is written; 1: greedy. Collective.
+ * list that covers it (NULL: the untouched backbone). Collective.
  */
-pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, int64_t beams,
+pac_err evaluator_open(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, writing how,
                        evaluator *e);
 /** The job's slice of a plan with what learns in it, parameters zero and without gradients: for a file to fill. Collective. */
 pac_err evaluator_load(const pac_job *job, const pac_plan *plan, stage **out);
@@ -61,7 +66,7 @@ pac_err evaluator_generate(evaluator *e, int64_t n, decoded *d);
  */
 pac_err evaluator_logits(evaluator *e, float *logits, int64_t T);
 
-/** `wanted`, or fewer tokens where the model has no more positions. */
+/** `wanted` tokens, or fewer where the model has no more positions. */
 int64_t longest_answer(const pac_job *job, int64_t wanted);
 
 /** evaluate() that also writes what was answered to `path` (NULL: nowhere). Collective. */

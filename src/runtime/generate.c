@@ -156,12 +156,12 @@ pac_err evaluator_generate(evaluator *e, int64_t n, decoded *d)
 {
     step t = {0};
     pac_err err;
-    PAC_TRY(pac_agree(pac_world(), step_new(n, e->beams, &t)));
+    PAC_TRY(pac_agree(pac_world(), step_new(n, e->how.beams, &t)));
     memset(d->length, 0, (size_t)n * sizeof *d->length);
     memset(d->ended, 0, (size_t)n);
     first_rows(e->job, &t);
     PAC_GO(decode_begin(e, n, d->max_new));
-    err = e->beams == 1 ? greedy(e, &t, d) : search(e, &t, d);
+    err = e->how.beams == 1 ? greedy(e, &t, d) : search(e, &t, d);
 out:
     step_free(&t);
     return err;

@@ -49,7 +49,7 @@ static pac_err say_output(const predictor *p, int64_t i)
     PAC_TRY(pac_task_output_text(p->job->task, p->job->tokenizer, p->job->desc.eos_id, ids, d->length[i], &text));
     json_t *answer =
         p->opts->json_lines ? json_pack("{s:s, s:o}", "text", text, "output_ids", id_list(ids, d->length[i])) : NULL;
-    if (answer != NULL && p->e.beams > 1)
+    if (answer != NULL && p->e.how.beams > 1)
         json_object_set_new(answer, "score", json_real(d->score[i]));
     if (p->opts->json_lines)
         say_json(p, answer);

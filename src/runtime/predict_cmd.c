@@ -155,26 +155,30 @@ out:
     return err;
 }
 
+enum { MOST_TOKENS = 1 << 20 }; /* of an answer */
+
 static pac_err check_search(const pac_job *job, const pac_predict_opts *o)
 {
-    int64_t most = job->desc.max_positions;
+    int64_t most = job->desc.max_positions > 0 ? job->desc.max_positions : MOST_TOKENS;
     bool writes = job->tune.head == PAC_HEAD_LM;
     PAC_CHECK(o->beams <= 1 || writes, PAC_EUSAGE, "--beams: these adapters answer with a class, not with text");
     PAC_CHECK(2 * o->beams <= job->desc.vocab, PAC_EUSAGE, "--beams %lld: at most half of the vocabulary (%lld)",
               (long long)o->beams, (long long)job->desc.vocab / 2);
-    PAC_CHECK(!writes || most == 0 || o->max_new <= most, PAC_EUSAGE, "--max-new %lld: the model has %lld positions",
-              (long long)o->max_new, (long long)most);
+    PAC_CHECK(!writes || o->max_new <= most, PAC_EUSAGE, "--max-new %lld: %s %lld", (long long)o->max_new,
+              most < MOST_TOKENS ? "the model's positions are" : "at most", (long long)most);
     return PAC_OK;
 }
 
 static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_plan *plan, stage *own)
 {
     predictor p = {.job = job, .opts = o};
-    int64_t max_new = o->max_new > 0 ? o->max_new : longest_answer(job, job->cfg.task.max_target);
+    writing how = {.beams = o->beams > 1 ? o->beams : 1, .max_new = o->max_new};
+    if (how.max_new == 0)
+        how.max_new = longest_answer(job, job->cfg.task.max_target);
     pac_err err;
     PAC_TRY(check_search(job, o));
-    PAC_TRY(evaluator_open(job, plan, own, NULL, o->beams > 1 ? o->beams : 1, &p.e));
-    PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), max_new, &p.out)));
+    PAC_TRY(evaluator_open(job, plan, own, NULL, how, &p.e));
+    PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), how.max_new, &p.out)));
     PAC_GO(pac_agree(pac_world(), write_logits(&p))); /* without rows: a path that cannot be written is told now */
     PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));
     err = pac_agree(pac_world(), write_logits(&p));

@@ -16,7 +16,8 @@ expect 2 "--steps: '0' is not a whole number of at least 1" train "$yaml" --step
 expect 2 "--steps needs a value" train "$yaml" --steps
 expect 2 "--beams: '0' is not a whole number of at least 1" predict --model m --beams 0
 expect 2 "--beams 33: at most half of the vocabulary (32)" predict --model "$fixtures/t5v10" --beams 33
-expect 2 "--max-new 33: the model has 32 positions" predict --model "$fixtures/tiny/bart" --max-new 33
+expect 2 "--max-new 9000000000000000000: at most 1048576" predict --model "$fixtures/t5v10" --max-new 9000000000000000000
+expect 2 "--max-new 33: the model's positions are 32" predict --model "$fixtures/tiny/bart" --max-new 33
 expect 2 "--json takes no value" train "$yaml" --json=3
 expect 2 "predict: --model DIR is needed" predict
 expect 2 "plan: --profile FILE is needed" plan "$yaml"
