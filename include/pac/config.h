@@ -56,6 +56,12 @@ typedef struct pac_config {
 void pac_config_defaults(pac_config *c);
 /** Read a file (NULL: none) and apply overrides "key.path=value" (n may be 0). Errors: PAC_ECONFIG, PAC_EIO, PAC_ENOTBUILT (a value of a later version). */
 pac_err pac_config_read(const char *path, const char *const *sets, int64_t n, pac_config *out);
+/**
+ * The word that RUN.yaml has for a value of a choice, by its key: ("system.name", PAC_SYS_EDDL) is "eddl"; NULL: no such key or
+ * value. Files that say the same thing use the same words. And back: false, *value untouched, where word (may be NULL) is none.
+ */
+const char *pac_config_word(const char *key, int value);
+bool pac_config_value(const char *key, const char *word, int *value);
 /** The configuration as YAML text that pac_config_read() accepts (the record kept with a run). Caller frees with pac_mem_free(). */
 pac_err pac_config_text(const pac_config *c, char **out);
 

@@ -195,6 +195,34 @@ static pac_err find_word(const pac_key *k, const pac_yaml_node *n, const pac_wor
     return PAC_OK;
 }
 
+/* The words of a key; one without a word where there is no such key. */
+static const pac_word *words_of(const char *key)
+{
+    static const pac_word none = {0};
+    for (const pac_key *k = pac_keys; k->name != NULL; k++)
+        if (strcmp(k->name, key) == 0 && k->words != NULL)
+            return k->words;
+    return &none;
+}
+
+const char *pac_config_word(const char *key, int value)
+{
+    const pac_word *w = words_of(key);
+    while (w->word != NULL && w->value != value)
+        w++;
+    return w->word;
+}
+
+bool pac_config_value(const char *key, const char *word, int *value)
+{
+    for (const pac_word *w = words_of(key); word != NULL && w->word != NULL; w++)
+        if (strcmp(w->word, word) == 0 && !w->later) {
+            *value = w->value;
+            return true;
+        }
+    return false;
+}
+
 /* Choices are kept in an enum or in a bool. */
 static pac_err read_choice(const pac_key *k, const pac_yaml_node *n, void *field)
 {

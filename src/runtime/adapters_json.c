@@ -17,11 +17,6 @@
 
 enum { FORMAT = 1 };
 
-static const char *const technique_names[] = {"parallel", "full", "adapters", "lora", NULL}; /* as pac_technique_kind */
-static const char *const gate_names[] = {"none", "learned", NULL};
-static const char *const merge_names[] = {"none", "add", "gated", NULL};
-static const char *const head_names[] = {"lm", "classification", NULL};
-
 pac_err adapters_path(char *out, const char *dir, const char *name)
 {
     int n = snprintf(out, PAC_PATH, "%s/%s", dir, name);
@@ -48,7 +43,8 @@ static json_t *describe_technique(const pac_job *job)
     switch (t->kind) {
     case PAC_TECH_PARALLEL:
         return json_pack("{s:s, s:I, s:s, s:s, s:o}", "name", name, "reduction", (json_int_t)t->reduction, "gate",
-                         gate_names[t->gate], "merge", merge_names[t->merge], "layers", layer_list(job));
+                         pac_config_word("technique.gate", (int)t->gate), "merge",
+                         pac_config_word("technique.merge", (int)t->merge), "layers", layer_list(job));
     case PAC_TECH_LORA:
         return json_pack("{s:s, s:I, s:f}", "name", name, "rank", (json_int_t)t->rank, "alpha", (double)t->alpha);
     case PAC_TECH_ADAPTERS:
@@ -65,10 +61,10 @@ static json_t *describe(const pac_job *job)
     snprintf(model, sizeof model, "%016" PRIx64, job->model_id);
     snprintf(tokenizer, sizeof tokenizer, "%016" PRIx64, job->tokenizer_id);
     return json_pack("{s:i, s:o, s:s, s:I, s:{s:s, s:I, s:I, s:s, s:s}, s:{s:s, s:s, s:s}}", "format", FORMAT, "technique",
-                     describe_technique(job), "head", head_names[job->tune.head], "classes", (json_int_t)job->tune.classes,
-                     "task", "name", c->task.name, "max_source", (json_int_t)c->task.max_source, "max_target",
-                     (json_int_t)c->task.max_target, "pad", c->task.pad_max ? "max" : "none", "pairs",
-                     c->task.pairs_separate ? "separate" : "joined", "model", "path", c->model.path, "identity", model,
+                     describe_technique(job), "head", pac_config_word("head", (int)job->tune.head), "classes",
+                     (json_int_t)job->tune.classes, "task", "name", c->task.name, "max_source", (json_int_t)c->task.max_source,
+                     "max_target", (json_int_t)c->task.max_target, "pad", pac_config_word("task.pad", c->task.pad_max), "pairs",
+                     pac_config_word("task.pairs", c->task.pairs_separate), "model", "path", c->model.path, "identity", model,
                      "tokenizer", tokenizer);
 }
 
@@ -86,19 +82,11 @@ pac_err adapters_write_json(const pac_job *job, const char *dir)
 
 /* ---- reading ---- */
 
-static int64_t index_of(const char *word, const char *const *names)
+/* A word under `name` in o, which RUN.yaml has under `key`, as its value. */
+static pac_err read_word(const char *path, json_t *o, const char *name, const char *key, int *out)
 {
-    for (int64_t i = 0; word != NULL && names[i] != NULL; i++)
-        if (strcmp(word, names[i]) == 0)
-            return i;
-    return -1;
-}
-
-/* A word of a list under `key`, as its number. */
-static pac_err read_word(const char *path, json_t *o, const char *key, const char *const *names, int64_t *out)
-{
-    *out = index_of(json_string_value(json_object_get(o, key)), names);
-    PAC_CHECK(*out >= 0, PAC_EDATA, "%s: %s: missing, or no value that this version knows", path, key);
+    PAC_CHECK(pac_config_value(key, json_string_value(json_object_get(o, name)), out), PAC_EDATA,
+              "%s: %s: missing, or no value that this version knows", path, key);
     return PAC_OK;
 }
 
@@ -137,15 +125,15 @@ static pac_err read_layers(const char *path, json_t *list, const pac_model_desc 
 
 static pac_err read_technique(const char *path, json_t *o, const pac_model_desc *d, pac_config *c)
 {
-    int64_t kind, gate, merge;
+    int kind, gate, merge;
     double alpha = json_number_value(json_object_get(o, "alpha"));
-    PAC_TRY(read_word(path, o, "name", technique_names, &kind));
+    PAC_TRY(read_word(path, o, "name", "technique.name", &kind));
     c->technique.kind = (pac_technique_kind)kind;
     switch (c->technique.kind) {
     case PAC_TECH_PARALLEL:
         PAC_TRY(read_count(path, o, "reduction", 1, 4096, &c->technique.reduction));
-        PAC_TRY(read_word(path, o, "gate", gate_names, &gate));
-        PAC_TRY(read_word(path, o, "merge", merge_names, &merge));
+        PAC_TRY(read_word(path, o, "gate", "technique.gate", &gate));
+        PAC_TRY(read_word(path, o, "merge", "technique.merge", &merge));
         c->technique.gate = (pac_gate)gate;
         c->technique.merge = (pac_merge)merge;
         return read_layers(path, json_object_get(o, "layers"), d, c);
@@ -162,27 +150,30 @@ static pac_err read_technique(const char *path, json_t *o, const pac_model_desc 
 
 static pac_err read_task(const char *path, json_t *o, pac_config *c)
 {
-    const char *name = json_string_value(json_object_get(o, "name")), *pad = json_string_value(json_object_get(o, "pad"));
-    const char *pairs = json_string_value(json_object_get(o, "pairs"));
-    PAC_CHECK(name != NULL && pad != NULL && strlen(name) < sizeof c->task.name, PAC_EDATA, "%s: task: name or pad is missing",
-              path);
+    const char *name = json_string_value(json_object_get(o, "name"));
+    int pad, pairs = false; /* adapters of the first version say nothing of pairs */
+    PAC_CHECK(name != NULL && strlen(name) < sizeof c->task.name, PAC_EDATA, "%s: task.name: missing, or too long", path);
+    PAC_TRY(read_word(path, o, "pad", "task.pad", &pad));
+    if (json_object_get(o, "pairs") != NULL)
+        PAC_TRY(read_word(path, o, "pairs", "task.pairs", &pairs));
     PAC_TRY(read_count(path, o, "max_source", 1, 1 << 20, &c->task.max_source));
     PAC_TRY(read_count(path, o, "max_target", 1, 1 << 20, &c->task.max_target));
     strcpy(c->task.name, name);
-    c->task.pad_max = strcmp(pad, "max") == 0;
-    c->task.pairs_separate = pairs != NULL && strcmp(pairs, "separate") == 0;
+    c->task.pad_max = pad;
+    c->task.pairs_separate = pairs;
     return PAC_OK;
 }
 
 static pac_err read_all(const char *path, json_t *j, const pac_model_desc *desc, pac_config *c, adapters_info *info)
 {
-    int64_t format, head;
+    int64_t format;
+    int head;
     json_t *model = json_object_get(j, "model");
     const char *id = json_string_value(json_object_get(model, "identity"));
     const char *tokenizer = json_string_value(json_object_get(model, "tokenizer"));
     PAC_TRY(read_count(path, j, "format", FORMAT, FORMAT, &format));
     PAC_TRY(read_technique(path, json_object_get(j, "technique"), desc, c));
-    PAC_TRY(read_word(path, j, "head", head_names, &head));
+    PAC_TRY(read_word(path, j, "head", "head", &head));
     c->head = (pac_head)head;
     PAC_TRY(read_task(path, json_object_get(j, "task"), c));
     PAC_CHECK(id != NULL && tokenizer != NULL, PAC_EDATA, "%s: model: identity or tokenizer is missing", path);

@@ -120,7 +120,7 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
 void profile_set_optimizer(const pac_job *job, pac_profile *p)
 {
     bool adamw = job->cfg.train.optimizer.kind == PAC_ADAMW;
-    snprintf(p->optimizer, sizeof p->optimizer, "%s", adamw ? "adamw" : "sgd");
+    snprintf(p->optimizer, sizeof p->optimizer, "%s", pac_config_word("train.optimizer", (int)job->cfg.train.optimizer.kind));
     p->optimizer_states = adamw ? 2 : 0;
 }
 

@@ -231,7 +231,6 @@ pac_err run_result(const run *r, char **json)
     if (pac_world_rank() != 0)
         return PAC_OK;
     const char *status = train_done(&r->t) && r->t.step < r->t.total_steps ? "stopped" : "done";
-    static const char *const systems[] = {"pac", "standalone", "eddl", "ecofl"}; /* as pac_system_kind */
     const pac_config *c = &r->t.job->cfg;
     json_t *object =
         json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:f}", "status", status, "epochs", r->epochs, "eval",
@@ -239,8 +238,8 @@ pac_err run_result(const run *r, char **json)
                   "predicted", predicted_json(&r->plan.predicted), "memory", memory_json(r), "cache", cache_json(r), "device",
                   r->t.job->be->name, "version", PAC_VERSION, "seconds_profile", r->seconds_profile);
     json_t *what = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "technique", pac_technique_name(c->technique.kind), "system",
-                             systems[c->system.kind], "model", c->model.path, "task", c->task.name, "seed",
-                             (json_int_t)c->train.seed, "best_epoch", (json_int_t)r->best_epoch);
+                             pac_config_word("system.name", (int)c->system.kind), "model", c->model.path, "task", c->task.name,
+                             "seed", (json_int_t)c->train.seed, "best_epoch", (json_int_t)r->best_epoch);
     if (object != NULL)
         json_object_update(object, what);
     json_decref(what);

@@ -269,6 +269,24 @@ static const struct {
     {MINIMAL "backend: cuda\n", PAC_ENOTBUILT, "not built yet: backend: cuda"},
 };
 
+static void test_words_and_values(void **state)
+{
+    (void)state;
+    int value = -1;
+    assert_string_equal(pac_config_word("system.name", PAC_SYS_EDDL), "eddl");
+    assert_string_equal(pac_config_word("task.pairs", true), "separate");
+    assert_null(pac_config_word("system.name", 99));
+    assert_null(pac_config_word("train.lr", 0));
+    assert_true(pac_config_value("technique.merge", "gated", &value));
+    assert_int_equal(value, PAC_MERGE_GATED);
+    assert_false(pac_config_value("technique.merge", "sideways", &value));
+    assert_false(pac_config_value("technique.merge", NULL, &value));
+    assert_false(pac_config_value("cache.dtype", "i8", &value)); /* of a later version */
+    assert_int_equal(value, PAC_MERGE_GATED);
+    for (int kind = PAC_TECH_PARALLEL; kind <= PAC_TECH_LORA; kind++)
+        assert_string_equal(pac_config_word("technique.name", kind), pac_technique_name((pac_technique_kind)kind));
+}
+
 static void test_wrong_files_name_the_place(void **state)
 {
     (void)state;
@@ -387,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_overrides),
         cmocka_unit_test(test_overrides_of_the_cache_switch),
         cmocka_unit_test(test_a_value_that_is_overridden_is_not_judged),
+        cmocka_unit_test(test_words_and_values),
         cmocka_unit_test(test_wrong_files_name_the_place),
         cmocka_unit_test(test_wrong_overrides_name_the_flag),
         cmocka_unit_test(test_manual_has_every_key),
