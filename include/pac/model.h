@@ -13,6 +13,8 @@
 #include "pac/ops.h"
 #include "pac/tensor.h"
 
+#include <stddef.h>
+
 typedef enum pac_stack { PAC_ENC = 0, PAC_DEC = 1 } pac_stack;
 typedef enum pac_norm_kind { PAC_NORM_RMS, PAC_NORM_LAYER } pac_norm_kind;
 
@@ -40,6 +42,8 @@ typedef struct pac_linear { const float *w, *b; float *dw, *db; const pac_lora *
 /* Houlsby et al. 2019: f + up(gelu_new(down(f))) on the output of a sub-layer, before its residual. width 0: none. */
 typedef struct pac_bottleneck { pac_linear down, up; int64_t width; } pac_bottleneck;
 typedef struct pac_norm { const float *w, *b; float *dw, *db; } pac_norm;
+/* Wherever a weight's pointer is (here, in pac_lora, pac_bottleneck, pac_block_weights), its gradient's lies so many bytes behind. */
+enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
 typedef struct pac_attn_weights { pac_norm norm; pac_linear q, k, v, o; } pac_attn_weights;
 typedef struct pac_block_weights {
     pac_attn_weights self, cross;
@@ -178,6 +182,33 @@ typedef struct pac_model_desc {
     pac_act head_act;                /* between its dense and its projection: tanh; DistilBERT relu */
 } pac_model_desc;
 
+typedef struct pac_layer_span { int64_t first, last; } pac_layer_span; /* inclusive */
+
+/* Layers of the whole model. */
+static inline int64_t pac_depth(const pac_model_desc *d)
+{
+    return d->layers[PAC_ENC] + d->layers[PAC_DEC];
+}
+
+/* The stack that `layer` belongs to. */
+static inline pac_stack pac_stack_of(const pac_model_desc *d, int64_t layer)
+{
+    return layer < d->layers[PAC_ENC] ? PAC_ENC : PAC_DEC;
+}
+
+/* The stack whose output the head reads. */
+static inline pac_stack pac_last_stack(const pac_model_desc *d)
+{
+    return d->layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC;
+}
+
+/* The layers of a stack; of one that has none, last = first - 1. */
+static inline pac_layer_span pac_span_of_stack(const pac_model_desc *d, pac_stack stack)
+{
+    int64_t first = stack == PAC_ENC ? 0 : d->layers[PAC_ENC];
+    return (pac_layer_span){first, first + d->layers[stack] - 1};
+}
+
 /**
  * Read config.json of a Hugging Face directory; "shape:NAME" is a model that has no files: a shape (or config.json) as
  * pac_model_init() knows them. Errors: PAC_EIO, PAC_EDATA (names file, key, what is allowed), PAC_EUSAGE (unknown shape).
@@ -276,7 +307,6 @@ void pac_model_head_bwd(const pac_model *m, const float *dlogits, const float *h
 
 /* ---- weights that learn ---- */
 
-typedef struct pac_layer_span { int64_t first, last; } pac_layer_span; /* inclusive */
 enum { PAC_MAX_USES = 3 };
 
 /* A tensor of the backbone: who uses it. A tied embedding has three uses: layer 0, the first decoder layer, the last layer. */

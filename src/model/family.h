@@ -16,7 +16,7 @@ enum { PAC_MAX_WIDTH = 1 << 20, PAC_MAX_VOCAB = 1 << 24 };
 
 /*
  * The weights of a slice that do not belong to one block. A bare table is a pac_linear of which only w and dw are set, so that
- * every slot, here and in pac_block_weights, has its gradient at the same distance (PAC_TO_GRADIENT).
+ * its slot, too, has its gradient at the distance of PAC_TO_GRADIENT.
  */
 typedef struct pac_riders {
     pac_linear embed;      /* [V, D] tokens */
@@ -27,8 +27,6 @@ typedef struct pac_riders {
     pac_norm final_norm;   /* [D] */
     pac_linear head;       /* [V, D] and a bias [V], of the last stack */
 } pac_riders;
-
-enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
 
 /* Who needs a tensor: one block of its stack, the first, any, the last, the lm head, or a classification head. */
 typedef enum pac_tensor_scope { PAC_T_BLOCK, PAC_T_FIRST, PAC_T_STACK, PAC_T_LAST, PAC_T_HEAD, PAC_T_DENSE } pac_tensor_scope;
@@ -91,30 +89,6 @@ pac_err pac_family_act(const hf_config *c, const char *key, pac_act *out);
 pac_err pac_family_heads(const hf_config *c, const char *key, pac_block_cfg *b);
 /* Fails, saying what is supported instead, where the boolean `key` is not `supported`. */
 pac_err pac_family_only(const hf_config *c, const char *key, bool supported);
-
-/* ---- the layers of a description ---- */
-
-static inline int64_t pac_depth(const pac_model_desc *d)
-{
-    return d->layers[PAC_ENC] + d->layers[PAC_DEC];
-}
-
-/* The stack that `layer` belongs to, and the one whose output the head reads. */
-static inline pac_stack pac_stack_of(const pac_model_desc *d, int64_t layer)
-{
-    return layer < d->layers[PAC_ENC] ? PAC_ENC : PAC_DEC;
-}
-
-static inline pac_stack pac_last_stack(const pac_model_desc *d)
-{
-    return d->layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC;
-}
-
-static inline pac_layer_span pac_span_of_stack(const pac_model_desc *d, pac_stack stack)
-{
-    int64_t first = stack == PAC_ENC ? 0 : d->layers[PAC_ENC];
-    return (pac_layer_span){first, first + d->layers[stack] - 1};
-}
 
 /* ---- the tensors of a slice ---- */
 

@@ -173,6 +173,6 @@ out:
 
 pac_err whole_new(const pac_job *job, pac_tuned **out)
 {
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     return pac_agree(pac_world(), pac_tuned_new(&job->desc, &job->tune, job->be, 0, L, true, out));
 }

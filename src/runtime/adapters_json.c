@@ -29,7 +29,7 @@ pac_err adapters_path(char *out, const char *dir, const char *name)
 static json_t *layer_list(const pac_job *job)
 {
     json_t *list = json_array();
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     for (int64_t l = 0; l < L; l++)
         if (job->tune.has_layer[l])
             json_array_append_new(list, json_integer(l));

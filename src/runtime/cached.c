@@ -32,7 +32,7 @@ int64_t cached_chunk(const cache_map *map)
 
 pac_err cached_head(const pac_job *job, pac_model **out)
 {
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     if (job->tune.head != PAC_HEAD_LM)
         return PAC_OK;
     return pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY | (job->shapes ? PAC_LOAD_SHAPES : 0), out);

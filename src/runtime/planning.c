@@ -72,7 +72,7 @@ static int64_t group_ranks(const pac_config *c)
 static pac_err given_groups(const pac_job *job, int64_t devices, pac_plan *out)
 {
     const pac_config *c = &job->cfg;
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], ranks = group_ranks(c);
+    int64_t L = pac_depth(&job->desc), ranks = group_ranks(c);
     int64_t M = c->train.microbatches > 0 ? c->train.microbatches : 2 * c->system.ngroups;
     PAC_CHECK(ranks == devices, PAC_ECONFIG, "%s: system.groups needs %lld ranks, there are %lld", c->path, (long long)ranks,
               (long long)devices);
@@ -145,7 +145,7 @@ pac_err profile_fit(const pac_job *job, pac_profile *p)
 pac_err system_check(const pac_job *job, int64_t devices)
 {
     const pac_config *c = &job->cfg;
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     PAC_CHECK(c->system.kind != PAC_SYS_STANDALONE || devices == 1, PAC_ECONFIG,
               "%s: system.name: standalone is one device, there are %lld: start one rank, or use eddl, ecofl or pac", c->path,
               (long long)devices);
@@ -194,7 +194,7 @@ static pac_err read_at_root(const pac_job *job, const char *path, pac_plan *out)
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     PAC_TRY(pac_plan_read(path, out));
     if (out->world == pac_world_size() && out->layers == L)
         return PAC_OK;
@@ -221,7 +221,7 @@ pac_err plan_load(const pac_job *job, const char *path, pac_plan *out)
 
 pac_err plan_for_evaluation(const pac_job *job, pac_plan *out)
 {
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], n = pac_world_size();
+    int64_t L = pac_depth(&job->desc), n = pac_world_size();
     int64_t groups[PAC_MAX_DEVICES], stages = n < L ? n : L;
     for (int64_t s = 0; s < stages; s++) {
         pac_range r = pac_split_even(n, stages, s);

@@ -201,7 +201,7 @@ out:
 static pac_err bench_head(bench *b)
 {
     pac_job *job = b->job;
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     stage s = {.job = job, .D = job->desc.block[0].D, .work = b->work};
     micro x = {.arena = b->keep};
     pac_model *head = NULL;

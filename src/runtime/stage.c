@@ -11,17 +11,13 @@
 
 /* ---- making and freeing ---- */
 
-static int64_t layers_of(const pac_job *job)
-{
-    return job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
-}
-
 static pac_err stage_parts(stage *s, stage_use use)
 {
     const pac_job *job = s->job;
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &s->work));
     bool taken = use != STAGE_BACKBONE && job->tune.kind == PAC_TECH_FULL;
-    int flags = (job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0) | (taken ? PAC_LOAD_TAKEN : 0) | (job->shapes ? PAC_LOAD_SHAPES : 0);
+    int flags = (job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0) | (taken ? PAC_LOAD_TAKEN : 0) |
+                (job->shapes ? PAC_LOAD_SHAPES : 0);
     PAC_TRY(pac_model_load(&job->desc, job->be, s->first, s->last, flags, &s->model));
     if (use == STAGE_BACKBONE)
         return PAC_OK;
@@ -182,7 +178,17 @@ pac_pass micro_pass(micro *x, pac_arena *work, bool training)
 
 int64_t head_rows(const pac_job *job, const pac_batch *b)
 {
-    return (job->desc.layers[PAC_DEC] > 0 ? b->toff : b->soff)[b->B];
+    return (pac_last_stack(&job->desc) == PAC_DEC ? b->toff : b->soff)[b->B];
+}
+
+stack_part stage_part(const stage *s, const micro *x, pac_stack stack)
+{
+    pac_layer_span all = pac_span_of_stack(&s->job->desc, stack);
+    stack_part p = {.stack = stack, .base = all.first, .end = all.last + 1};
+    p.lo = s->first > p.base ? s->first : p.base;
+    p.hi = s->last < p.end ? s->last : p.end;
+    p.N = (stack == PAC_ENC ? x->batch.soff : x->batch.toff)[x->batch.B];
+    return p;
 }
 
 /* ---- forward ---- */
@@ -227,29 +233,25 @@ static pac_err stack_exit(stage *s, micro *x, pac_stack stack, float *rows, int6
 
 pac_err stage_backbone(stage *s, micro *x, pac_stack stack)
 {
-    int64_t E = s->job->desc.layers[PAC_ENC], L = layers_of(s->job);
-    int64_t base = stack == PAC_ENC ? 0 : E, end = stack == PAC_ENC ? E : L;
-    int64_t lo = s->first > base ? s->first : base, hi = s->last < end ? s->last : end;
-    const int64_t *off = stack == PAC_ENC ? x->batch.soff : x->batch.toff;
-    int64_t N = off[x->batch.B];
+    stack_part p = stage_part(s, x, stack);
     if (stack == PAC_DEC && x->out.enc_out == NULL)
         x->out.enc_out = x->in.enc_out;
-    if (lo >= hi)
+    if (p.lo >= p.hi)
         return PAC_OK;
     size_t mark = pac_arena_mark(s->work);
     float *rows, *next, *scratch;
-    PAC_TRY(pac_arena_floats(s->work, 2 * N * s->D, &scratch));
-    PAC_TRY(stack_entry(s, x, stack, lo == base, N, scratch, &rows));
-    for (int64_t layer = lo; layer < hi; layer++) {
-        int64_t i = layer - base + 1;
-        PAC_TRY(output_rows(s, x, stack, i, layer + 1 == hi, N, scratch, &next));
+    PAC_TRY(pac_arena_floats(s->work, 2 * p.N * s->D, &scratch));
+    PAC_TRY(stack_entry(s, x, stack, p.lo == p.base, p.N, scratch, &rows));
+    for (int64_t layer = p.lo; layer < p.hi; layer++) {
+        int64_t i = layer - p.base + 1;
+        PAC_TRY(output_rows(s, x, stack, i, layer + 1 == p.hi, p.N, scratch, &next));
         PAC_TRY(pac_model_block(s->model, layer, &x->batch, x->out.enc_out, next, rows, s->work));
         if (s->reads[stack][i])
             x->acts.b[stack][i] = next;
         rows = next;
     }
-    if (hi == end)
-        PAC_TRY(stack_exit(s, x, stack, rows, N));
+    if (p.hi == p.end)
+        PAC_TRY(stack_exit(s, x, stack, rows, p.N));
     else
         x->out.hidden = rows;
     pac_arena_release(s->work, mark);
@@ -266,7 +268,7 @@ pac_err stage_fwd(stage *s, micro *x, float scale)
         PAC_TRY(stage_backbone(s, x, PAC_DEC));
         PAC_TRY(pac_side_fwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->in.side, &x->out.side, &x->h, true, &x->saved));
     }
-    return s->last == layers_of(s->job) ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
+    return s->last == pac_depth(&s->job->desc) ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
 }
 
 pac_err stage_bwd(stage *s, micro *x)

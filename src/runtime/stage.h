@@ -48,8 +48,7 @@ typedef struct stage {
     uint64_t drop_key;   /* of this step */
     pac_model *model;
     pac_tuned *tuned; /* NULL: the untouched backbone */
-    pac_tuned
-        *half[2]; /* evaluation of a side network: encoder and decoder part, so that decoding need not repeat the encoder */
+    pac_tuned *half[2]; /* evaluation of a side network: its encoder and decoder parts, so that decoding need not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
     int64_t slots;
@@ -78,6 +77,13 @@ pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *
 pac_err micro_drop(const pac_job *job, micro *x, uint64_t key);
 /** The pass of a micro-batch: training keeps, and drops where train.dropout says so. */
 pac_pass micro_pass(micro *x, pac_arena *work, bool training);
+/* The layers of `stack` in the slice, [lo, hi), and the stack's own, [base, end); none of it here: lo >= hi. */
+typedef struct stack_part {
+    pac_stack stack;
+    int64_t base, end, lo, hi;
+    int64_t N; /* rows of the micro-batch */
+} stack_part;
+stack_part stage_part(const stage *s, const micro *x, pac_stack stack);
 /** Rows of the stack whose output goes to the head. */
 int64_t head_rows(const pac_job *job, const pac_batch *b);
 

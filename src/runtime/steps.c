@@ -107,7 +107,7 @@ static void number_parts(const pac_job *job, cache_map *m)
             int64_t base = stack == PAC_ENC ? 0 : layers[PAC_ENC];
             m->part[stack][i] = reads[stack][i] ? add_part(m, stack, base + (i > 0 ? i - 1 : 0)) : -1;
         }
-    m->final = final ? add_part(m, layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC, layers[PAC_ENC] + layers[PAC_DEC] - 1) : -1;
+    m->final = final ? add_part(m, (int)pac_last_stack(&job->desc), pac_depth(&job->desc) - 1) : -1;
 }
 
 pac_err cache_map_new(const pac_job *job, cache_map *out)

@@ -14,25 +14,9 @@ struct trace {
     const float *enc; /* [S, D] encoder output that the decoder layers read */
 };
 
-/* The layers of `stack` in the slice, [lo, hi), and the stack's own [base, end). */
-typedef struct part {
-    pac_stack stack;
-    int64_t base, end, lo, hi, N;
-} part;
-
-static part part_of(const stage *s, const micro *x, pac_stack stack)
-{
-    int64_t E = s->job->desc.layers[PAC_ENC], L = E + s->job->desc.layers[PAC_DEC];
-    part p = {.stack = stack, .base = stack == PAC_ENC ? 0 : E, .end = stack == PAC_ENC ? E : L};
-    p.lo = s->first > p.base ? s->first : p.base;
-    p.hi = s->last < p.end ? s->last : p.end;
-    p.N = (stack == PAC_ENC ? x->batch.soff : x->batch.toff)[x->batch.B];
-    return p;
-}
-
 static bool is_top(const stage *s, pac_stack stack)
 {
-    return stack == PAC_DEC || s->job->desc.layers[PAC_DEC] == 0;
+    return stack == pac_last_stack(&s->job->desc);
 }
 
 static pac_err new_trace(const stage *s, micro *x)
@@ -49,7 +33,7 @@ static pac_err new_trace(const stage *s, micro *x)
 
 /* ---- forward ---- */
 
-static pac_err layers_fwd(stage *s, micro *x, const part *p, const pac_pass *pass, float **rows)
+static pac_err layers_fwd(stage *s, micro *x, const stack_part *p, const pac_pass *pass, float **rows)
 {
     trace *t = x->trace;
     pac_pass plain = *pass;
@@ -68,7 +52,7 @@ static pac_err layers_fwd(stage *s, micro *x, const part *p, const pac_pass *pas
 
 static pac_err stack_fwd(stage *s, micro *x, pac_stack stack)
 {
-    part p = part_of(s, x, stack);
+    stack_part p = stage_part(s, x, stack);
     pac_pass pass = micro_pass(x, s->work, true);
     float *rows = x->in.hidden, *y;
     if (p.lo >= p.hi)
@@ -101,7 +85,7 @@ pac_err through_fwd(stage *s, micro *x)
 /* ---- backward ---- */
 
 /* d: gradient of the layer's output, then of its input. */
-static pac_err layer_bwd(stage *s, micro *x, const pac_pass *pass, int64_t layer, const part *p, float *d, float *denc)
+static pac_err layer_bwd(stage *s, micro *x, const pac_pass *pass, int64_t layer, const stack_part *p, float *d, float *denc)
 {
     trace *t = x->trace;
     pac_block_saved *saved = t->saved[layer - s->first];
@@ -117,7 +101,7 @@ static pac_err layer_bwd(stage *s, micro *x, const pac_pass *pass, int64_t layer
 }
 
 /* dy: gradient of what the stack gives (its last rows, or its normed output); *dx: of what it read, NULL where it embeds. */
-static pac_err stack_bwd(stage *s, micro *x, const part *p, float *dy, float *denc, float **dx)
+static pac_err stack_bwd(stage *s, micro *x, const stack_part *p, float *dy, float *denc, float **dx)
 {
     pac_pass pass = micro_pass(x, s->work, true);
     if (p->hi == p->end)
@@ -145,7 +129,7 @@ static pac_err encoder_gradient(stage *s, micro *x, float **denc)
 
 pac_err through_bwd(stage *s, micro *x)
 {
-    part enc = part_of(s, x, PAC_ENC), dec = part_of(s, x, PAC_DEC);
+    stack_part enc = stage_part(s, x, PAC_ENC), dec = stage_part(s, x, PAC_DEC);
     float *denc = NULL;
     if (!is_top(s, PAC_ENC))
         PAC_TRY(encoder_gradient(s, x, &denc));

@@ -63,7 +63,7 @@ static pac_err visit_part(const pac_model_desc *d, const pac_tune_opts *o, int64
 
 static pac_err walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
 {
-    for (int64_t l = 0; l < layers_of(d); l++)
+    for (int64_t l = 0; l < pac_depth(d); l++)
         for (int where = SELF; where < PLACES; where++)
             for (int part = 0; part < (int)(sizeof parts / sizeof parts[0]); part++)
                 PAC_TRY(visit_part(d, o, l, where, part, visit, ctx));

@@ -26,7 +26,7 @@ static const struct {
 
 static int64_t width(const pac_model_desc *d)
 {
-    return d->block[last_stack(d)].D;
+    return d->block[pac_last_stack(d)].D;
 }
 
 static int64_t features(const pac_model_desc *d, const pac_tune_opts *o)
@@ -36,7 +36,7 @@ static int64_t features(const pac_model_desc *d, const pac_tune_opts *o)
 
 pac_err head_walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
 {
-    int64_t end = layers_of(d) - 1;
+    int64_t end = pac_depth(d) - 1;
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         tune_item item = {.layer = end, .scope = SCOPE_HEAD, .slot = rules[i].slot};
         pac_param *p = &item.param;
@@ -59,7 +59,7 @@ pac_err head_walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor 
 
 static pac_stack stack_of(const pac_tuned *t)
 {
-    return last_stack(&t->desc);
+    return pac_last_stack(&t->desc);
 }
 
 static const int64_t *offsets(const pac_tuned *t, const pac_batch *b)
@@ -106,7 +106,7 @@ static pac_err head_rows(const pac_tuned *t, const pac_pass *p, int32_t **rows, 
 /* Two dropouts of the head differ in the layer they claim: none of the model's. */
 static void drop(const pac_tuned *t, const pac_dropout *d, int64_t which, float *x, int64_t B, int64_t D)
 {
-    pac_drop(t->be, d, stack_of(t), layers_of(&t->desc) + which, PAC_SITE_HEAD, x, B, D);
+    pac_drop(t->be, d, stack_of(t), pac_depth(&t->desc) + which, PAC_SITE_HEAD, x, B, D);
 }
 
 /* ---- one row of each sample ---- */

@@ -183,10 +183,10 @@ static pac_err visit_stack(const walk *w, pac_stack stack)
 static pac_err walk_side(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
 {
     walk w = {.d = d, .o = o, .visit = visit, .ctx = ctx};
-    int64_t end = layers_of(d) - 1;
+    int64_t end = pac_depth(d) - 1;
     PAC_TRY(visit_stack(&w, PAC_ENC));
     PAC_TRY(visit_stack(&w, PAC_DEC));
-    return visit_scope(&w, SIDE_TAIL, last_stack(d), "", end, end);
+    return visit_scope(&w, SIDE_TAIL, pac_last_stack(d), "", end, end);
 }
 
 /* ---- options and counts ---- */
@@ -201,7 +201,7 @@ static pac_err check_widths(const pac_block_cfg *b, int64_t k)
 
 static pac_err check(const pac_model_desc *d, const pac_tune_opts *o)
 {
-    int64_t L = d->layers[PAC_ENC] + d->layers[PAC_DEC], n = 0;
+    int64_t L = pac_depth(d), n = 0;
     PAC_CHECK(o->reduction >= 1, PAC_ECONFIG, "technique.reduction: %lld must be at least 1", (long long)o->reduction);
     for (int s = 0; s < 2; s++)
         if (d->layers[s] > 0)
@@ -221,14 +221,14 @@ void pac_tune_reads(const pac_model_desc *d, const pac_tune_opts *o, bool out[2]
     *final = false;
     if (o->kind != PAC_TECH_PARALLEL)
         return;
-    for (int64_t l = 0, i; l < layers_of(d); l++) {
+    for (int64_t l = 0, i; l < pac_depth(d); l++) {
         pac_stack stack = stack_of_layer(d, l, &i);
         out[stack][0] = true; /* the first down-projection of a stack reads the embedding */
         out[stack][i + 1] = o->has_layer[l];
     }
     if (o->merge == PAC_MERGE_NONE)
         return;
-    pac_stack top = last_stack(d);
+    pac_stack top = pac_last_stack(d);
     *final = d->final_norm[top];
     if (!*final)
         out[top][d->layers[top]] = true;
@@ -254,7 +254,7 @@ static pac_err make(pac_tuned *t)
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_side), &p));
     pac_side *s = t->side = p;
     *s = (pac_side){.desc = t->desc, .opts = t->opts, .be = t->be, .first = t->first, .last = t->last};
-    s->D = t->desc.block[last_stack(&t->desc)].D;
+    s->D = t->desc.block[pac_last_stack(&t->desc)].D;
     s->R = s->D / k;
     for (int i = 0; i < 2; i++)
         if (t->desc.layers[i] > 0)

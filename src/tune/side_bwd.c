@@ -37,7 +37,7 @@ static pac_err start(run *r, pac_stack stack, const float *from, float **out)
 static pac_err tail_bwd(run *r, const float *dh)
 {
     const pac_side *s = r->s;
-    int64_t N = rows_of(r, last_stack(&s->desc)), D = s->D;
+    int64_t N = rows_of(r, pac_last_stack(&s->desc)), D = s->D;
     const float *dup = dh;
     PAC_CHECK(dh != NULL, PAC_EINVAL, "the slice with the last layer needs the gradient of its output");
     if (s->opts.merge == PAC_MERGE_GATED) {
@@ -100,7 +100,7 @@ static pac_err step(run *r, int64_t layer)
     pac_stack stack = stack_of_layer(&s->desc, layer, &index);
     size_t mark = pac_arena_mark(r->work);
     if (index == s->desc.layers[stack] - 1) {
-        if (stack == PAC_ENC && last_stack(&s->desc) == PAC_DEC) {
+        if (stack == PAC_ENC && pac_last_stack(&s->desc) == PAC_DEC) {
             r->da = r->denc; /* the encoder's output is the decoders' source */
             r->denc = NULL;
         }
@@ -120,7 +120,7 @@ static pac_err step(run *r, int64_t layer)
 pac_err pac_side_bwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const pac_side_state *dout, const float *dh,
                      pac_side_state *din, const pac_side_saved *saved)
 {
-    int64_t E = s->desc.layers[PAC_ENC], L = layers_of(&s->desc), index;
+    int64_t E = s->desc.layers[PAC_ENC], L = pac_depth(&s->desc), index;
     pac_arena *work = p->work;
     run r = {.s = s, .pass = p, .batch = p->batch, .acts = acts, .saved = saved, .keep = p->keep, .work = work};
     if (s->last > s->first) {

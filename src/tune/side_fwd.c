@@ -127,7 +127,7 @@ static pac_err norm_fwd(run *r, pac_stack stack)
 
 const float *pac_side_merged(const pac_side *s, const pac_acts *acts)
 {
-    pac_stack top = last_stack(&s->desc);
+    pac_stack top = pac_last_stack(&s->desc);
     return s->desc.final_norm[top] ? acts->final : acts->b[top][s->desc.layers[top]];
 }
 
@@ -135,7 +135,7 @@ const float *pac_side_merged(const pac_side *s, const pac_acts *acts)
 static pac_err tail_fwd(run *r, float **h)
 {
     const pac_side *s = r->s;
-    int64_t N = rows_of(r, last_stack(&s->desc)), D = s->D;
+    int64_t N = rows_of(r, pac_last_stack(&s->desc)), D = s->D;
     const float *f = pac_side_merged(s, r->acts);
     float *up;
     PAC_CHECK(s->opts.merge == PAC_MERGE_NONE || f != NULL, PAC_EINVAL, "merging needs the backbone's final output");
@@ -171,7 +171,7 @@ static pac_err step(run *r, int64_t layer)
     if (index < r->s->desc.layers[stack] - 1)
         return PAC_OK;
     PAC_TRY(norm_fwd(r, stack));
-    if (stack == PAC_ENC && last_stack(&r->s->desc) == PAC_DEC) {
+    if (stack == PAC_ENC && pac_last_stack(&r->s->desc) == PAC_DEC) {
         r->enc = r->a;
         r->a = NULL;
     }
@@ -195,7 +195,7 @@ static pac_err begin_saving(run *r)
 static pac_err run_slice(run *r, const pac_side_state *in, pac_side_state *out, float **h)
 {
     pac_side *s = r->s;
-    bool whole = s->last == layers_of(&s->desc) && s->last > s->first;
+    bool whole = s->last == pac_depth(&s->desc) && s->last > s->first;
     float *top = NULL;
     if (in != NULL) {
         r->a = in->a;

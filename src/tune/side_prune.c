@@ -93,7 +93,7 @@ static pac_err block_of(const pac_model *model, int64_t layer, const pac_block_w
 pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *score, double *imp)
 {
     const pac_side *s = t->side;
-    int64_t D = t->desc.block[last_stack(&t->desc)].D;
+    int64_t D = t->desc.block[pac_last_stack(&t->desc)].D;
     memset(imp, 0, (size_t)(2 * D) * sizeof *imp);
     if (s == NULL || s->opts.init == PAC_INIT_RANDOM)
         return PAC_OK;

@@ -19,13 +19,10 @@ typedef struct tune_item {
     int64_t layer;    /* of the slot, in the whole model (where the scope has one) */
     pac_stack stack;
     int scope;   /* of the technique's own rules */
-    size_t slot; /* offset of its pointer in the struct that the scope names; its gradient lies PAC_TO_GRADIENT behind */
+    size_t slot; /* offset of its pointer in the struct that the scope names */
 } tune_item;
 
 typedef pac_err tune_visitor(void *ctx, const tune_item *item);
-
-/* A slot's gradient pointer lies at the same distance behind it in linears, norms and low-rank pairs. */
-enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
 
 /* All but name and walk may be NULL. */
 typedef struct technique {
@@ -65,10 +62,7 @@ pac_err tune_walk_items(const pac_model_desc *d, const pac_tune_opts *o, tune_vi
 pac_err head_walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx);
 const technique *technique_of(const pac_tune_opts *o);
 
-/** The stack whose output goes to the head; its width. */
-pac_stack last_stack(const pac_model_desc *d);
 /** The stack of a layer and its number there. */
 pac_stack stack_of_layer(const pac_model_desc *d, int64_t layer, int64_t *index);
-int64_t layers_of(const pac_model_desc *d);
 
 #endif

@@ -45,19 +45,9 @@ bool pac_technique_through(pac_technique_kind kind)
 
 pac_stack stack_of_layer(const pac_model_desc *d, int64_t layer, int64_t *index)
 {
-    bool enc = layer < d->layers[PAC_ENC];
-    *index = enc ? layer : layer - d->layers[PAC_ENC];
-    return enc ? PAC_ENC : PAC_DEC;
-}
-
-pac_stack last_stack(const pac_model_desc *d)
-{
-    return d->layers[PAC_DEC] > 0 ? PAC_DEC : PAC_ENC;
-}
-
-int64_t layers_of(const pac_model_desc *d)
-{
-    return d->layers[PAC_ENC] + d->layers[PAC_DEC];
+    pac_stack stack = pac_stack_of(d, layer);
+    *index = layer - pac_span_of_stack(d, stack).first;
+    return stack;
 }
 
 /* ---- options and counts ---- */
@@ -188,7 +178,7 @@ pac_err pac_tuned_new(const pac_model_desc *d, const pac_tune_opts *o, const pac
     void *p;
     pac_err err = PAC_OK;
     PAC_TRY(pac_tune_check(d, o));
-    PAC_CHECK(first >= 0 && first <= last && last <= layers_of(d), PAC_EINVAL, "what learns in layers [%lld, %lld)",
+    PAC_CHECK(first >= 0 && first <= last && last <= pac_depth(d), PAC_EINVAL, "what learns in layers [%lld, %lld)",
               (long long)first, (long long)last);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_tuned), &p));
     pac_tuned *t = p;
