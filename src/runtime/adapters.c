@@ -10,32 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the whole list ---- */
-
-typedef struct listing {
-    void *v; /* pac_param[count] */
-    int64_t count, capacity, total, largest;
-} listing;
-
-static pac_err list_param(void *ctx, const pac_param *p)
-{
-    listing *l = ctx;
-    PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, &l->v, &l->capacity, l->count + 1, sizeof *p));
-    ((pac_param *)l->v)[l->count++] = *p;
-    l->total += p->n;
-    l->largest = p->n > l->largest ? p->n : l->largest;
-    return PAC_OK;
-}
-
-static pac_err list_all(const pac_job *job, listing *out)
-{
-    *out = (listing){0};
-    pac_err err = pac_agree(pac_world(), pac_tune_walk(&job->desc, &job->tune, list_param, out));
-    if (err != PAC_OK)
-        pac_mem_free(out->v);
-    return err;
-}
-
 /* ---- writing ---- */
 
 static pac_err write_tensors(const pac_param *v, int64_t count, const char *dir)
@@ -65,7 +39,7 @@ static pac_err save_at_root(const pac_job *job, const pac_param *v, int64_t coun
 }
 
 /* Rank 0's place for everything: a scratch file beside the result. Others: room for one parameter. */
-static pac_err receiving_memory(const listing *all, const char *dir, void **memory)
+static pac_err receiving_memory(const param_list *all, const char *dir, void **memory)
 {
     if (pac_world_rank() != 0)
         return pac_mem_array(PAC_MEM_WORK, all->largest, sizeof(float), memory);
@@ -73,7 +47,7 @@ static pac_err receiving_memory(const listing *all, const char *dir, void **memo
     return pac_file_scratch(dir, (size_t)all->total * sizeof(float), memory);
 }
 
-static pac_err collect(const pac_plan *plan, const pac_params *mine, const listing *all, float *memory)
+static pac_err collect(const pac_plan *plan, const pac_params *mine, const param_list *all, float *memory)
 {
     int64_t at = 0;
     for (int64_t i = 0; i < all->count; i++) {
@@ -93,10 +67,10 @@ pac_err adapters_save(const pac_job *job, const pac_plan *plan, const pac_params
 {
     if (plan == NULL || plan->stages == 1)
         return pac_agree(pac_world(), save_at_root(job, mine->v, mine->count, dir));
-    listing all;
+    param_list all;
     void *memory = NULL;
     pac_err err;
-    PAC_TRY(list_all(job, &all));
+    PAC_TRY(param_list_new(job, &all));
     PAC_GO(pac_agree(pac_world(), receiving_memory(&all, dir, &memory)));
     PAC_GO(collect(plan, mine, &all, memory));
     err = pac_agree(pac_world(), save_at_root(job, all.v, all.count, dir));
@@ -105,7 +79,7 @@ out:
         pac_file_scratch_free(memory, (size_t)all.total * sizeof(float));
     else
         pac_mem_free(memory);
-    pac_mem_free(all.v);
+    param_list_free(&all);
     return err;
 }
 
@@ -125,7 +99,7 @@ pac_err adapters_view(const pac_st *f, const char *path, pac_param *p)
     return PAC_OK;
 }
 
-static pac_err open_at_root(const char *dir, listing *all, pac_st **f)
+static pac_err open_at_root(const char *dir, param_list *all, pac_st **f)
 {
     char path[PAC_PATH];
     if (pac_world_rank() != 0)
@@ -139,7 +113,7 @@ static pac_err open_at_root(const char *dir, listing *all, pac_st **f)
     return PAC_OK;
 }
 
-static pac_err spread(const listing *all, const pac_params *mine, float *buffer)
+static pac_err spread(const param_list *all, const pac_params *mine, float *buffer)
 {
     int64_t at = 0;
     for (int64_t i = 0; i < all->count; i++) {
@@ -156,18 +130,18 @@ static pac_err spread(const listing *all, const pac_params *mine, float *buffer)
 
 pac_err adapters_load(const pac_job *job, const char *dir, const pac_params *mine)
 {
-    listing all;
+    param_list all;
     pac_st *f = NULL;
     void *buffer = NULL;
     pac_err err;
-    PAC_TRY(list_all(job, &all));
+    PAC_TRY(param_list_new(job, &all));
     PAC_GO(pac_agree(pac_world(), open_at_root(dir, &all, &f)));
     PAC_GO(pac_agree(pac_world(), pac_mem_array(PAC_MEM_WORK, all.largest, sizeof(float), &buffer)));
     err = spread(&all, mine, buffer);
 out:
     pac_mem_free(buffer);
     pac_st_close(&f);
-    pac_mem_free(all.v);
+    param_list_free(&all);
     return err;
 }
 

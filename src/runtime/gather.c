@@ -6,6 +6,37 @@
 
 #include <string.h>
 
+/* ---- every parameter ---- */
+
+static pac_err list_param(void *ctx, const pac_param *p)
+{
+    param_list *l = ctx;
+    PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, &l->v, &l->capacity, l->count + 1, sizeof *p));
+    ((pac_param *)l->v)[l->count++] = *p;
+    l->total += p->n;
+    l->largest = p->n > l->largest ? p->n : l->largest;
+    return PAC_OK;
+}
+
+pac_err param_list_new(const pac_job *job, param_list *out)
+{
+    param_list l = {0};
+    pac_err err = pac_agree(pac_world(), pac_tune_walk(&job->desc, &job->tune, list_param, &l));
+    if (err != PAC_OK)
+        param_list_free(&l);
+    else
+        *out = l;
+    return err;
+}
+
+void param_list_free(param_list *l)
+{
+    pac_mem_free(l->v);
+    *l = (param_list){0};
+}
+
+/* ---- from stages to the whole network ---- */
+
 typedef struct source {
     int64_t rank;  /* world rank that sends */
     int64_t index; /* in the sender's own list, -1 elsewhere */

@@ -17,7 +17,7 @@ int64_t first_holder(const pac_plan *plan, const pac_param *p)
     return s;
 }
 
-/* ---- which stages share a parameter: every rank walks the whole list, so all make the same sets in the same order ---- */
+/* ---- which stages share a parameter: every rank has the whole list, so all make the same sets in the same order ---- */
 
 typedef struct sharing {
     const pac_layout *l;
@@ -52,9 +52,8 @@ static pac_err find_set(sharing *x, const bool *in, holder_set **out)
     return pac_layout_stages(x->l, in, &(*out)->ranks);
 }
 
-static pac_err share_param(void *ctx, const pac_param *p)
+static pac_err share_param(sharing *x, const pac_param *p)
 {
-    sharing *x = ctx;
     reducer *r = x->r;
     bool in[PAC_MAX_DEVICES] = {false};
     holder_set *set;
@@ -75,7 +74,12 @@ pac_err reducer_for_stage(const pac_job *job, const pac_layout *l, reducer *out)
 {
     reducer r = {.group = l->group, .member = l->member};
     sharing x = {.l = l, .r = &r};
-    pac_err err = pac_tune_walk(&job->desc, &job->tune, share_param, &x);
+    param_list all;
+    pac_err err = PAC_OK;
+    PAC_TRY(param_list_new(job, &all));
+    for (int64_t i = 0; i < all.count && err == PAC_OK; i++)
+        err = share_param(&x, (const pac_param *)all.v + i);
+    param_list_free(&all);
     if (err != PAC_OK)
         reducer_free(&r);
     else

@@ -8,6 +8,19 @@
 #include "record.h"
 #include "stage.h"
 
+/* ---- every parameter (gather.c) ---- */
+
+/* What learns in the whole network, in canonical order, without values. */
+typedef struct param_list {
+    void *v; /* pac_param[count] */
+    int64_t count, capacity;
+    int64_t total, largest; /* elements */
+} param_list;
+
+/** The list of this job, freed by param_list_free(). Errors: those of pac_tune_walk(), on all ranks. Collective. */
+pac_err param_list_new(const pac_job *job, param_list *out);
+void param_list_free(param_list *l);
+
 /* ---- summing gradients (reduce.c) ---- */
 
 typedef struct shared_param {
