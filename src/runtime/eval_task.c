@@ -42,6 +42,14 @@ int64_t longest_answer(const pac_job *job, int64_t wanted)
     return most > 0 && most < wanted ? most : wanted;
 }
 
+int64_t longest_source(const pac_dataset *data)
+{
+    int64_t longest = 0;
+    for (int64_t i = 0; i < data->rows; i++)
+        longest = data->soff[i + 1] - data->soff[i] > longest ? data->soff[i + 1] - data->soff[i] : longest;
+    return longest;
+}
+
 static pac_err keep_texts(const pac_job *job, const decoded *d, int64_t n, char **text)
 {
     for (int64_t i = 0; i < n; i++)
@@ -151,7 +159,8 @@ pac_err evaluate_rows(const pac_job *job, const pac_plan *plan, stage *own, cons
     evaluator e;
     decoded d = {0};
     predictions r = {0};
-    const writing how = {.beams = 1, .max_new = longest_answer(job, job->cfg.task.max_target)};
+    const writing how = {
+        .beams = 1, .max_new = longest_answer(job, job->cfg.task.max_target), .max_source = longest_source(&job->eval)};
     evaluation v = {0};
     double start = pac_now();
     pac_err err;

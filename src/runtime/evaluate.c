@@ -26,8 +26,7 @@ static int64_t rows_at_once(const pac_job *job, const pac_plan *plan, writing ho
         int64_t first = plan->stage[s].first > E ? plan->stage[s].first : E;
         most = plan->stage[s].last - first > most ? plan->stage[s].last - first : most;
     }
-    int64_t positions = how.max_new + longest_answer(job, job->cfg.task.max_source);
-    int64_t rows = CACHES / (most * 2 * positions * b->H * b->K * (int64_t)sizeof(float) + 1);
+    int64_t rows = CACHES / (most * 2 * (how.max_new + how.max_source) * b->H * b->K * (int64_t)sizeof(float) + 1);
     return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
 }
 

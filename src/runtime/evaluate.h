@@ -8,9 +8,9 @@
 #include "stage.h"
 #include "train.h"
 
-/* How text is written: beams 1: greedy; at most max_new tokens. */
+/* How text is written: beams 1: greedy; at most max_new tokens; from sources of at most max_source. */
 typedef struct writing {
-    int64_t beams, max_new;
+    int64_t beams, max_new, max_source;
 } writing;
 
 /* What a stage keeps of the sequences of a micro-batch while they are written. */
@@ -68,6 +68,9 @@ pac_err evaluator_logits(evaluator *e, float *logits, int64_t T);
 
 /** `wanted` tokens, or fewer where the model has no more positions. */
 int64_t longest_answer(const pac_job *job, int64_t wanted);
+
+/** Ids of the longest source. */
+int64_t longest_source(const pac_dataset *data);
 
 /** evaluate() that also writes what was answered to `path` (NULL: nowhere). Collective. */
 pac_err evaluate_rows(const pac_job *job, const pac_plan *plan, stage *own, const pac_params *tuned, const char *path,

@@ -140,19 +140,17 @@ static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, cons
     return adapters_load(job, o->adapters_dir, pac_tuned_params((*s)->tuned));
 }
 
-static pac_err predict_file(predictor *p)
+/* The rows of the input file, on every rank; none where lines are typed. */
+static pac_err read_input(const pac_job *job, const char *path, pac_dataset *data)
 {
-    pac_dataset data = {0};
-    pac_data_opts o = pac_job_data_options(p->job);
+    pac_data_opts o = pac_job_data_options(job);
     pac_err err = PAC_OK;
+    if (path == NULL)
+        return PAC_OK;
     if (pac_world_rank() == 0)
-        err = pac_data_load_inputs(p->opts->input_path, &o, &data);
-    PAC_GO(pac_agree(pac_world(), err));
-    PAC_GO(share_dataset(&data));
-    err = predict_rows(p, &data);
-out:
-    pac_dataset_free(&data);
-    return err;
+        err = pac_data_load_inputs(path, &o, data);
+    PAC_TRY(pac_agree(pac_world(), err));
+    return share_dataset(data);
 }
 
 enum { MOST_TOKENS = 1 << 20 }; /* of an answer */
@@ -169,18 +167,18 @@ static pac_err check_search(const pac_job *job, const pac_predict_opts *o)
     return PAC_OK;
 }
 
-static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_plan *plan, stage *own)
+static pac_err run_predictor(const pac_job *job, const pac_predict_opts *o, const pac_dataset *data, const pac_plan *plan,
+                             stage *own)
 {
     predictor p = {.job = job, .opts = o};
-    writing how = {.beams = o->beams > 1 ? o->beams : 1, .max_new = o->max_new};
+    writing how = {.beams = o->beams > 1 ? o->beams : 1, .max_new = o->max_new, .max_source = longest_source(data)};
+    pac_err err;
     if (how.max_new == 0)
         how.max_new = longest_answer(job, job->cfg.task.max_target);
-    pac_err err;
-    PAC_TRY(check_search(job, o));
     PAC_TRY(evaluator_open(job, plan, own, NULL, how, &p.e));
     PAC_GO(pac_agree(pac_world(), decoded_new(evaluator_round_rows(&p.e), how.max_new, &p.out)));
     PAC_GO(pac_agree(pac_world(), write_logits(&p))); /* without rows: a path that cannot be written is told now */
-    PAC_GO(o->input_path != NULL ? predict_file(&p) : predict_lines(&p));
+    PAC_GO(o->input_path != NULL ? predict_rows(&p, data) : predict_lines(&p));
     err = pac_agree(pac_world(), write_logits(&p));
 out:
     predictor_close(&p, err);
@@ -194,15 +192,19 @@ pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch)
     pac_job *job = NULL;
     stage *s = NULL;
     pac_plan plan = {0};
+    pac_dataset data = {0};
     pac_err err;
     pac_config_defaults(&c);
     PAC_TRY(pac_agree(pac_world(), configure(o, &c)));
     PAC_TRY(o->adapters_dir != NULL ? adapters_configure(o->adapters_dir, &c, &info) : choose_task(o, &c));
     PAC_TRY(pac_job_open(&c, 0, watch, &job));
+    PAC_GO(check_search(job, o));
+    PAC_GO(read_input(job, o->input_path, &data));
     PAC_GO(plan_for_evaluation(job, &plan));
     PAC_GO(load_adapters(job, o, &info, &plan, &s));
-    err = run_predictor(job, o, &plan, s);
+    err = run_predictor(job, o, &data, &plan, s);
 out:
+    pac_dataset_free(&data);
     if (may_free(err))
         stage_free(&s);
     pac_plan_free(&plan);
