@@ -72,6 +72,14 @@ MODELS=models GLUE=glue submit 'using 8 processors on nodes n' --test-only -o "$
 [ "$(grep -c 'to start at' "$dir/said")" = 3 ] || { wrong "not three jobs would start:"; show "$dir/said"; }
 [ "$(sed 1d "$dir/paper/cells.tsv" | wc -l)" = 120 ] || wrong "paper.grid has not 120 cells"
 [ "$(cut -f2 "$dir/paper/cells.tsv" | grep -c '^1$')" = 36 ] || wrong "paper.grid has not 36 cells on one node"
+sed 1d "$dir/paper/cells.tsv" | grep -- '-mrpc-' | cut -f1,9 >"$dir/settings"
+while read -r name settings; do # pac takes the settings of every row: it gets as far as the model, which is not here (3)
+    status=0
+    # shellcheck disable=SC2046
+    "$pac" estimate slurm/paper.yaml $(printf -- '--set %s ' $settings) >"$dir/said" 2>&1 || status=$?
+    [ "$status" = 3 ] && grep -q 'config.json: cannot open' "$dir/said" || { wrong "settings of $name:"; show "$dir/said"; }
+done <"$dir/settings"
+[ "$(wc -l <"$dir/settings")" = 30 ] || wrong "not 30 cells of one task"
 [ -z "$(squeue --noheader)" ] || wrong "--test-only has submitted something"
 
 # ---- the small grid: every technique and system runs ----
