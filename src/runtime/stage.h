@@ -66,7 +66,7 @@ pac_err stage_fill(stage *s, const pac_params *from);
  */
 pac_err stage_set_halves(stage *s);
 void stage_drop_halves(stage *s);
-/** What holds the classification head; NULL: not in this slice. */
+/** What holds the classification head, in a slice with the last layer. */
 pac_tuned *stage_head(const stage *s);
 /** Masks of dropout follow from the step. */
 void stage_set_step(stage *s, int64_t step);

@@ -79,8 +79,6 @@ int64_t pac_side_size(const pac_model_desc *d, const pac_tune_opts *o, pac_stack
         return b->H;
     case 'B':
         return b->buckets;
-    case 'C':
-        return o->classes;
     default:
         return 1;
     }

@@ -56,9 +56,8 @@ typedef struct side_rule {
     side_when when;
     const char *name; /* behind "enc.", "enc.<i>." or nothing */
     size_t slot;      /* offset of its pointer in side_layer, side_stack or side_tail */
-    const char *
-        dims; /* size letters: D model, R side, I side heads x head width, F side feed-forward, H heads, B buckets, C classes */
-    const char *fan; /* initial values: "0", "1", or normal with deviation (product of these sizes)^-1/2; K side head width */
+    const char *dims; /* size letters: D model, R side, I side heads x head width, F side feed-forward, H heads, B buckets */
+    const char *fan;  /* initial values: "0", "1", or normal with deviation (product of these sizes)^-1/2; K side head width */
 } side_rule;
 
 /** Size behind a letter of dims or fan. */
