@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: decode.sh PAC RUN_SH CHECK FIXTURES MODEL TECHNIQUE
-# Text that is written with keys and values kept equals what the whole sequences give (check_greedy.c): on one stage, on several, on
-# several ranks of a stage. TECHNIQUE: none (the model alone), or it is trained first, so that answers end early here and there.
+# Text that is written with keys and values kept equals what the whole sequences give (check_written.c): on one stage, on several, on
+# several ranks of a stage, greedy and in beams. TECHNIQUE: none (the model alone), or it is trained first, so that answers end early.
 set -eu
 pac=$1 run=$2 check=$3 fixtures=$4 model=$5 technique=$6
 dir=$(mktemp -d)
@@ -36,12 +36,13 @@ YAML
     tuned="--adapters $dir/out/adapters"
 fi
 failed=0
-for ranks in 1 3 7; do
+for how in "1 1" "3 1" "7 1" "1 4" "3 3" "7 2"; do
+    ranks=${how% *} beams=${how#* }
     # shellcheck disable=SC2086
-    "$run" $ranks "$pac" predict --model "$fixtures/$model" $tuned --input "$dir/rows.jsonl" --max-new 12 --quiet \
+    "$run" $ranks "$pac" predict --model "$fixtures/$model" $tuned --input "$dir/rows.jsonl" --max-new 12 --beams $beams --quiet \
         --logits "$dir/logits.safetensors" >"$dir/answers.jsonl" 2>"$dir/log" || { cat "$dir/log"; exit 1; }
     ! grep 'not freed' "$dir/log" || failed=1
-    echo "on $ranks ranks:"
+    echo "on $ranks ranks, $beams beams:"
     "$check" "$dir/answers.jsonl" "$dir/logits.safetensors" "$end" 12 || failed=1
 done
 exit $failed
