@@ -58,7 +58,11 @@ pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_c
  */
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
 
-/** Bytes of buffers that appending takes, from micro-batches of so many samples of sample_bytes as they are stored. */
+/**
+ * For estimates: bytes of a record, and of the buffers of appending, where micro-batches have so many samples of sample_bytes each, as
+ * they are stored.
+ */
+int64_t pac_cache_write_record(int64_t samples, int64_t sample_bytes);
 int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes);
 
 /** Flush and close the file for writing. Collective. */

@@ -39,10 +39,15 @@ static int64_t grown(int64_t bytes)
     return n;
 }
 
+int64_t pac_cache_write_record(int64_t samples, int64_t sample_bytes)
+{
+    return samples * sample_bytes <= HELD ? sample_bytes : HELD / samples;
+}
+
 int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes)
 {
-    int64_t all = samples * sample_bytes, slice = all < SLICE ? all : sample_bytes > SLICE ? sample_bytes : SLICE;
-    return grown(all < HELD ? all : HELD) + grown(slice);
+    int64_t record = pac_cache_write_record(samples, sample_bytes), held = samples * record;
+    return grown(held) + grown(held < SLICE ? held : record > SLICE ? record : SLICE);
 }
 
 /* ---- from the micro-batch to the file ---- */

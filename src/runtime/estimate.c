@@ -52,13 +52,13 @@ static pac_err zeros(int64_t n, void *out)
     return PAC_OK;
 }
 
-/* One mini-batch whose samples all have the greatest length, and tokens that mean nothing. */
+/* Two mini-batches (arenas settle in the second) whose samples all have the greatest length, and tokens that mean nothing. */
 static pac_err fixed_data(pac_job *j)
 {
     const pac_config *c = &j->cfg;
     pac_dataset *d = &j->train;
     bool classes = c->head == PAC_HEAD_CLASSIFICATION;
-    int64_t rows = c->train.batch, S = c->task.max_source, T = classes ? 0 : c->task.max_target;
+    int64_t rows = 2 * c->train.batch, S = c->task.max_source, T = classes ? 0 : c->task.max_target;
     S *= c->task.pairs_separate ? 2 : 1;
     d->rows = rows;
     PAC_TRY(fixed_offsets(rows, S, &d->soff));
@@ -179,6 +179,7 @@ static pac_err run_devices(dry *d, const pac_plan *plan, pac_estimate *e)
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, plan->world, sizeof(pac_estimate_device), &p));
     e->device = p;
     e->devices = plan->world;
+    d->record = 0;
     for (int64_t s = 0; s < plan->stages; s++)
         for (int64_t i = 0; i < plan->stage[s].ranks; i++) {
             pac_estimate_device *to = &e->device[plan->stage[s].rank[i]];

@@ -10,6 +10,7 @@ typedef struct dry {
     train t;       /* job, plan, layout, order and map; no records, no cache */
     bool inference;
     bool caches;   /* a cached phase follows the first epoch */
+    int64_t record; /* bytes of the cache's largest record, known after the hybrid phase */
     int64_t most;  /* mini-batches that are run as they come; of the rest only those that are heavier */
     float *best;   /* train.keep: best */
 } dry;

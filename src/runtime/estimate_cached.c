@@ -14,17 +14,17 @@ typedef struct phase {
     pac_model *head;
     pac_optimizer *opt;
     void *lookup, *record, *lists, *buffer[BUFFERS];
-    int64_t buffer_bytes[BUFFERS];
-    int64_t chunk, chunks;
+    int64_t buffer_bytes; /* of each */
+    int64_t chunk;
 } phase;
 
 /* Where records lie, a record as it is read, this rank's samples in order. */
 static pac_err new_reader(phase *f, int64_t stages)
 {
     const train *t = &f->d->t;
-    int64_t rows = t->job->train.rows, sample = pac_cache_bytes(&t->map.shape) / rows;
+    int64_t rows = t->job->train.rows, capacity = 0;
     PAC_TRY(pac_mem_array(PAC_MEM_CACHE, rows, (size_t)(8 + 16 * stages), &f->lookup));
-    PAC_TRY(pac_mem_alloc(PAC_MEM_CACHE, (size_t)(sample / stages), &f->record));
+    PAC_TRY(pac_mem_grow(PAC_MEM_CACHE, &f->record, &capacity, f->d->record, 1));
     return pac_mem_array(PAC_MEM_DATA, rows + train_batches(t), sizeof(int64_t), &f->lists);
 }
 
@@ -55,23 +55,32 @@ static pac_err load(phase *f, int64_t stages)
     return cached_head(job, &f->head);
 }
 
+/* While one buffer is in use the next is being filled: both reach the size of the largest micro-batch. */
+static pac_err reserve(phase *f, int64_t bytes)
+{
+    if (bytes <= f->buffer_bytes)
+        return PAC_OK;
+    f->buffer_bytes = bytes;
+    for (int b = 0; b < BUFFERS; b++) {
+        pac_mem_free(f->buffer[b]);
+        f->buffer[b] = NULL;
+        PAC_TRY(pac_mem_alloc(PAC_MEM_CACHE, (size_t)bytes, &f->buffer[b]));
+    }
+    return PAC_OK;
+}
+
 /* Rows of the samples, part after part, as the reader lays them out. */
 static pac_err read_chunk(phase *f, const int64_t *sample, int64_t n, const float **part)
 {
     const pac_cache_layout *l = &f->d->t.map.shape;
-    int64_t rows[2] = {0, 0}, sum = 0, b = f->chunks++ % BUFFERS;
+    int64_t rows[2] = {0, 0}, sum = 0;
     for (int64_t i = 0; i < n; i++)
         for (int s = 0; s < 2; s++)
             rows[s] += l->len[s][sample[i]];
     for (int64_t p = 0; p < l->parts; p++)
         sum += rows[l->stack[p]] * l->D * (int64_t)sizeof(float);
-    if (sum > f->buffer_bytes[b]) {
-        pac_mem_free(f->buffer[b]);
-        f->buffer[b] = NULL;
-        PAC_TRY(pac_mem_alloc(PAC_MEM_CACHE, (size_t)sum, &f->buffer[b]));
-        f->buffer_bytes[b] = sum;
-    }
-    const float *at = f->buffer[b];
+    PAC_TRY(reserve(f, sum));
+    const float *at = f->buffer[0];
     for (int64_t p = 0; p < l->parts; p++) {
         part[p] = at;
         at += rows[l->stack[p]] * l->D;
