@@ -271,9 +271,9 @@ pac_err pac_model_step(const pac_model *m, int64_t layer, const pac_batch *batch
 /** The stack's final norm (identity where the family has none). y may alias x. */
 pac_err pac_model_final(const pac_model *m, pac_stack stack, float *y, const float *x, int64_t N);
 /** logits [N, V] = head(h [N, D]). */
-pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N, pac_arena *work);
+pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N);
 /** dh [N, D] = head^T dlogits. */
-pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N, pac_arena *work);
+pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N);
 
 /* ---- passes with a backward: full, adapters, lora ---- */
 

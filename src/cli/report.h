@@ -30,6 +30,7 @@ typedef struct report_step {
 
 typedef struct report_eval {
     int64_t epoch;              /* done before it; 0: before tuning */
+    bool test;                  /* of test rows, which choose nothing */
     double value[REPORT_NAMES]; /* by metric; NAN: absent */
 } report_eval;
 

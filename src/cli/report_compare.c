@@ -51,7 +51,7 @@ static const report_eval *best_eval(const report *r, const report_run *run, int6
     for (int64_t i = 0; metric >= 0 && i < run->evals; i++) {
         const report_eval *e = &evals(run)[i];
         double v = e->value[metric];
-        if (e->epoch > 0 && !isnan(v) && (best == NULL || (falls ? v < best->value[metric] : v > best->value[metric])))
+        if (e->epoch > 0 && !e->test && !isnan(v) && (best == NULL || (falls ? v < best->value[metric] : v > best->value[metric])))
             best = e;
     }
     return best;

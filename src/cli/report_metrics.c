@@ -100,7 +100,9 @@ static pac_err on_eval(const reader *in, const json_t *object)
     report_eval eval;
     const char *name;
     json_t *value, *metrics = json_object_get(object, "metrics");
+    const char *rows = json_string_value(json_object_get(object, "rows"));
     PAC_TRY(count(in, object, "epoch", &eval.epoch));
+    eval.test = rows != NULL && strcmp(rows, "test") == 0;
     for (int64_t i = 0; i < REPORT_NAMES; i++)
         eval.value[i] = (double)NAN;
     if (!json_is_object(metrics))

@@ -109,6 +109,15 @@ static void draw_loss(const report *r, const char *name, sheet *s)
 
 /* ---- metrics over epochs: a panel per metric, a curve per group ---- */
 
+/* With task.split: paper a curve is of the validation rows, where there are such evaluations. */
+static bool in_curve(const report_run *run, const report_eval *e)
+{
+    bool validated = false;
+    for (int64_t k = 0; k < run->evals; k++)
+        validated = validated || !((const report_eval *)run->eval)[k].test;
+    return !e->test || !validated;
+}
+
 /* Mean and spread of a metric over the runs of a group after `epoch` epochs; false: none has it. */
 static bool metric_at(const report *r, int64_t group, int64_t metric, int64_t epoch, double *mean, double *spread)
 {
@@ -117,7 +126,7 @@ static bool metric_at(const report *r, int64_t group, int64_t metric, int64_t ep
     for (int64_t i = 0; i < r->runs; i++)
         for (int64_t k = 0; r->run[i].group == group && k < r->run[i].evals; k++) {
             const report_eval *e = (const report_eval *)r->run[i].eval + k;
-            if (e->epoch != epoch || !isfinite(e->value[metric]))
+            if (e->epoch != epoch || !isfinite(e->value[metric]) || !in_curve(&r->run[i], e))
                 continue;
             sum += e->value[metric];
             squares += e->value[metric] * e->value[metric];
@@ -135,8 +144,9 @@ static int64_t metric_block(const report *r, int64_t group, int64_t metric, FILE
     int64_t lines = 0;
     for (int64_t k = 0; k < run->evals; k++) {
         double mean, spread;
-        int64_t epoch = ((const report_eval *)run->eval)[k].epoch;
-        if (metric_at(r, group, metric, epoch, &mean, &spread)) {
+        const report_eval *e = (const report_eval *)run->eval + k;
+        int64_t epoch = e->epoch;
+        if (in_curve(run, e) && metric_at(r, group, metric, epoch, &mean, &spread)) {
             fprintf(out, "%lld\t%.7g\t%.7g\n", (long long)epoch, mean, spread);
             lines++;
         }

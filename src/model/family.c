@@ -79,7 +79,8 @@ pac_err pac_model_describe(const char *dir, pac_model_desc *out)
 {
     char path[sizeof out->dir + 16];
     PAC_CHECK(strlen(dir) < sizeof out->dir, PAC_EDATA, "%s: the path is longer than %zu bytes", dir, sizeof out->dir - 1);
-    snprintf(path, sizeof path, "%s/config.json", dir);
+    strcpy(path, dir);
+    strcat(path, "/config.json");
     hf_config c;
     PAC_TRY(open_config(dir, path, &c));
     pac_model_desc d = {.head_scale = 1.0f, .embed_scale = 1.0f, .init_std = 0.02f, .head_act = PAC_ACT_TANH};

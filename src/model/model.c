@@ -128,9 +128,8 @@ static pac_err head_of(const pac_model *m, const pac_linear **out)
 }
 
 /* logits = scale h head^T + bias */
-pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N, pac_arena *work)
+pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N)
 {
-    (void)work;
     const pac_linear *head = NULL;
     const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
     PAC_TRY(head_of(m, &head));
@@ -141,9 +140,8 @@ pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int6
 }
 
 /* logits = scale h head^T + bias */
-pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N, pac_arena *work)
+pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N)
 {
-    (void)work;
     const pac_linear *head = NULL;
     const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
     PAC_TRY(head_of(m, &head));

@@ -166,7 +166,7 @@ static pac_err answers(evaluator *e, const step *t, micro *x, int64_t first)
     int64_t V = e->job->desc.vocab, N = x->batch.toff[x->batch.B];
     float *logits;
     PAC_TRY(pac_arena_floats(x->arena, N * V, &logits));
-    PAC_TRY(pac_model_logits(s->model, logits, x->h, N, s->work));
+    PAC_TRY(pac_model_logits(s->model, logits, x->h, N));
     for (int64_t i = 0; i < x->batch.B; i += t->beams)
         best_continuations(e->job->be, logits + x->batch.toff[i] * V, V, t, (first + i) / t->beams);
     return PAC_OK;

@@ -240,7 +240,7 @@ pac_err evaluator_logits(evaluator *e, float *logits, int64_t T)
     micro *x = &s->slot[0];
     PAC_TRY(forced_decode(e, 0));
     if (is_last(e) && x->batch.B == 1)
-        PAC_TRY(pac_model_logits(s->model, logits, x->h, T, s->work));
+        PAC_TRY(pac_model_logits(s->model, logits, x->h, T));
     PAC_TRY(flush(e));
     return pac_sum_f32(pac_world(), logits, T * e->job->desc.vocab);
 }

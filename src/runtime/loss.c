@@ -22,14 +22,14 @@ static pac_err lm_block(stage *s, const pac_model *head, micro *x, int64_t row, 
 {
     const pac_backend *be = s->job->be;
     int64_t V = s->job->desc.vocab, D = s->D;
-    PAC_TRY(pac_model_logits(head, logits, x->h + row * D, rows, s->work));
+    PAC_TRY(pac_model_logits(head, logits, x->h + row * D, rows));
     be->xent(loss, logits, x->batch.labels + row, rows, V, scale, grad);
     for (int64_t i = 0; i < rows; i++)
         x->loss += (double)loss[i] * scale;
     if (!grad)
         return PAC_OK;
     pac_model_head_bwd(head, logits, x->h + row * D, rows);
-    return pac_model_logits_bwd(head, x->dh + row * D, logits, rows, s->work);
+    return pac_model_logits_bwd(head, x->dh + row * D, logits, rows);
 }
 
 static pac_err lm_loss(stage *s, const pac_model *head, micro *x, float scale, bool grad)

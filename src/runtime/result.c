@@ -155,11 +155,11 @@ json_t *metrics_json(const pac_metrics *m)
     return object;
 }
 
-void run_record_metrics(const run *r, int64_t epoch, const evaluation *e)
+void run_record_metrics(const run *r, int64_t epoch, const char *rows, const evaluation *e)
 {
     if (pac_world_rank() == 0)
-        record_line(r->t.rec, json_pack("{s:s, s:I, s:o}", "event", "eval", "epoch", (json_int_t)epoch, "metrics",
-                                        metrics_json(&e->metrics)));
+        record_line(r->t.rec, json_pack("{s:s, s:I, s:s, s:o}", "event", "eval", "epoch", (json_int_t)epoch, "rows", rows,
+                                        "metrics", metrics_json(&e->metrics)));
 }
 
 static json_t *plan_json(const pac_plan *plan)

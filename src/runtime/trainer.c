@@ -79,6 +79,8 @@ static pac_err predict_given(run *r, const pac_train_opts *o)
 static pac_err obtain_plan(run *r, const pac_train_opts *o)
 {
     pac_job *job = r->t.job;
+    PAC_CHECK(o->plan_path == NULL || job->cfg.system.ngroups == 0, PAC_EUSAGE,
+              "--plan %s and system.groups both say how the ranks are grouped: give one of them", o->plan_path);
     r->has_profile = o->profile_path != NULL || needs_profile(job, o);
     if (r->has_profile)
         PAC_TRY(obtain_profile(r, o));
@@ -227,7 +229,7 @@ static pac_err evaluate_epoch(run *r, int64_t epoch)
     run_begin_phase(r, phase);
     snprintf(when, sizeof when, "after epoch %lld", (long long)epoch + 1);
     run_report_metrics(when, &e);
-    run_record_metrics(r, epoch + 1, &e);
+    run_record_metrics(r, epoch + 1, r->t.job->cfg.task.split_paper ? "validation" : "eval", &e);
     double score = score_of(&e.metrics);
     if (!r->t.job->cfg.train.keep_best || (r->best_epoch > 0 && score <= r->best_score))
         return PAC_OK;
@@ -330,13 +332,12 @@ static pac_err train_phases(run *r, int64_t *epochs)
     return pac_cache_close(&t->cache, kept || r->cache_reused);
 }
 
-static pac_err finish_evaluation(run *r, evaluation *out, const char *when, int64_t epoch)
+static void finish_evaluation(run *r, evaluation *out, const char *when, int64_t epoch)
 {
     run_see_pss(r, PHASE_EVAL, out->pss);
     run_end_phase(r);
     run_report_metrics(when, out);
-    run_record_metrics(r, epoch, out);
-    return PAC_OK;
+    run_record_metrics(r, epoch, r->t.job->cfg.task.split_paper ? "test" : "eval", out);
 }
 
 /* Of the rows that the last evaluation is of, so that the two tell what tuning did. */
@@ -350,7 +351,8 @@ static pac_err evaluate_before(run *r)
     pac_err err = evaluate(job, &r->plan, NULL, NULL, &r->before);
     pac_job_use_test(job); /* back to the validation rows */
     PAC_TRY(err);
-    return finish_evaluation(r, &r->before, "before tuning", 0);
+    finish_evaluation(r, &r->before, "before tuning", 0);
+    return PAC_OK;
 }
 
 static pac_err evaluate_after(run *r, int64_t epochs)
@@ -360,7 +362,8 @@ static pac_err evaluate_after(run *r, int64_t epochs)
     pac_job_use_test(r->t.job);
     run_begin_phase(r, PHASE_EVAL);
     PAC_TRY(evaluate_values(r, &r->after));
-    return finish_evaluation(r, &r->after, "after tuning", epochs);
+    finish_evaluation(r, &r->after, "after tuning", epochs);
+    return PAC_OK;
 }
 
 /* What the run gives: the values of the best epoch where they were kept, else the last. */

@@ -50,8 +50,8 @@ pac_err run_gather_memory(run *r);
 /** Log the plan, an epoch (rank 0's sink decides who sees it). */
 void run_report_plan(const run *r);
 void run_report_epoch(run *r, const epoch_result *e, int64_t epoch);
-/** Metrics as a line of metrics.jsonl (rank 0); epoch: how many were done, 0 before tuning. */
-void run_record_metrics(const run *r, int64_t epoch, const evaluation *e);
+/** Metrics as a line of metrics.jsonl (rank 0); epoch: how many were done, 0 before tuning; rows: "eval", "validation", "test". */
+void run_record_metrics(const run *r, int64_t epoch, const char *rows, const evaluation *e);
 void run_report_metrics(const char *when, const evaluation *e);
 
 /** The result object of interface.md at rank 0 (NULL elsewhere); the caller frees it with pac_mem_free(). Not collective. */

@@ -174,7 +174,7 @@ float *network_logits(network *x, const float *h, int64_t *count)
     *count = lm ? x->rows[PAC_DEC] * x->d.vocab : x->batch.B * x->o.classes;
     float *logits = floats(x->keep, *count);
     if (lm)
-        OK(pac_model_logits(model_at(x, x->L - 1), logits, h, x->rows[PAC_DEC], x->work));
+        OK(pac_model_logits(model_at(x, x->L - 1), logits, h, x->rows[PAC_DEC]));
     else
         OK(pac_cls_fwd(x->tuned[x->slices - 1], &p, logits, h));
     return logits;
@@ -207,7 +207,7 @@ double network_loss(network *x, float *logits, const float *h, float **dh)
     }
     double loss = golden_lm_loss(x->be, logits, &x->batch, x->d.vocab);
     pac_model_head_bwd(model_at(x, x->L - 1), logits, h, N);
-    OK(pac_model_logits_bwd(model_at(x, x->L - 1), *dh, logits, N, x->work));
+    OK(pac_model_logits_bwd(model_at(x, x->L - 1), *dh, logits, N));
     return loss;
 }
 

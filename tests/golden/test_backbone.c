@@ -52,11 +52,11 @@ static void check_logits(fixture *f, const pac_model *m, const float *final)
     float *logits;
     OK(pac_arena_floats(f->keep, (T + 1) * V, &logits));
     if (!f->d.lm) {
-        assert_int_equal(pac_model_logits(m, logits, final, T, f->work), PAC_ECONFIG);
+        assert_int_equal(pac_model_logits(m, logits, final, T), PAC_ECONFIG);
         assert_non_null(strstr(pac_err_message(), "classification"));
         return;
     }
-    OK(pac_model_logits(m, logits, final, T, f->work));
+    OK(pac_model_logits(m, logits, final, T));
     golden_near("logits", logits, golden_f32(f->want, "logits", T * V), T * V, 1e-5);
     double want = *golden_f32(f->want, "loss", 1), loss = golden_lm_loss(f->be, logits, &f->batch, V);
     assert_true(fabs(loss - want) <= 1e-5 * want);
@@ -200,10 +200,10 @@ static float *lm_bwd(const tuning *t, const pac_pass *p, const float *h, int64_t
     float *logits, *dh;
     OK(pac_arena_floats(p->keep, T * V, &logits));
     OK(pac_arena_floats(p->keep, T * t->f->d.block[0].D, &dh));
-    OK(pac_model_logits(t->m, logits, h, T, p->work));
+    OK(pac_model_logits(t->m, logits, h, T));
     double want = *golden_f32(t->f->want, "loss", 1), loss = golden_lm_loss(t->f->be, logits, p->batch, V);
     assert_true(fabs(loss - want) <= 1e-5 * want);
-    OK(pac_model_logits_bwd(t->m, dh, logits, T, p->work));
+    OK(pac_model_logits_bwd(t->m, dh, logits, T));
     pac_model_head_bwd(t->m, logits, h, T);
     return dh;
 }
@@ -299,7 +299,7 @@ static void check_word(const pac_model_desc *d, const pac_model *m, const pac_ba
     golden_rows(d, m, &b, &acts, &final_enc, f->keep, f->work);
     OK(pac_arena_floats(f->keep, V, &logits));
     OK(pac_arena_floats(f->keep, V + D, &want));
-    OK(pac_model_logits(m, logits, acts.final, 1, f->work));
+    OK(pac_model_logits(m, logits, acts.final, 1));
     numbers(json_object_get(word, "first_step_logits"), want, (size_t)V);
     golden_near(be->name, logits, want, V, 1e-5);
     numbers(json_object_get(word, "encoder_last_hidden_row0"), want, (size_t)D);

@@ -281,13 +281,13 @@ static void test_slices_hold_only_their_own(void **state)
     assert_int_equal(pac_model_embed(m, PAC_ENC, &b, x), PAC_EINVAL);
     assert_int_equal(pac_model_block(m, 2, &b, x, x, x, work), PAC_EINVAL);
     assert_int_equal(pac_model_final(m, PAC_DEC, x, x, 1), PAC_EINVAL);
-    assert_int_equal(pac_model_logits(m, logits, x, 1, work), PAC_EINVAL);
+    assert_int_equal(pac_model_logits(m, logits, x, 1), PAC_EINVAL);
     OK(pac_model_final(m, PAC_ENC, x, x, 1));
     pac_model_free(&m);
     assert_int_equal(pac_model_load(&d, reference(), 2, 4, 0, &m), PAC_EINVAL);
     OK(pac_model_load(&d, reference(), 0, 0, PAC_LOAD_HEAD_ONLY, &m));
     assert_int_equal(pac_mem_current(PAC_MEM_WEIGHTS), 11 * 8 * 4);
-    OK(pac_model_logits(m, logits, x, 1, work));
+    OK(pac_model_logits(m, logits, x, 1));
     pac_model_free(&m);
     OK(pac_model_load(&d, reference(), 0, 3, 0, &m));
     OK(pac_model_embed(m, PAC_ENC, &b, x));
@@ -376,7 +376,7 @@ static void test_freeing_gives_memory_back(void **state)
     memset(logits, 0, V * sizeof *logits);
     int64_t before = resident();
     OK(pac_model_load(&d, reference(), 0, 0, PAC_LOAD_HEAD_ONLY, &m));
-    OK(pac_model_logits(m, logits, h, 1, work)); /* reads every weight */
+    OK(pac_model_logits(m, logits, h, 1)); /* reads every weight */
     int64_t loaded = resident();
     pac_model_free(&m);
     assert_true(loaded - before > most);

@@ -94,7 +94,7 @@ static void test_taking_weights(void **state)
     assert_true(x[0] == 50);
     OK(pac_model_embed(o.m, PAC_DEC, &b, x));
     assert_true(x[0] == 50);
-    OK(pac_model_logits(o.m, y, h, 1, NULL));
+    OK(pac_model_logits(o.m, y, h, 1));
     assert_true(fabsf(y[3] - 50 / sqrtf(D)) < 1e-5f);
     pac_model_head_bwd(o.m, y, h, 1);
     assert_true(fabsf(g[3 * D] - y[3] / sqrtf(D)) < 1e-5f && g[3 * D + 1] == 0);
