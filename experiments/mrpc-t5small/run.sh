@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: run.sh GLUE_DIR SPIECE_MODEL [OPTION...]
-# Trains a random T5-Small on GLUE_DIR/MRPC on four ranks of this machine (RANKS=n: another number) and prints the ratio of the
-# hybrid epoch to the cached ones. GLUE's files and T5's spiece.model are yours to bring (README.md).
+# Trains a random T5-Small on GLUE_DIR/MRPC on four ranks of this machine (RANKS=n: another number); the table of epochs shows
+# what cached epochs gain. GLUE's files and T5's spiece.model are yours to bring (README.md).
 set -eu
 cd "$(dirname "$0")/../.."
 glue=$1 spiece=$2

@@ -62,8 +62,10 @@ static void print_table(const char *json)
     const json_t *cache = json_object_get(r, "cache");
     print_epochs(json_object_get(r, "epochs"));
     print_memory(json_object_get(r, "memory"));
-    printf("\ncache         %.1f MiB, written in %.2f s, redistributed in %.2f s (%.1f MiB moved)\n", number(cache, "bytes") / 1048576,
-           number(cache, "seconds_write"), number(cache, "seconds_redistribute"), number(cache, "bytes_moved") / 1048576);
+    if (number(cache, "bytes") > 0)
+        printf("\ncache         %.1f MiB, written in %.2f s, redistributed in %.2f s (%.1f MiB moved)", number(cache, "bytes") / 1048576,
+               number(cache, "seconds_write"), number(cache, "seconds_redistribute"), number(cache, "bytes_moved") / 1048576);
+    printf("\n");
     print_metrics("before tuning", json_object_get(r, "eval_before"));
     print_metrics("after tuning", json_object_get(r, "eval"));
     json_decref(r);

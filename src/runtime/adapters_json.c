@@ -109,8 +109,9 @@ static pac_err read_layers(const char *path, json_t *list, const pac_model_desc 
     json_array_foreach(list, i, v)
     {
         json_int_t l = json_integer_value(v);
-        PAC_CHECK(json_is_integer(v) && l >= 0 && l < layers, PAC_EDATA, "%s: technique.layers: no layer %lld in this model",
-                  path, (long long)l);
+        PAC_CHECK(json_is_integer(v) && l >= 0 && l < layers, PAC_EDATA,
+                  "%s: technique.layers: no layer %lld in this model: pass the model that these adapters were trained on", path,
+                  (long long)l);
         has[l] = true;
     }
     c->technique.all_layers = true;

@@ -49,6 +49,8 @@ static pac_err eval_job(pac_job *job, const char *adapters_dir, const adapters_i
     pac_err err = PAC_OK;
     if (job->eval.rows == 0)
         err = pac_fail(PAC_ECONFIG, "%s: task.eval is not set: nothing to evaluate", job->cfg.path);
+    else if (adapters_dir == NULL && job->cfg.head == PAC_HEAD_CLASSIFICATION)
+        err = pac_fail(PAC_EUSAGE, "eval: a classification head learns, the model alone has none: give --adapters DIR");
     PAC_GO(err);
     PAC_GO(pac_agree(pac_world(), check_output(predictions)));
     PAC_GO(choose_plan(job, &plan));

@@ -7,13 +7,25 @@
 #include "evaluate.h"
 #include "pac/clock.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Sequences of a micro-batch per rank of a stage (samples, or their beams), as many as have CACHES bytes of keys and values. */
-enum { LEAST_ROWS = 8, MOST_ROWS = 32, CACHES = 128 << 20 };
+/*
+ * Sequences of a micro-batch per rank of a stage (samples, or their beams), as many as have CACHES bytes of keys and values, or
+ * the given part of the smallest budget that the configuration names.
+ */
+enum { LEAST_ROWS = 8, MOST_ROWS = 32, CACHES = 128 << 20, PART_OF_BUDGET = 16 };
 
 /* ---- making ---- */
+
+static double room_for_caches(const pac_config *c)
+{
+    double room = CACHES;
+    for (int64_t i = 0; i < c->system.nmemory && !c->system.memory_auto; i++)
+        room = fmin(room, c->system.memory[i] / PART_OF_BUDGET);
+    return room;
+}
 
 /* Weights are read once for all rows of a step, so more rows cost little time. The same on every rank. */
 static int64_t rows_at_once(const pac_job *job, const pac_plan *plan, writing how)
@@ -26,7 +38,8 @@ static int64_t rows_at_once(const pac_job *job, const pac_plan *plan, writing ho
         int64_t first = plan->stage[s].first > E ? plan->stage[s].first : E;
         most = plan->stage[s].last - first > most ? plan->stage[s].last - first : most;
     }
-    int64_t rows = CACHES / (most * 2 * (how.max_new + how.max_source) * b->H * b->K * (int64_t)sizeof(float) + 1);
+    int64_t each = most * 2 * (how.max_new + how.max_source) * b->H * b->K * (int64_t)sizeof(float) + 1;
+    int64_t rows = (int64_t)(room_for_caches(&job->cfg) / (double)each);
     return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
 }
 

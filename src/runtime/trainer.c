@@ -5,6 +5,7 @@
  * phase (and, freshly loaded, in evaluation), the whole side network and the head in the cached phase.
  */
 #include "trainer.h"
+#include "output.h"
 #include "estimate.h"
 #include "pac/clock.h"
 #include "pac/file.h"
@@ -18,26 +19,6 @@
 #include <unistd.h>
 
 /* ---- profile and plan ---- */
-
-static pac_err write_at_root(pac_err (*write)(const void *, const char *), const void *what, const char *output,
-                             const char *name)
-{
-    char path[PAC_PATH + 32];
-    if (pac_world_rank() != 0)
-        return PAC_OK;
-    snprintf(path, sizeof path, "%s/%s", output, name);
-    return write(what, path);
-}
-
-static pac_err write_profile(const void *p, const char *path)
-{
-    return pac_profile_write(p, path);
-}
-
-static pac_err write_plan(const void *p, const char *path)
-{
-    return pac_plan_write(p, path);
-}
 
 static bool needs_profile(const pac_job *job, const pac_train_opts *o)
 {
@@ -63,7 +44,7 @@ static pac_err obtain_profile(run *r, const pac_train_opts *o)
     pac_set_phase("profile", 0);
     PAC_TRY(pac_job_profile(r->t.job, &r->profile));
     r->seconds_profile = pac_now() - start;
-    return pac_agree(pac_world(), write_at_root(write_profile, &r->profile, r->t.job->cfg.output, "profile.yaml"));
+    return PAC_OK;
 }
 
 /* A plan from a file is forecast too where there is a profile (rank 0 reports it). */
@@ -81,6 +62,7 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
     pac_job *job = r->t.job;
     PAC_CHECK(o->plan_path == NULL || job->cfg.system.ngroups == 0, PAC_EUSAGE,
               "--plan %s and system.groups both say how the ranks are grouped: give one of them", o->plan_path);
+    PAC_TRY(system_check(job, pac_world_size())); /* before anything is measured */
     r->has_profile = o->profile_path != NULL || needs_profile(job, o);
     if (r->has_profile)
         PAC_TRY(obtain_profile(r, o));
@@ -92,7 +74,6 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
     r->t.plan = &r->plan;
     PAC_TRY(system_check_plan(job, &r->plan));
     PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
-    PAC_TRY(pac_agree(pac_world(), write_at_root(write_plan, &r->plan, job->cfg.output, "plan.yaml")));
     PAC_TRY(pac_layout_new(&r->plan, &r->t.layout));
     bool planned = o->plan_path == NULL && job->cfg.system.ngroups == 0; /* then it fits */
     return pac_agree(pac_world(), planned ? PAC_OK : dry_check(job, &r->plan, r->t.layout.stage, r->t.layout.member));
@@ -316,7 +297,6 @@ static pac_err train_phases(run *r, int64_t *epochs)
 {
     train *t = &r->t;
     const pac_config *c = &t->job->cfg;
-    PAC_TRY(create_cache(r));
     PAC_TRY(hybrid_phase(r, epochs));
     PAC_TRY(record_flush(t->rec));
     bool more = t->cache != NULL && *epochs < c->train.epochs && !train_done(t);
@@ -379,40 +359,6 @@ static pac_err save(run *r)
 
 /* ---- the run ---- */
 
-static void output_path(const pac_config *c, const char *name, char path[PAC_PATH + 32])
-{
-    snprintf(path, PAC_PATH + 32, "%s/%s", c->output, name);
-}
-
-/*
- * What the run writes at its end must be writable at its begin; what an earlier run left says nothing of this one. The
- * configuration with all its defaults and overrides is kept beside the result.
- */
-static pac_err prepare_output(const pac_config *c)
-{
-    char path[PAC_PATH + 32], *text = NULL;
-    PAC_TRY(pac_file_make_dirs(c->output));
-    output_path(c, "adapters", path);
-    PAC_TRY(pac_file_make_dirs(path));
-    PAC_CHECK(access(path, W_OK) == 0, PAC_EIO, "%s: cannot write: %s (choose another `output:`)", path, strerror(errno));
-    output_path(c, "result.json", path);
-    PAC_CHECK(unlink(path) == 0 || errno == ENOENT, PAC_EIO, "%s: cannot replace: %s", path, strerror(errno));
-    output_path(c, "run.yaml", path);
-    PAC_TRY(pac_config_text(c, &text));
-    pac_err err = pac_file_replace_text(path, text);
-    pac_mem_free(text);
-    return err;
-}
-
-static pac_err write_result(const pac_config *c, const char *json)
-{
-    char path[PAC_PATH + 32];
-    if (json == NULL)
-        return PAC_OK;
-    output_path(c, "result.json", path);
-    return pac_file_replace_text(path, json);
-}
-
 static pac_err prepare_local(run *r, const pac_train_opts *o)
 {
     train *t = &r->t;
@@ -424,16 +370,24 @@ static pac_err prepare_local(run *r, const pac_train_opts *o)
     t->total_steps = train_batches(t) * c->train.epochs;
     t->stop_after = o->steps;
     t->warmup = (int64_t)(c->train.warmup < 1 ? c->train.warmup * (double)t->total_steps : c->train.warmup);
-    return pac_world_rank() == 0 ? prepare_output(c) : PAC_OK;
+    return pac_world_rank() == 0 ? output_check(c) : PAC_OK;
+}
+
+static pac_err begin_output(const run *r, const pac_train_opts *o)
+{
+    bool measured = r->has_profile && o->profile_path == NULL;
+    return pac_world_rank() == 0 ? output_begin(&r->t.job->cfg, &r->plan, measured ? &r->profile : NULL) : PAC_OK;
 }
 
 static pac_err run_all(run *r, const pac_train_opts *o)
 {
     pac_job *job = r->t.job;
     PAC_TRY(pac_agree(pac_world(), prepare_local(r, o)));
-    PAC_TRY(record_open(job->cfg.output, &r->t.rec));
     PAC_TRY(reuse_cache(r));
     PAC_TRY(obtain_plan(r, o));
+    PAC_TRY(create_cache(r));
+    PAC_TRY(pac_agree(pac_world(), begin_output(r, o)));
+    PAC_TRY(record_open(job->cfg.output, &r->t.rec));
     run_report_plan(r);
     PAC_TRY(evaluate_before(r));
     int64_t epochs = 0;
@@ -478,7 +432,7 @@ pac_err pac_job_train(pac_job *job, const pac_train_opts *o, char **json)
     if (err == PAC_OK)
         err = pac_agree(pac_world(), run_result(r, json));
     if (err == PAC_OK)
-        err = pac_agree(pac_world(), write_result(&job->cfg, *json));
+        err = pac_agree(pac_world(), output_result(&job->cfg, *json));
     run_free(r, err);
     return err;
 }

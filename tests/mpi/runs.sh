@@ -170,4 +170,16 @@ SH
         done
     done
 fi
+# ---- a run that is refused leaves what an earlier one wrote
+train 0 1 --set "system.groups=[1]" --set "output=$dir/kept"
+(cd "$dir/kept" && find . -type f -exec cksum {} + | sort) >"$dir/before"
+train 2 3 --set system.name=standalone --set "output=$dir/kept"
+train 2 2 --set "system.groups=[2,1,1]" --set "output=$dir/kept"
+train 4 1 --set system.memory=100KiB --set "output=$dir/kept"
+train 3 1 --plan "$dir/nothere.yaml" --set "output=$dir/kept"
+train 3 1 --set "system.groups=[1]" --set "output=$dir/kept" --set cache.dir=/proc/none/cache
+train 2 2 --plan "$dir/kept/plan.yaml" --set "system.groups=[2]" --set "output=$dir/kept"
+(cd "$dir/kept" && find . -type f -exec cksum {} + | sort) >"$dir/after"
+cmp -s "$dir/before" "$dir/after" || { what="refused runs"; fail "changed the output of an earlier run"; diff "$dir/before" "$dir/after"; }
+
 exit $failed
