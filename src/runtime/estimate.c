@@ -217,6 +217,8 @@ pac_err pac_estimate_run(pac_job *job, const pac_plan *plan, bool inference, pac
     pac_estimate e = {0};
     pac_err err;
     PAC_CHECK(job->shapes, PAC_EINVAL, "an estimate needs a job of pac_estimate_open()");
+    if (plan != NULL)
+        PAC_TRY(system_check_plan(job, plan));
     count_parameters(job, inference, &e);
     pac_mem_dry(true);
     PAC_GO(dry_new(job, &d));
