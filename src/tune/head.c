@@ -49,7 +49,7 @@ pac_err head_walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor 
             p->n *= p->shape[p->ndim++];
         }
         if (rules[i].random)
-            item.deviation = 1 / sqrt((double)p->shape[1]);
+            item.deviation = 1 / sqrt((d->block[pac_last_stack(d)].biases ? 3.0 : 1.0) * (double)p->shape[1]); /* as side.c */
         PAC_TRY(visit(ctx, &item));
     }
     return PAC_OK;

@@ -109,7 +109,10 @@ static bool has(const walk *w, const side_rule *r, pac_stack stack)
     }
 }
 
-/* Initial values behind a rule's fan: "0", "1", or normal with deviation (product of sizes)^-1/2. */
+/*
+ * Initial values behind a rule's fan: "0", "1", or normal with deviation (product of sizes)^-1/2, which is T5's way and counts
+ * on its unscaled scores. Families with biases start as torch.nn.Linear does, with variance 1 / (3 inputs).
+ */
 static void set_draw(const walk *w, const side_rule *r, tune_item *item)
 {
     double product = 1;
@@ -119,6 +122,8 @@ static void set_draw(const walk *w, const side_rule *r, tune_item *item)
     }
     for (const char *c = r->fan; *c != '\0'; c++)
         product *= (double)pac_side_size(w->d, w->o, item->stack, *c);
+    if (w->d->block[item->stack].biases)
+        product = 3 * (double)pac_side_size(w->d, w->o, item->stack, r->dims[strlen(r->dims) - 1]);
     item->deviation = 1 / sqrt(product);
 }
 
