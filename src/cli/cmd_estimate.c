@@ -74,7 +74,7 @@ static pac_err count_devices(const char *text, int64_t *out)
 /* *has false: no plan is wanted. */
 static pac_err read_plan(const pac_args *a, const pac_job *job, pac_plan *plan, bool *has)
 {
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], devices = 0;
+    int64_t L = pac_depth(&job->desc), devices = 0;
     *has = a->plan != NULL || a->devices != NULL;
     PAC_CHECK(a->plan == NULL || a->devices == NULL, PAC_EUSAGE, "estimate: --plan or --devices, not both");
     PAC_CHECK(!*has || !is_inference(a), PAC_EUSAGE, "estimate: --technique inference is estimated for one device only");

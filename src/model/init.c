@@ -10,13 +10,8 @@
 #include "pac/rng.h"
 #include "pac/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
@@ -49,11 +44,6 @@ static pac_err check_vacant(const char *dir, const char *text, size_t bytes)
     return err;
 }
 
-static pac_err write_fault(const char *path)
-{
-    return pac_fail(errno == ENOSPC || errno == EDQUOT ? PAC_ENOSPACE : PAC_EIO, "%s: cannot write: %s", path, strerror(errno));
-}
-
 /* config.json that is there already is the same (check_vacant) and stays. */
 static pac_err write_config(const char *dir, const char *text, size_t bytes, bool *wrote)
 {
@@ -72,31 +62,6 @@ static void draw(float *w, const pac_tensor_need *t, uint64_t seed)
     uint64_t s = seed ^ pac_rng_name(t->name);
     for (int64_t i = 0; i < t->n; i++)
         w[i] = t->deviation == 0 ? (float)t->all : (float)t->deviation * pac_rng_normal(s, PAC_STREAM_INIT, (uint64_t)i);
-}
-
-/* `bytes` of file-backed memory that vanishes with its mapping. */
-static pac_err map_scratch(const char *dir, size_t bytes, void **out)
-{
-    char path[PATH_BYTES];
-    PAC_TRY(join(path, dir, ".pac-init-XXXXXX"));
-    int fd = mkstemp(path);
-    if (fd < 0)
-        return write_fault(path);
-    unlink(path);
-    pac_err err = PAC_OK;
-    int full = posix_fallocate(fd, 0, (off_t)bytes); /* else a full disk would be a fault on access */
-    if (full != 0) {
-        errno = full;
-        err = write_fault(path);
-    } else {
-        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (p == MAP_FAILED)
-            err = pac_fail(PAC_ENOMEM, "%s: cannot map %zu bytes: %s", path, bytes, strerror(errno));
-        else
-            *out = p;
-    }
-    close(fd);
-    return err;
 }
 
 /* One entry a distinct tensor; returns their number. */
@@ -136,11 +101,10 @@ static pac_err write_weights(const char *dir, const pac_model_desc *d, uint64_t 
     PAC_GO(pac_tensors_of(d, 0, pac_depth(d), PAC_TENSORS_HEAD | PAC_TENSORS_DENSE, &list, &count));
     bytes = bytes_of(list, count);
     PAC_GO(pac_mem_array(PAC_MEM_OTHER, count, sizeof(pac_st_entry), &entries));
-    PAC_GO(map_scratch(dir, bytes, &values));
+    PAC_GO(pac_file_scratch(dir, bytes, &values));
     PAC_GO(pac_st_write(path, entries, fill(entries, values, list, count, seed), metadata));
 out:
-    if (values != NULL)
-        munmap(values, bytes);
+    pac_file_scratch_free(values, bytes);
     pac_mem_free(entries);
     pac_mem_free(list);
     return err;

@@ -105,7 +105,7 @@ pac_err pac_estimate_open(const pac_config *cfg, pac_job **out)
 pac_err pac_estimate_plan(const pac_job *job, int64_t devices, pac_plan *out)
 {
     const pac_config *c = &job->cfg;
-    int64_t even[PAC_MAX_DEVICES], L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], stages = devices, ranks = 0;
+    int64_t even[PAC_MAX_DEVICES], L = pac_depth(&job->desc), stages = devices, ranks = 0;
     const int64_t *groups = even;
     PAC_CHECK(devices >= 1 && devices <= PAC_MAX_DEVICES, PAC_EUSAGE, "--devices %lld: 1 to %d are possible",
               (long long)devices, PAC_MAX_DEVICES);
@@ -165,7 +165,7 @@ static pac_err run_one(dry *d, pac_estimate *e)
     const int64_t group = 1;
     int64_t M = job->cfg.train.microbatches > 0 && !d->inference ? job->cfg.train.microbatches : 1;
     pac_plan plan;
-    PAC_TRY(pac_plan_even(&group, 1, job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], M, &plan));
+    PAC_TRY(pac_plan_even(&group, 1, pac_depth(&job->desc), M, &plan));
     pac_err err = dry_hybrid(d, &plan, 0, 0, &e->one);
     e->one.budget = job->cfg.system.memory_auto ? job->budget : budget_for(job, 0);
     pac_plan_free(&plan);

@@ -41,7 +41,7 @@ static pac_err keep_best(phase *f)
 static pac_err load(phase *f, int64_t stages)
 {
     const pac_job *job = f->d->t.job;
-    int64_t L = job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC];
+    int64_t L = pac_depth(&job->desc);
     f->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D};
     f->s.R = f->s.D / job->tune.reduction;
     f->chunk = cached_chunk(&f->d->t.map);

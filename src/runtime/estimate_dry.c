@@ -76,7 +76,7 @@ static pac_err write_cache(device *v, const micro *x)
 
 static bool is_top(const stage *s)
 {
-    return s->last == s->job->desc.layers[PAC_ENC] + s->job->desc.layers[PAC_DEC];
+    return s->last == pac_depth(&s->job->desc);
 }
 
 /* The backbone alone has no classes. */
@@ -269,7 +269,7 @@ static pac_err hand_over(device *v)
     if (!v->d->caches || job->cfg.train.epochs < 2)
         return PAC_OK;
     PAC_GO(
-        pac_tuned_new(&job->desc, &job->tune, job->be, 0, job->desc.layers[PAC_ENC] + job->desc.layers[PAC_DEC], true, &whole));
+        pac_tuned_new(&job->desc, &job->tune, job->be, 0, pac_depth(&job->desc), true, &whole));
     err = pac_optimizer_new(&job->cfg.train.optimizer, pac_tuned_params(whole)->total, &opt);
 out:
     pac_optimizer_free(&opt);

@@ -194,7 +194,7 @@ static pac_err forced_decode(evaluator *e, int64_t m)
 static pac_err class_logits(stage *s, micro *x, float *logits)
 {
     pac_pass p = micro_pass(x, s->work, false);
-    return pac_cls_fwd(stage_head(s), &p, logits, x->h);
+    return pac_cls_fwd(s->tuned, &p, logits, x->h);
 }
 
 /* scores [rows of the data set, C]: those of this rank's rows. */

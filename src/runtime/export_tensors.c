@@ -199,7 +199,7 @@ static pac_err from_backbone(merger *m)
     e->values = values;
     e->nvalues = m->elements;
     m->elements = 0;
-    for (m->layer = 0; m->layer < d->layers[PAC_ENC] + d->layers[PAC_DEC]; m->layer++)
+    for (m->layer = 0; m->layer < pac_depth(d); m->layer++)
         PAC_TRY(take_layer(m, with_head));
     PAC_CHECK(m->elements == e->nvalues, PAC_EINTERNAL, "export: %lld elements of %lld", (long long)m->elements,
               (long long)e->nvalues);

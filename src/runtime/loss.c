@@ -51,14 +51,14 @@ static pac_err cls_loss(stage *s, micro *x, float scale, bool grad)
     float *logits, *loss;
     PAC_TRY(pac_arena_floats(s->work, B * C, &logits));
     PAC_TRY(pac_arena_floats(s->work, B, &loss));
-    PAC_TRY(pac_cls_fwd(stage_head(s), &p, logits, x->h));
+    PAC_TRY(pac_cls_fwd(s->tuned, &p, logits, x->h));
     if (C == 1)
         be->mse(loss, logits, x->batch.value, B, scale, grad);
     else
         be->xent(loss, logits, x->batch.cls, B, C, scale, grad);
     for (int64_t i = 0; i < B; i++)
         x->loss += (double)loss[i] * scale;
-    return grad ? pac_cls_bwd(stage_head(s), &p, x->dh, logits, x->h) : PAC_OK;
+    return grad ? pac_cls_bwd(s->tuned, &p, x->dh, logits, x->h) : PAC_OK;
 }
 
 pac_err stage_loss(stage *s, micro *x, const pac_model *head, float scale, bool grad)

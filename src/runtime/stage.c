@@ -111,11 +111,6 @@ pac_err stage_set_halves(stage *s)
     return PAC_OK;
 }
 
-pac_tuned *stage_head(const stage *s)
-{
-    return s->tuned;
-}
-
 void stage_set_step(stage *s, int64_t step)
 {
     s->drop_key = pac_rng_u64(s->job->cfg.train.seed, PAC_STREAM_DROPOUT, (uint64_t)step);

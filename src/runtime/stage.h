@@ -48,7 +48,7 @@ typedef struct stage {
     uint64_t drop_key;   /* of this step */
     pac_model *model;
     pac_tuned *tuned; /* NULL: the untouched backbone */
-    pac_tuned *half[2]; /* evaluation of a side network: its encoder and decoder parts, so that decoding need not repeat the encoder */
+    pac_tuned *half[2]; /* evaluation of a side network: its encoder and decoder parts, as decoding does not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
     int64_t slots;
@@ -66,8 +66,6 @@ pac_err stage_fill(stage *s, const pac_params *from);
  */
 pac_err stage_set_halves(stage *s);
 void stage_drop_halves(stage *s);
-/** What holds the classification head, in a slice with the last layer. */
-pac_tuned *stage_head(const stage *s);
 /** Masks of dropout follow from the step. */
 void stage_set_step(stage *s, int64_t step);
 

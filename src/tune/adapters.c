@@ -98,16 +98,5 @@ static pac_err attach(pac_tuned *t, pac_model *m)
     return PAC_OK;
 }
 
-static void done(pac_tuned *t)
-{
-    pac_mem_free(t->modules);
-}
-
-const technique pac_technique_adapters = {.name = "adapters",
-                                          .through = true,
-                                          .check = check,
-                                          .walk = walk,
-                                          .make = make,
-                                          .place = place,
-                                          .attach = attach,
-                                          .done = done};
+const technique pac_technique_adapters = {
+    .name = "adapters", .through = true, .check = check, .walk = walk, .make = make, .place = place, .attach = attach};

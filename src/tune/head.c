@@ -37,6 +37,7 @@ static int64_t features(const pac_model_desc *d, const pac_tune_opts *o)
 pac_err head_walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx)
 {
     int64_t end = pac_depth(d) - 1;
+    bool biases = d->block[pac_last_stack(d)].biases; /* as in side.c */
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         tune_item item = {.layer = end, .scope = SCOPE_HEAD, .slot = rules[i].slot};
         pac_param *p = &item.param;
@@ -49,7 +50,7 @@ pac_err head_walk(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor 
             p->n *= p->shape[p->ndim++];
         }
         if (rules[i].random)
-            item.deviation = 1 / sqrt((d->block[pac_last_stack(d)].biases ? 3.0 : 1.0) * (double)p->shape[1]); /* as side.c */
+            item.deviation = biases ? linear_deviation(p->shape[1]) : 1 / sqrt((double)p->shape[1]);
         PAC_TRY(visit(ctx, &item));
     }
     return PAC_OK;

@@ -60,8 +60,7 @@ static pac_err visit_weight(void *ctx, const pac_weight *w)
         if (w->layer < 0 || w->slot != targets[i].weight)
             continue;
         int64_t out = w->shape[0], in = w->shape[1], r = v->o->rank;
-        /* PEFT draws a from kaiming_uniform(sqrt(5)): variance 1 / (3 in) */
-        PAC_TRY(visit_half(v, w, i, "lora_A", r, in, offsetof(pac_lora, a), 1 / sqrt(3.0 * (double)in)));
+        PAC_TRY(visit_half(v, w, i, "lora_A", r, in, offsetof(pac_lora, a), linear_deviation(in)));
         PAC_TRY(visit_half(v, w, i, "lora_B", out, r, offsetof(pac_lora, b), 0));
     }
     return PAC_OK;
@@ -108,16 +107,5 @@ static pac_err attach(pac_tuned *t, pac_model *m)
     return PAC_OK;
 }
 
-static void done(pac_tuned *t)
-{
-    pac_mem_free(t->modules);
-}
-
-const technique pac_technique_lora = {.name = "lora",
-                                      .through = true,
-                                      .check = check,
-                                      .walk = walk,
-                                      .make = make,
-                                      .place = place,
-                                      .attach = attach,
-                                      .done = done};
+const technique pac_technique_lora = {
+    .name = "lora", .through = true, .check = check, .walk = walk, .make = make, .place = place, .attach = attach};

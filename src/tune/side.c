@@ -111,7 +111,7 @@ static bool has(const walk *w, const side_rule *r, pac_stack stack)
 
 /*
  * Initial values behind a rule's fan: "0", "1", or normal with deviation (product of sizes)^-1/2, which is T5's way and counts
- * on its unscaled scores. Families with biases start as torch.nn.Linear does, with variance 1 / (3 inputs).
+ * on its unscaled scores. Families with biases start as torch.nn.Linear does.
  */
 static void set_draw(const walk *w, const side_rule *r, tune_item *item)
 {
@@ -120,10 +120,12 @@ static void set_draw(const walk *w, const side_rule *r, tune_item *item)
         item->constant = (float)(r->fan[0] - '0');
         return;
     }
+    if (w->d->block[item->stack].biases) {
+        item->deviation = linear_deviation(pac_side_size(w->d, w->o, item->stack, r->dims[strlen(r->dims) - 1]));
+        return;
+    }
     for (const char *c = r->fan; *c != '\0'; c++)
         product *= (double)pac_side_size(w->d, w->o, item->stack, *c);
-    if (w->d->block[item->stack].biases)
-        product = 3 * (double)pac_side_size(w->d, w->o, item->stack, r->dims[strlen(r->dims) - 1]);
     item->deviation = 1 / sqrt(product);
 }
 

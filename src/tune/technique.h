@@ -8,6 +8,7 @@
 
 #include "pac/tune.h"
 
+#include <math.h>
 #include <stddef.h>
 
 /* One parameter of the whole network, as the walk meets it. */
@@ -56,6 +57,12 @@ struct pac_tuned {
 };
 
 enum { SCOPE_HEAD = 1000 }; /* of the head's items; techniques' own scopes are below */
+
+/** Deviation of torch.nn.Linear's first weights, kaiming_uniform(sqrt(5)): variance 1 / (3 inputs). */
+static inline double linear_deviation(int64_t inputs)
+{
+    return 1 / sqrt(3.0 * (double)inputs);
+}
 
 /** Every item of the whole network: the technique's, then the head's. */
 pac_err tune_walk_items(const pac_model_desc *d, const pac_tune_opts *o, tune_visitor *visit, void *ctx);

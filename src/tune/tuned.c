@@ -200,6 +200,7 @@ void pac_tuned_free(pac_tuned **tp)
         return;
     if (t->how->done != NULL)
         t->how->done(t);
+    pac_mem_free(t->modules);
     pac_params_free(&t->params);
     pac_mem_free(t);
     *tp = NULL;
