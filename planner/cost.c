@@ -7,22 +7,44 @@
 #include <math.h>
 #include <stdio.h>
 
-double pac_cost_at(const pac_cost_curve *c, double batch, bool backward)
+double pac_cost_at(const pac_cost_curve *c, double tokens, bool backward)
 {
     const double *t = backward ? c->bwd : c->fwd;
-    if (c->points == 0 || !(batch > 0))
+    if (c->points == 0 || !(tokens > 0))
         return 0;
     int64_t last = c->points - 1;
-    if (batch >= c->batch[last])
-        return t[last] * (batch / c->batch[last]);
+    if (tokens >= c->tokens[last])
+        return t[last] * (tokens / c->tokens[last]);
     double b0 = 0, t0 = 0;
     int64_t i = 0;
-    while (c->batch[i] <= batch) {
-        b0 = c->batch[i];
+    while (c->tokens[i] <= tokens) {
+        b0 = c->tokens[i];
         t0 = t[i];
         i++;
     }
-    return t0 + (t[i] - t0) * ((batch - b0) / (c->batch[i] - b0));
+    return t0 + (t[i] - t0) * ((tokens - b0) / (c->tokens[i] - b0));
+}
+
+double pac_cost_tokens(pac_cost_kind kind, double source, double target)
+{
+    switch (kind) {
+    case PAC_COST_ENC_BLOCK:
+    case PAC_COST_ENC_SIDE:
+    case PAC_COST_ENC_EMBED:
+        return source;
+    case PAC_COST_DEC_BLOCK:
+    case PAC_COST_DEC_SIDE: /* their keys and values are made of the source */
+        return source + target;
+    default:
+        return target;
+    }
+}
+
+/* Seconds of one kind of work on samples of mean length. */
+static double kind_time(const pac_profile *p, int64_t device, pac_cost_kind kind, double samples, bool backward)
+{
+    double tokens = samples * pac_cost_tokens(kind, p->source_tokens, p->target_tokens);
+    return pac_cost_at(&p->device[device].cost[kind], tokens, backward);
 }
 
 /* Kinds of work of a layer. A layer in which nothing learns has no side layer (technique.layers: a list). */
@@ -46,7 +68,7 @@ double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, doubl
     int n = kinds_of(p, layer, kinds);
     double t = 0;
     for (int i = 0; i < n; i++)
-        t += pac_cost_at(&p->device[device].cost[kinds[i]], samples, backward);
+        t += kind_time(p, device, kinds[i], samples, backward);
     return t;
 }
 
@@ -60,11 +82,10 @@ double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64
 
 double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward)
 {
-    const pac_cost_curve *cost = p->device[device].cost;
-    double t = pac_cost_at(&cost[PAC_COST_HEAD], samples, backward);
+    double t = kind_time(p, device, PAC_COST_HEAD, samples, backward);
     for (int64_t l = 0; l < pac_profile_layers(p); l++)
         if (p->layer[l].tuned > 0)
-            t += pac_cost_at(&cost[l < p->layers_enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE], samples, backward);
+            t += kind_time(p, device, l < p->layers_enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE, samples, backward);
     return t;
 }
 

@@ -11,7 +11,7 @@ pac_err pac_plan_alloc(int64_t stages, pac_plan *out)
 {
     void *v;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, stages, sizeof(pac_stage_plan), &v));
-    *out = (pac_plan){.stages = stages, .stage = v};
+    *out = (pac_plan){.stages = stages, .stage = v, .cached = true};
     return PAC_OK;
 }
 
@@ -38,6 +38,7 @@ void pac_plan_free(pac_plan *p)
         pac_mem_free(p->stage[i].bytes);
     }
     pac_mem_free(p->stage);
+    pac_mem_free(p->cached_share);
     *p = (pac_plan){0};
 }
 
@@ -71,6 +72,15 @@ void pac_profile_free(pac_profile *p)
     pac_mem_free(p->bandwidth);
     pac_mem_free(p->latency);
     *p = (pac_profile){0};
+}
+
+int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES])
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->stages; i++)
+        for (int64_t r = 0; r < p->stage[i].ranks; r++)
+            to[n++] = p->stage[i].rank[r];
+    return n;
 }
 
 void pac_plan_shape(const pac_plan *p, char *buf, size_t bytes)

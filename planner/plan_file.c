@@ -13,10 +13,20 @@ enum { MOST_LAYERS = 4096, MOST_MICROBATCHES = 1 << 20 };
 
 static const double SHARE_TOLERANCE = 0.02; /* 0.33, 0.33, 0.33 is meant as thirds; 0.5, 0.3 is a mistake */
 
-static const char *const plan_keys[] = {"planner", "world", "layers", "microbatches", "stages", "predicted", NULL};
+static const char *const plan_keys[] = {"planner",  "world",  "layers",        "microbatches", "stages",
+                                        "left_out", "cached", "cached_shares", "predicted",    NULL};
 static const char *const stage_keys[] = {"layers", "ranks", "shares", "bytes", NULL};
 static const char *const predicted_keys[] = {"hybrid_step_s",  "hybrid_epoch_s", "redistribute_s",
                                              "cached_epoch_s", "total_s",        NULL};
+
+/* in[rank]: is it in a stage? */
+static void find_members(const pac_plan *p, bool in[static PAC_MAX_DEVICES])
+{
+    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(p, ranks);
+    memset(in, 0, PAC_MAX_DEVICES * sizeof *in);
+    for (int64_t i = 0; i < n; i++)
+        in[ranks[i]] = true;
+}
 
 /* ---- reading ---- */
 
@@ -44,6 +54,20 @@ static pac_err read_layers(reader *r, const pac_yaml_node *n, pac_stage_plan *st
     return PAC_OK;
 }
 
+/* A rank that was not named before; to may be NULL. */
+static pac_err read_rank(reader *r, const pac_yaml_node *item, const char *what, int64_t *to)
+{
+    int64_t rank;
+    PAC_TRY(pac_yaml_int(item, what, 0, r->plan->world - 1, &rank));
+    if (r->line_of[rank] != 0)
+        return pac_yaml_fail(item, "rank %lld is given twice, first in line %lld", (long long)rank,
+                             (long long)r->line_of[rank]);
+    r->line_of[rank] = pac_yaml_line(item);
+    if (to != NULL)
+        *to = rank;
+    return PAC_OK;
+}
+
 static pac_err read_ranks(reader *r, const pac_yaml_node *n, pac_stage_plan *st)
 {
     PAC_TRY(pac_want_list(n, "ranks", 0, r->plan->world));
@@ -52,36 +76,38 @@ static pac_err read_ranks(reader *r, const pac_yaml_node *n, pac_stage_plan *st)
     PAC_TRY(pac_stage_alloc(pac_yaml_count(n), st));
     for (int64_t i = 0; i < st->ranks; i++) {
         const pac_yaml_node *item = pac_yaml_item(n, i);
-        int64_t rank;
-        PAC_TRY(pac_yaml_int(item, "ranks", 0, r->plan->world - 1, &rank));
-        if (r->line_of[rank] != 0)
-            return pac_yaml_fail(item, "rank %lld is given twice, first in line %lld", (long long)rank,
-                                 (long long)r->line_of[rank]);
-        r->line_of[rank] = pac_yaml_line(item);
-        st->rank[i] = rank;
+        PAC_TRY(read_rank(r, item, "ranks", &st->rank[i]));
     }
     return PAC_OK;
 }
 
-/* Shares near 1 in sum are scaled to it; without any the ranks share alike. */
+/* Shares near 1 in sum are scaled to it. */
+static pac_err scale_shares(const pac_yaml_node *n, const char *what, int64_t count, double *share)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += share[i];
+    if (fabs(sum - 1) > SHARE_TOLERANCE)
+        return pac_yaml_fail(n, "%s sum to %g, must be 1", what, sum);
+    for (int64_t i = 0; i < count && fabs(sum - 1) > 1e-12; i++)
+        share[i] /= sum;
+    return PAC_OK;
+}
+
+/* Without any the ranks share alike. */
 static pac_err read_shares(reader *r, const pac_yaml_node *n, pac_stage_plan *st)
 {
     for (int64_t i = 0; n == NULL && i < st->ranks; i++)
         st->share[i] = 1.0 / (double)st->ranks;
     if (n == NULL)
         return PAC_OK;
-    double sum = 0;
+    char what[48];
     PAC_TRY(pac_read_numbers(n, "shares", st->ranks, 0, 1 + SHARE_TOLERANCE, st->share));
-    for (int64_t i = 0; i < st->ranks; i++) {
+    for (int64_t i = 0; i < st->ranks; i++)
         if (!(st->share[i] > 0))
             return pac_yaml_fail(pac_yaml_item(n, i), "%s.shares: a share must be above 0", r->what);
-        sum += st->share[i];
-    }
-    if (fabs(sum - 1) > SHARE_TOLERANCE)
-        return pac_yaml_fail(n, "%s.shares sum to %g, must be 1", r->what, sum);
-    for (int64_t i = 0; i < st->ranks && fabs(sum - 1) > 1e-12; i++)
-        st->share[i] /= sum;
-    return PAC_OK;
+    snprintf(what, sizeof what, "%s.shares", r->what);
+    return scale_shares(n, what, st->ranks, st->share);
 }
 
 static pac_err read_stage(reader *r, const pac_yaml_node *n, pac_stage_plan *st)
@@ -107,11 +133,47 @@ static pac_err read_stages(reader *r, const pac_yaml_node *n)
     if (r->next_layer != plan->layers)
         return pac_yaml_fail(n, "stages end at layer %lld, the model has %lld: no stage holds the rest",
                              (long long)r->next_layer, (long long)plan->layers);
+    return PAC_OK;
+}
+
+static pac_err read_left_out(reader *r, const pac_yaml_node *root, const pac_yaml_node *stages)
+{
+    pac_plan *plan = r->plan;
+    const pac_yaml_node *n = pac_yaml_get(root, "left_out");
+    if (n != NULL)
+        PAC_TRY(pac_want_list(n, "left_out", 0, plan->world - 1));
+    for (int64_t i = 0; n != NULL && i < pac_yaml_count(n); i++) {
+        PAC_TRY(read_rank(r, pac_yaml_item(n, i), "left_out", NULL));
+        plan->left_out++;
+    }
     for (int64_t rank = 0; rank < plan->world; rank++)
         if (r->line_of[rank] == 0)
-            return pac_yaml_fail(n, "rank %lld is in no stage; each of 0 to %lld must be in one", (long long)rank,
-                                 (long long)plan->world - 1);
+            return pac_yaml_fail(stages, "rank %lld is in no stage and not in left_out; each of 0 to %lld must be in one",
+                                 (long long)rank, (long long)plan->world - 1);
     return PAC_OK;
+}
+
+/* Who computes what part of a mini-batch once the backbone is cached; equal parts where the file does not say. */
+static pac_err read_cached(reader *r, const pac_yaml_node *root)
+{
+    pac_plan *plan = r->plan;
+    const pac_yaml_node *cached = pac_yaml_get(root, "cached"), *n = pac_yaml_get(root, "cached_shares");
+    bool in[PAC_MAX_DEVICES];
+    void *v;
+    if (cached != NULL)
+        PAC_TRY(pac_yaml_bool(cached, "cached", &plan->cached));
+    if (n == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_want_list(n, "cached_shares", plan->world, plan->world));
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, plan->world, sizeof(double), &v));
+    plan->cached_share = v;
+    PAC_TRY(pac_read_numbers(n, "cached_shares", plan->world, 0, 1 + SHARE_TOLERANCE, plan->cached_share));
+    find_members(plan, in);
+    for (int64_t i = 0; i < plan->world; i++)
+        if (!in[i] && plan->cached_share[i] > 0)
+            return pac_yaml_fail(pac_yaml_item(n, i), "cached_shares: rank %lld is left out and cannot have a share",
+                                 (long long)i);
+    return scale_shares(n, "cached_shares", plan->world, plan->cached_share);
 }
 
 static pac_err read_predicted(const pac_yaml_node *n, pac_predicted *out)
@@ -149,6 +211,8 @@ static pac_err read_plan(const pac_yaml_node *root, pac_plan *p)
     *p = head;
     reader r = {.plan = p};
     PAC_TRY(read_stages(&r, stages));
+    PAC_TRY(read_left_out(&r, root, stages));
+    PAC_TRY(read_cached(&r, root));
     predicted = pac_yaml_get(root, "predicted");
     return predicted == NULL ? PAC_OK : read_predicted(predicted, &p->predicted);
 }
@@ -190,6 +254,27 @@ static void emit_stage(pac_emitter *e, const pac_stage_plan *st)
     pac_emit(e, "]\n");
 }
 
+/* Devices that do nothing, and how the cached phase is shared. */
+static void emit_rest(pac_emitter *e, const pac_plan *p)
+{
+    int64_t named = 0;
+    bool in[PAC_MAX_DEVICES];
+    find_members(p, in);
+    if (p->left_out > 0)
+        pac_emit(e, "left_out: [");
+    for (int64_t r = 0; r < p->world; r++)
+        if (!in[r])
+            pac_emit(e, "%s%lld", named++ == 0 ? "" : ", ", (long long)r);
+    if (p->left_out > 0)
+        pac_emit(e, "] # ranks that do nothing\n");
+    pac_emit(e, "cached: %s # epochs after the first run from the cache\n", p->cached ? "true" : "false");
+    if (p->cached_share == NULL)
+        return;
+    pac_emit(e, "cached_shares: ");
+    pac_emit_numbers(e, p->cached_share, p->world, 17, 16);
+    pac_emit(e, " # of each mini-batch, by rank\n");
+}
+
 static void emit_predicted(pac_emitter *e, const pac_predicted *t)
 {
     const double at[] = {t->hybrid_step_s, t->hybrid_epoch_s, t->redistribute_s, t->cached_epoch_s, t->total_s};
@@ -217,6 +302,7 @@ pac_err pac_plan_write(const pac_plan *p, const char *path)
             "stages:\n");
     for (int64_t i = 0; i < p->stages; i++)
         emit_stage(&e, &p->stage[i]);
+    emit_rest(&e, p);
     if (p->predicted.total_s > 0)
         emit_predicted(&e, &p->predicted);
     return pac_emit_save(&e, path);

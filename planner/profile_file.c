@@ -17,7 +17,7 @@ static const char *const tokens_keys[] = {"source", "target", NULL};
 static const char *const bytes_keys[] = {"weights", "shared", "tuned", "shared_tuned", "activations", NULL};
 static const char *const direction_keys[] = {"forward", "backward", NULL};
 static const char *const device_keys[] = {"name", "memory", "disk_write", "disk_read", "times", NULL};
-static const char *const curve_keys[] = {"batch", "forward", "backward", NULL};
+static const char *const curve_keys[] = {"tokens", "forward", "backward", NULL};
 
 /* In the order of pac_cost_kind. */
 static const char *const kind_keys[PAC_COST_NKINDS + 1] = {
@@ -95,19 +95,19 @@ static pac_err read_layers(const pac_yaml_node *root, pac_profile *p)
 
 static pac_err read_curve(const pac_yaml_node *n, const char *what, pac_cost_curve *c)
 {
-    const pac_yaml_node *batch, *fwd, *bwd;
+    const pac_yaml_node *tokens, *fwd, *bwd;
     PAC_TRY(pac_want_map(n, what, curve_keys));
-    PAC_TRY(pac_field(n, what, "batch", &batch));
+    PAC_TRY(pac_field(n, what, "tokens", &tokens));
     PAC_TRY(pac_field(n, what, "forward", &fwd));
     PAC_TRY(pac_field(n, what, "backward", &bwd));
-    PAC_TRY(pac_want_list(batch, "batch", 1, PAC_MAX_POINTS));
-    c->points = pac_yaml_count(batch);
-    PAC_TRY(pac_read_numbers(batch, "batch", c->points, 0, 1e9, c->batch));
+    PAC_TRY(pac_want_list(tokens, "tokens", 1, PAC_MAX_POINTS));
+    c->points = pac_yaml_count(tokens);
+    PAC_TRY(pac_read_numbers(tokens, "tokens", c->points, 0, 1e9, c->tokens));
     PAC_TRY(pac_read_numbers(fwd, "forward", c->points, 0, PAC_LARGEST, c->fwd));
     PAC_TRY(pac_read_numbers(bwd, "backward", c->points, 0, PAC_LARGEST, c->bwd));
     for (int64_t i = 0; i < c->points; i++)
-        if (!(c->batch[i] > (i == 0 ? 0 : c->batch[i - 1])))
-            return pac_yaml_fail(pac_yaml_item(batch, i), "%s.batch must increase and be above 0", what);
+        if (!(c->tokens[i] > (i == 0 ? 0 : c->tokens[i - 1])))
+            return pac_yaml_fail(pac_yaml_item(tokens, i), "%s.tokens must increase and be above 0", what);
     return PAC_OK;
 }
 
@@ -242,7 +242,7 @@ static void emit_layers(pac_emitter *e, const pac_profile *p)
 
 static void emit_curve(pac_emitter *e, const char *key, const pac_cost_curve *c)
 {
-    const double *const column[] = {c->batch, c->fwd, c->bwd};
+    const double *const column[] = {c->tokens, c->fwd, c->bwd};
     if (c->points == 0)
         return;
     pac_emit(e, "      %s:\n", key);

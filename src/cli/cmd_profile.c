@@ -19,7 +19,7 @@ static void print_devices(const pac_profile *p)
             const pac_cost_curve *c = &dev->cost[k];
             int64_t last = c->points - 1;
             if (last >= 0 && c->fwd[last] > 0)
-                printf("  %-18s batch %.0f: forward %.3f ms, backward %.3f ms\n", kind_names[k], c->batch[last], 1e3 * c->fwd[last],
+                printf("  %-18s %.0f tokens: forward %.3f ms, backward %.3f ms\n", kind_names[k], c->tokens[last], 1e3 * c->fwd[last],
                        1e3 * c->bwd[last]);
         }
         for (int64_t e = 0; e < p->devices; e++)

@@ -51,12 +51,25 @@ static int64_t side_width(const pac_job *job)
     return pac_technique_through(job->tune.kind) ? 0 : job->desc.block[PAC_ENC].D / job->tune.reduction;
 }
 
-static pac_err prepare(bench *b, layer_bench *l, int64_t B)
+/* What the batch of a point has of everything that curves are over. */
+static void note_tokens(bench *b, const pac_batch *batch, int64_t at)
 {
+    double source = (double)batch->soff[batch->B], target = (double)batch->toff[batch->B];
+    for (int k = 0; k < PAC_COST_NKINDS; k++) {
+        pac_cost_curve *c = &b->device->cost[k];
+        c->tokens[at] = pac_cost_tokens((pac_cost_kind)k, source, target);
+        c->points = c->tokens[at] > 0 ? at + 1 : 0; /* none: a stack that the model does not have */
+    }
+}
+
+static pac_err prepare(bench *b, layer_bench *l, int64_t at)
+{
+    int64_t B = b->batch[at];
     const pac_job *job = b->job;
     int64_t E = job->desc.layers[PAC_ENC], D = job->desc.block[PAC_ENC].D, R = side_width(job);
     pac_arena_reset(b->keep);
     PAC_TRY(pac_batch_gather(&job->train, b->sample, B, &job->batching, b->keep, &l->batch));
+    note_tokens(b, &l->batch, at);
     int64_t S = l->batch.soff[B], N = l->stack == PAC_ENC ? S : l->batch.toff[B];
     PAC_TRY(random_rows(b->keep, N * D, &l->x));
     PAC_TRY(random_rows(b->keep, N * D, &l->y));
@@ -188,7 +201,7 @@ static pac_err bench_layer(bench *b, int64_t layer)
     zero = p;
     PAC_GO(pac_tuned_init(l.tuned, l.model, zero));
     for (int64_t at = 0; at < b->points; at++) {
-        PAC_GO(prepare(b, &l, b->batch[at]));
+        PAC_GO(prepare(b, &l, at));
         PAC_GO(time_layer(b, &l, at));
     }
 out:
@@ -235,11 +248,6 @@ static void choose_points(bench *b)
     for (int64_t n = 1; n < most && b->points < PAC_MAX_POINTS - 1; n *= 2)
         b->batch[b->points++] = n;
     b->batch[b->points++] = most;
-    for (int k = 0; k < PAC_COST_NKINDS; k++) {
-        b->device->cost[k].points = b->points;
-        for (int64_t i = 0; i < b->points; i++)
-            b->device->cost[k].batch[i] = (double)b->batch[i];
-    }
 }
 
 /* A layer of [base, base + n) in which something learns, inside the stack where there is such a one. */

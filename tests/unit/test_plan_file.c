@@ -253,7 +253,7 @@ static pac_profile random_profile(int64_t enc, int64_t dec, int64_t devices)
             pac_cost_curve *c = &p.device[d].cost[k];
             c->points = integer(1, PAC_MAX_POINTS);
             for (int64_t i = 0; i < c->points; i++) {
-                c->batch[i] = (double)(i + 1);
+                c->tokens[i] = (double)(i + 1);
                 c->fwd[i] = uniform(1e-6, 1);
                 c->bwd[i] = k % 2 == 0 ? 0 : uniform(1e-6, 1);
             }
@@ -295,7 +295,7 @@ static void same_profile(const pac_profile *a, const pac_profile *b)
         close_to(&s->disk_read, &t->disk_read, 1);
         for (int k = 0; k < PAC_COST_NKINDS; k++) {
             assert_int_equal(s->cost[k].points, t->cost[k].points);
-            close_to(s->cost[k].batch, t->cost[k].batch, s->cost[k].points);
+            close_to(s->cost[k].tokens, t->cost[k].tokens, s->cost[k].points);
             close_to(s->cost[k].fwd, t->cost[k].fwd, s->cost[k].points);
             close_to(s->cost[k].bwd, t->cost[k].bwd, s->cost[k].points);
         }
@@ -326,7 +326,7 @@ static void test_profiles_read_back(void **state)
 #define SHAPE                                                                                                                  \
     "layers: {encoder: 1, decoder: 0}\ntokens: {source: 3, target: 1}\nbytes:\n  - {weights: 1, tuned: 1, activations: 1}\n"
 #define CROSS  "boundary: {forward: [0, 0], backward: [0, 0]}\ndevices:\n"
-#define TIMES  "times: {encoder_block: {batch: [1, 2], forward: [1, 2], backward: [0, 0]}}"
+#define TIMES  "times: {encoder_block: {tokens: [1, 2], forward: [1, 2], backward: [0, 0]}}"
 #define DEVICE "  - {name: a, memory: 1 MiB, disk_write: 0, disk_read: 0, " TIMES "}\n"
 #define LINKS  "bandwidth: [[0, 1e9], [1e9, 0]]\nlatency: [[0, 1], [1, 0]]\n"
 
@@ -355,7 +355,7 @@ static void test_wrong_profiles_are_refused(void **state)
 {
     (void)state;
 #define WITH_TIMES(t)  HEAD SHAPE CROSS DEVICE "  - {name: a, memory: 1, disk_write: 0, disk_read: 0, times: {" t "}}\n" LINKS
-#define CURVE(b, f, g) WITH_TIMES("encoder_block: {batch: [" b "], forward: [" f "], backward: [" g "]}")
+#define CURVE(b, f, g) WITH_TIMES("encoder_block: {tokens: [" b "], forward: [" f "], backward: [" g "]}")
     static const struct {
         const char *text, *line, *what;
     } bad[] = {
@@ -378,8 +378,8 @@ static void test_wrong_profiles_are_refused(void **state)
         {CURVE("1, 2", "1, -1", "1, 1"), "13", "forward"},
         {CURVE("", "", ""), "13", "0 items"},
         {CURVE("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "1", "1"), "13", "17 items"},
-        {WITH_TIMES("head: {batch: [1], forward: [1], backward: [1]}"), "13", "encoder_block is missing"},
-        {WITH_TIMES("encoder_bloc: {batch: [1], forward: [1], backward: [1]}"), "13", "encoder_block"},
+        {WITH_TIMES("head: {tokens: [1], forward: [1], backward: [1]}"), "13", "encoder_block is missing"},
+        {WITH_TIMES("encoder_bloc: {tokens: [1], forward: [1], backward: [1]}"), "13", "encoder_block"},
         {"model: m\nmodel: m\n", "2", "twice"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -497,9 +497,31 @@ static void test_unwritable_outputs(void **state)
     pac_plan_free(&plan);
 }
 
+/* ---- curves ---- */
+
+static void near(double got, double want)
+{
+    assert_true(fabs(got - want) <= 1e-12 * (1 + fabs(want)));
+}
+
+static void test_curves(void **state)
+{
+    (void)state;
+    pac_cost_curve c = {.points = 2, .tokens = {2, 4}, .fwd = {3, 5}, .bwd = {4, 4}}, none = {0};
+    near(pac_cost_at(&c, 0, false), 0);
+    near(pac_cost_at(&c, 1, false), 1.5);
+    near(pac_cost_at(&c, 2, false), 3);
+    near(pac_cost_at(&c, 3, false), 4);
+    near(pac_cost_at(&c, 4, false), 5);
+    near(pac_cost_at(&c, 8, false), 10);
+    near(pac_cost_at(&c, 3, true), 4);
+    near(pac_cost_at(&none, 3, true), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_curves),
         cmocka_unit_test(test_plans_read_back),
         cmocka_unit_test(test_a_short_plan_by_hand),
         cmocka_unit_test(test_wrong_plans_are_refused),

@@ -22,6 +22,7 @@ typedef struct fixture {
 static void setup(fixture *x, double memory)
 {
     *x = (fixture){.p = {.layers_enc = 4, .layers_dec = 2, .devices = D, .optimizer_states = 2}};
+    x->p.source_tokens = 1;
     x->p.layer = x->layer;
     x->p.boundary_fwd = x->fwd;
     x->p.boundary_bwd = x->bwd;
@@ -34,7 +35,7 @@ static void setup(fixture *x, double memory)
         x->bandwidth[i] = 1e9;
     for (int d = 0; d < D; d++) {
         x->device[d].memory = memory;
-        x->device[d].cost[PAC_COST_ENC_BLOCK] = (pac_cost_curve){.points = 1, .batch = {1}, .fwd = {1e-3}, .bwd = {2e-3}};
+        x->device[d].cost[PAC_COST_ENC_BLOCK] = (pac_cost_curve){.points = 1, .tokens = {1}, .fwd = {1e-3}, .bwd = {2e-3}};
         x->device[d].cost[PAC_COST_DEC_BLOCK] = x->device[d].cost[PAC_COST_ENC_BLOCK];
     }
 }
