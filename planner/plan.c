@@ -83,6 +83,69 @@ int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES])
     return n;
 }
 
+/* Numbers of the ranks that a plan uses, counted without the others; -1: left out. */
+static void renumber(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES])
+{
+    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(p, ranks), next = 0;
+    for (int64_t r = 0; r < p->world; r++)
+        to[r] = -1;
+    for (int64_t i = 0; i < n; i++)
+        to[ranks[i]] = 0;
+    for (int64_t r = 0; r < p->world; r++)
+        if (to[r] == 0)
+            to[r] = next++;
+}
+
+static pac_err copy_stages(const pac_plan *p, const int64_t *number, pac_plan *out)
+{
+    for (int64_t s = 0; s < p->stages; s++) {
+        const pac_stage_plan *from = &p->stage[s];
+        pac_stage_plan *st = &out->stage[s];
+        PAC_TRY(pac_stage_alloc(from->ranks, st));
+        st->first = from->first;
+        st->last = from->last;
+        for (int64_t i = 0; i < from->ranks; i++) {
+            st->rank[i] = number[from->rank[i]];
+            st->share[i] = from->share[i];
+            st->bytes[i] = from->bytes[i];
+        }
+    }
+    return PAC_OK;
+}
+
+static pac_err copy_cached_shares(const pac_plan *p, const int64_t *number, pac_plan *out)
+{
+    void *v;
+    if (p->cached_share == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, out->world, sizeof(double), &v));
+    out->cached_share = v;
+    for (int64_t r = 0; r < p->world; r++)
+        if (number[r] >= 0)
+            out->cached_share[number[r]] = p->cached_share[r];
+    return PAC_OK;
+}
+
+pac_err pac_plan_compact(const pac_plan *p, pac_plan *out)
+{
+    int64_t number[PAC_MAX_DEVICES];
+    pac_plan alone, c = *p;
+    PAC_TRY(pac_plan_alloc(p->stages, &alone));
+    c.stage = alone.stage;
+    c.world = p->world - p->left_out;
+    c.left_out = 0;
+    c.cached_share = NULL;
+    renumber(p, number);
+    pac_err err = copy_stages(p, number, &c);
+    if (err == PAC_OK)
+        err = copy_cached_shares(p, number, &c);
+    if (err != PAC_OK)
+        pac_plan_free(&c);
+    else
+        *out = c;
+    return err;
+}
+
 void pac_plan_shape(const pac_plan *p, char *buf, size_t bytes)
 {
     size_t used = 0;

@@ -200,7 +200,7 @@ static pac_err read_head(const pac_yaml_node *root, pac_plan *p)
 static pac_err read_plan(const pac_yaml_node *root, pac_plan *p)
 {
     const pac_yaml_node *stages, *predicted;
-    pac_plan head = {0};
+    pac_plan head = {.cached = true};
     PAC_TRY(pac_want_map(root, "", plan_keys));
     PAC_TRY(read_head(root, &head));
     PAC_TRY(pac_field(root, "", "stages", &stages));

@@ -11,6 +11,8 @@ enum { PAC_PATH = 4096 };
 
 typedef enum pac_system_kind { PAC_SYS_PAC, PAC_SYS_STANDALONE, PAC_SYS_EDDL, PAC_SYS_ECOFL } pac_system_kind;
 
+typedef enum pac_planner_kind { PAC_PLANNER_PAC, PAC_PLANNER_PAPER } pac_planner_kind;
+
 typedef struct pac_config {
     char path[PAC_PATH]; /* of the file, for messages; relative paths inside are relative to the current directory */
     struct { char path[PAC_PATH]; pac_dtype dtype; } model;
@@ -31,6 +33,7 @@ typedef struct pac_config {
     pac_head head;
     struct {
         pac_system_kind kind;
+        pac_planner_kind planner;
         bool memory_auto;
         int64_t nmemory;                 /* 1: for every device; else one per rank */
         double memory[PAC_MAX_DEVICES];  /* bytes */

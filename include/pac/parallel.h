@@ -30,6 +30,14 @@ void pac_world_done(void);
 void pac_world_abort(int status) __attribute__((noreturn));
 int64_t pac_world_rank(void);
 int64_t pac_world_size(void);
+/** The number that a rank of the present world was started with; the same before pac_world_leave(). */
+int64_t pac_world_started_as(int64_t rank);
+/**
+ * Make the world smaller: ranks with `leaves` are alone afterwards, with rank -1, so they tell and write nothing; they only wait in
+ * pac_world_done() for the others. Those are renumbered from 0 in their order; what was made of the old world (layouts, links,
+ * communicators) must be freed before. At least one rank stays; once in a run. Collective.
+ */
+pac_err pac_world_leave(bool leaves);
 pac_comm *pac_world(void);                 /* borrowed */
 const char *pac_world_host(void);
 const char *pac_world_host_of(int64_t rank);

@@ -44,6 +44,12 @@ void pac_plan_free(pac_plan *p);
 /** Ranks of the plan's stages, in the order of stages: to[0..n), n = world - left_out. */
 int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES]);
 
+/**
+ * The plan among those ranks that it uses: a copy without left_out, whose ranks are renumbered from 0 in their order, as
+ * pac_world_leave() does. The caller frees it. Errors: PAC_ENOMEM.
+ */
+pac_err pac_plan_compact(const pac_plan *p, pac_plan *out);
+
 /** "2-1-1": group sizes by stage, joined with '-'. */
 void pac_plan_shape(const pac_plan *p, char *buf, size_t bytes);
 
@@ -60,6 +66,7 @@ typedef struct pac_plan_request {
     int64_t most_stages, most_ranks; /* stages of a plan, ranks of a stage; 0: any number. EDDL is one stage, Eco-FL one rank a stage */
     bool cached;               /* the cache may be used: epochs after the first run from it, if that is faster and fits on the disks */
     bool every_device;         /* none may be left out */
+    bool keep_first;           /* device 0 takes part: it reads the data and writes the results */
 } pac_plan_request;
 
 typedef struct pac_candidate {

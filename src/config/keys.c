@@ -25,8 +25,11 @@ static const pac_word techniques[] = {{"parallel", PAC_TECH_PARALLEL, false},
                                       {"lora", PAC_TECH_LORA, false},
                                       {0}};
 static const pac_word gates[] = {{"learned", PAC_GATE_LEARNED, false}, {"none", PAC_GATE_NONE, false}, {0}};
-static const pac_word merges[] = {
-    {"none", PAC_MERGE_NONE, false}, {"add", PAC_MERGE_ADD, false}, {"gated", PAC_MERGE_GATED, false}, {"auto", PAC_MERGE_AUTO, false}, {0}};
+static const pac_word merges[] = {{"none", PAC_MERGE_NONE, false},
+                                  {"add", PAC_MERGE_ADD, false},
+                                  {"gated", PAC_MERGE_GATED, false},
+                                  {"auto", PAC_MERGE_AUTO, false},
+                                  {0}};
 static const pac_word inits[] = {
     {"magnitude", PAC_INIT_MAGNITUDE, false}, {"random", PAC_INIT_RANDOM, false}, {"fisher", PAC_INIT_FISHER, false}, {0}};
 static const pac_word ups[] = {{"random", false, false}, {"zero", true, false}, {0}};
@@ -36,6 +39,7 @@ static const pac_word systems[] = {{"pac", PAC_SYS_PAC, false},
                                    {"eddl", PAC_SYS_EDDL, false},
                                    {"ecofl", PAC_SYS_ECOFL, false},
                                    {0}};
+static const pac_word planners[] = {{"pac", PAC_PLANNER_PAC, false}, {"paper", PAC_PLANNER_PAPER, false}, {0}};
 static const pac_word optimizers[] = {{"adamw", PAC_ADAMW, false}, {"sgd", PAC_SGD, false}, {0}};
 static const pac_word schedules[] = {{"linear", true, false}, {"constant", false, false}, {0}};
 static const pac_word evals[] = {{"end", false, false}, {"epoch", true, false}, {0}};
@@ -67,6 +71,7 @@ const pac_key pac_keys[] = {
     {"technique.width", &pac_type_auto_int, FIELD(technique.width), 1, 1 << 20, .only = ONLY(PAC_TECH_ADAPTERS)},
     {"head", &pac_type_choice, FIELD(head), .words = heads},
     {"system.name", &pac_type_choice, FIELD(system.kind), .words = systems},
+    {"system.planner", &pac_type_choice, FIELD(system.planner), .words = planners},
     {"system.memory", &pac_type_memory, WHOLE},
     {"system.groups", &pac_type_groups, WHOLE, 1, PAC_MAX_DEVICES},
     {"train.epochs", &pac_type_int, FIELD(train.epochs), 1, 1000000},

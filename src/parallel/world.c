@@ -6,6 +6,7 @@
  */
 #include "internal.h"
 
+#include "pac/clock.h"
 #include "pac/log.h"
 
 #include <stdio.h>
@@ -18,16 +19,21 @@ typedef char host_name[HOST_BYTES];
 
 static struct {
     bool running; /* between MPI_Init and MPI_Finalize */
+    bool left;    /* this rank left the world and only waits for its end */
     pac_comm world, node;
-    MPI_Comm links, roll;
+    int *started;  /* [size] number that each rank was started with; NULL: the same */
+    MPI_Comm base; /* of the world's numbers: links and roll are duplicates of it */
+    MPI_Comm links, roll, end;
     host_name host;   /* of this rank */
     host_name *hosts; /* [size] */
     int *node_of;     /* [size] */
     int nodes;
 } state = {.world = {.mpi = MPI_COMM_NULL, .size = 1},
            .node = {MPI_COMM_NULL, 0, 1, NULL},
+           .base = MPI_COMM_NULL,
            .links = MPI_COMM_NULL,
            .roll = MPI_COMM_NULL,
+           .end = MPI_COMM_NULL,
            .nodes = 1};
 
 pac_err pac_mpi_fail(int rc, const char *call)
@@ -82,7 +88,7 @@ pac_err pac_comm_wrap(MPI_Comm mpi, pac_comm *out)
     }
     for (int i = 0; i < c.size; i++)
         ((int *)index)[i] = i;
-    int rc = MPI_Comm_group(MPI_COMM_WORLD, &all);
+    int rc = MPI_Comm_group(state.base, &all);
     rc = rc != MPI_SUCCESS ? rc : MPI_Comm_group(mpi, &mine);
     rc = rc != MPI_SUCCESS ? rc : MPI_Group_translate_ranks(mine, c.size, index, all, world);
     pac_mem_free(index);
@@ -139,6 +145,22 @@ static pac_err split_nodes(int node_size)
     return number_nodes();
 }
 
+/* The world is `mpi` from now on (taken over, but for MPI_COMM_WORLD). */
+static pac_err settle(MPI_Comm mpi)
+{
+    state.base = mpi;
+    return pac_comm_wrap(mpi, &state.world);
+}
+
+/* Who is where, and communicators for links and the roll call. */
+static pac_err meet(int node_size)
+{
+    PAC_TRY(gather_hosts());
+    PAC_MPI(MPI_Comm_dup(state.world.mpi, &state.links));
+    PAC_MPI(MPI_Comm_dup(state.world.mpi, &state.roll));
+    return split_nodes(node_size);
+}
+
 pac_err pac_world_init(int *argc, char ***argv)
 {
     int provided, node_size = 1;
@@ -148,46 +170,105 @@ pac_err pac_world_init(int *argc, char ***argv)
     PAC_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)); /* inherited by what is made of it */
     PAC_CHECK(provided >= MPI_THREAD_SERIALIZED, PAC_ECONFIG,
               "this MPI library does not support threads (MPI_THREAD_SERIALIZED)");
-    PAC_TRY(pac_comm_wrap(MPI_COMM_WORLD, &state.world));
+    PAC_TRY(settle(MPI_COMM_WORLD));
+    PAC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state.end));
     pac_err err = pac_wait_init();
     err = err != PAC_OK ? err : node_size_wanted(&node_size);
     PAC_TRY(pac_agree(&state.world, err));
-    PAC_TRY(gather_hosts());
-    PAC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state.links));
-    PAC_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &state.roll));
-    return split_nodes(node_size);
+    return meet(node_size);
 }
 
-/* ---- end ---- */
+/* ---- a smaller world ---- */
 
-static void release(void)
+/* What was made of a world that is no more. */
+static void dissolve(void)
 {
-    if (state.node.mpi != MPI_COMM_NULL)
-        MPI_Comm_free(&state.node.mpi);
-    if (state.links != MPI_COMM_NULL)
-        MPI_Comm_free(&state.links);
-    if (state.roll != MPI_COMM_NULL)
-        MPI_Comm_free(&state.roll);
+    MPI_Comm *made[] = {&state.node.mpi, &state.links, &state.roll};
+    for (int i = 0; i < 3; i++)
+        if (*made[i] != MPI_COMM_NULL)
+            MPI_Comm_free(made[i]);
+    if (state.base != MPI_COMM_WORLD && state.base != MPI_COMM_NULL)
+        MPI_Comm_free(&state.base);
     pac_mem_free(state.node.world);
     pac_mem_free(state.world.world);
     pac_mem_free(state.hosts);
     pac_mem_free(state.node_of);
     state.node = state.world = (pac_comm){.mpi = MPI_COMM_NULL, .size = 1};
+    state.base = MPI_COMM_NULL;
     state.hosts = NULL;
     state.node_of = NULL;
     state.nodes = 1;
+}
+
+static pac_err note_started(MPI_Comm smaller)
+{
+    void *p;
+    int size, mine = state.world.rank;
+    PAC_MPI(MPI_Comm_size(smaller, &size));
+    PAC_TRY(pac_mem_array(PAC_MEM_COMM, size, sizeof(int), &p));
+    state.started = p;
+    PAC_MPI(MPI_Allgather(&mine, 1, MPI_INT, state.started, 1, MPI_INT, smaller));
+    return PAC_OK;
+}
+
+pac_err pac_world_leave(bool leaves)
+{
+    int node_size;
+    MPI_Comm smaller;
+    PAC_CHECK(state.running && state.started == NULL, PAC_EINTERNAL, "ranks leave a running world, and once");
+    PAC_TRY(pac_barrier(&state.world));
+    PAC_MPI(MPI_Comm_split(state.world.mpi, leaves ? MPI_UNDEFINED : 0, state.world.rank, &smaller));
+    if (leaves) {
+        dissolve();
+        state.left = true;
+        state.world.rank = -1;
+        return PAC_OK;
+    }
+    PAC_TRY(note_started(smaller));
+    dissolve();
+    PAC_TRY(settle(smaller));
+    PAC_TRY(node_size_wanted(&node_size));
+    return meet(node_size);
+}
+
+/* ---- end ---- */
+
+/* Ranks that left wait as long as the others work; mpirun ends them where those fail. */
+static void wait_for_end(void)
+{
+    MPI_Request request;
+    int done = MPI_Ibarrier(state.end, &request) != MPI_SUCCESS;
+    while (!done && MPI_Test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS)
+        pac_sleep(0.02);
+}
+
+/* MPI_Finalize waits for ever for a rank that is gone: meet with a deadline first. */
+static pac_err meet_at_end(void)
+{
+    const pac_awaited awaited = {.what = "the end of the run", .number = -1, .peer = -1, .comm = &state.world};
+    MPI_Request request;
+    PAC_TRY(pac_barrier(&state.world));
+    if (state.started == NULL)
+        return PAC_OK;
+    PAC_MPI(MPI_Ibarrier(state.end, &request)); /* those that left are there already */
+    return pac_wait(&request, &awaited, MPI_STATUS_IGNORE);
 }
 
 void pac_world_done(void)
 {
     if (!state.running)
         return;
-    /* MPI_Finalize waits for ever for a rank that is gone: meet with a deadline first. */
-    if (pac_wait_failed() || pac_barrier(&state.world) != PAC_OK) {
+    if (state.left) {
+        wait_for_end();
+    } else if (pac_wait_failed() || meet_at_end() != PAC_OK) {
         pac_log(PAC_LOG_ERROR, "%s", pac_err_message());
         pac_world_abort(pac_err_exit_code(PAC_EPEER));
     }
-    release();
+    dissolve();
+    MPI_Comm_free(&state.end);
+    pac_mem_free(state.started);
+    state.started = NULL;
+    state.left = false;
     MPI_Finalize();
     state.running = false;
 }
@@ -215,6 +296,11 @@ void pac_world_abort(int status)
 int64_t pac_world_rank(void)
 {
     return state.world.rank;
+}
+
+int64_t pac_world_started_as(int64_t rank)
+{
+    return state.started != NULL && rank >= 0 && rank < state.world.size ? state.started[rank] : rank;
 }
 
 int64_t pac_world_size(void)

@@ -87,14 +87,20 @@ void cached_free(cached **cp)
 
 /* ---- which samples ---- */
 
+pac_range cached_part(const pac_plan *plan, int64_t n, int64_t rank)
+{
+    return plan->cached_share != NULL ? pac_split_shares(n, plan->cached_share, plan->world, rank)
+                                      : pac_split_even(n, plan->world, rank);
+}
+
 /* Everywhere readable: a contiguous part of the mini-batch. Sharded: those that this rank owns. */
 static void list_samples(cached *c)
 {
     const train *t = c->t;
-    int64_t n = 0, R = pac_world_size(), rank = pac_world_rank();
+    int64_t n = 0, rank = pac_world_rank();
     for (int64_t i = 0; i < train_batches(t); i++) {
         pac_range b = train_batch(t, i);
-        pac_range part = pac_split_even(b.hi - b.lo, R, rank);
+        pac_range part = cached_part(t->plan, b.hi - b.lo, rank);
         for (int64_t j = b.lo; j < b.hi; j++) {
             int64_t owner = pac_cache_owner(t->cache, t->order[j]);
             bool in_part = j - b.lo >= part.lo && j - b.lo < part.hi;

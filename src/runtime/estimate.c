@@ -189,6 +189,16 @@ static pac_err run_devices(dry *d, const pac_plan *plan, pac_estimate *e)
     return PAC_OK;
 }
 
+/* The device with the largest part of a mini-batch. */
+static pac_err cached_heaviest(dry *d, const pac_plan *plan, pac_estimate *e)
+{
+    int64_t rank = 0;
+    for (int64_t r = 1; r < plan->world && plan->cached_share != NULL; r++)
+        if (plan->cached_share[r] > plan->cached_share[rank])
+            rank = r;
+    return dry_cached(d, plan, rank, &e->cached_flop, &e->cached);
+}
+
 static pac_err run_cached(dry *d, const pac_plan *plan, pac_estimate *e)
 {
     e->caches = d->caches;
@@ -197,7 +207,14 @@ static pac_err run_cached(dry *d, const pac_plan *plan, pac_estimate *e)
     e->cache_sample = pac_cache_bytes(&d->t.map.shape) / d->t.job->train.rows;
     if (d->t.job->cfg.train.epochs < 2)
         return PAC_OK;
-    return dry_cached(d, plan != NULL ? plan->world : 1, plan != NULL ? plan->stages : 1, &e->cached_flop, &e->cached);
+    if (plan != NULL)
+        return cached_heaviest(d, plan, e);
+    const int64_t group = 1;
+    pac_plan alone;
+    PAC_TRY(pac_plan_even(&group, 1, pac_depth(&d->t.job->desc), 1, &alone));
+    pac_err err = dry_cached(d, &alone, 0, &e->cached_flop, &e->cached);
+    pac_plan_free(&alone);
+    return err;
 }
 
 static pac_err run_all(dry *d, const pac_plan *plan, pac_estimate *e)
@@ -258,19 +275,27 @@ static pac_err over_budget(const pac_job *job, const pac_estimate_device *d)
                                                                            : "train.recompute, more train.microbatches");
 }
 
-pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
+/* A job like this one, of shapes only: what a dry run may use. */
+static pac_err shapes_of(const pac_job *job, pac_job **out)
 {
     void *p;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *job, &p));
+    *out = p;
+    **out = *job;
+    (*out)->be = &pac_backend_count;
+    (*out)->shapes = true;
+    return PAC_OK;
+}
+
+pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
+{
     dry d = {0};
     pac_estimate_device device;
+    pac_job *shapes;
     pac_err err;
     if (job->cfg.system.memory_auto)
         return PAC_OK;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *job, &p));
-    pac_job *shapes = p;
-    *shapes = *job;
-    shapes->be = &pac_backend_count;
-    shapes->shapes = true;
+    PAC_TRY(shapes_of(job, &shapes));
     pac_mem_dry(true);
     PAC_GO(dry_new(shapes, &d));
     d.most = MOST_STEPS;
@@ -282,5 +307,48 @@ out:
     dry_free(&d);
     pac_mem_dry(false);
     pac_mem_free(shapes);
+    return err;
+}
+
+/* ---- the bytes of a plan ---- */
+
+static pac_err dry_stage(dry *d, const pac_plan *plan, int64_t s, int64_t i, double *bytes)
+{
+    pac_estimate_device device;
+    pac_footprint later = {.total = 0};
+    d->record = 0;
+    PAC_TRY(dry_hybrid(d, plan, s, i, &device));
+    if (d->caches && d->t.job->cfg.train.epochs > 1)
+        PAC_TRY(dry_cached(d, plan, plan->stage[s].rank[i], NULL, &later));
+    *bytes = (double)(device.phase.total > later.total ? device.phase.total : later.total);
+    return PAC_OK;
+}
+
+static pac_err dry_stages(dry *d, const pac_plan *running, pac_plan *plan)
+{
+    for (int64_t s = 0; s < plan->stages; s++)
+        for (int64_t i = 0; i < plan->stage[s].ranks; i++)
+            PAC_TRY(dry_stage(d, running, s, i, &plan->stage[s].bytes[i]));
+    return PAC_OK;
+}
+
+pac_err dry_plan(const pac_job *job, pac_plan *plan)
+{
+    dry d = {0};
+    pac_plan running; /* what is left out does not run */
+    pac_job *shapes = NULL;
+    pac_err err;
+    PAC_TRY(pac_plan_compact(plan, &running));
+    PAC_GO(shapes_of(job, &shapes));
+    pac_mem_dry(true);
+    PAC_GO(dry_new(shapes, &d));
+    d.most = plan->world < MOST_STEPS ? MOST_STEPS / plan->world : 1;
+    d.caches = plan->cached && train_uses_cache(&job->cfg);
+    err = dry_stages(&d, &running, plan);
+out:
+    dry_free(&d);
+    pac_mem_dry(false);
+    pac_mem_free(shapes);
+    pac_plan_free(&running);
     return err;
 }

@@ -25,8 +25,14 @@ pac_footprint dry_peaks(void);
 /** The hybrid phase of rank `member` of stage `number` of the plan; fills flop, step and phase. */
 pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member, pac_estimate_device *out);
 
-/** The cached phase on the first of `devices` devices; FLOP of all. */
-pac_err dry_cached(dry *d, int64_t devices, int64_t stages, pac_flop *flop, pac_footprint *out);
+/** The cached phase of one rank of a plan; FLOP of all ranks (NULL: not wanted). */
+pac_err dry_cached(dry *d, const pac_plan *plan, int64_t rank, pac_flop *flop, pac_footprint *out);
+
+/**
+ * Predicted bytes of every rank of a plan (plan->stage[].bytes), from a dry run of its hybrid and its cached phase: what the ledger
+ * will reach. Not collective.
+ */
+pac_err dry_plan(const pac_job *job, pac_plan *plan);
 
 /**
  * Does a given plan fit the budget that this rank was given? Nothing to check with system.memory: auto. Not collective. Errors:

@@ -101,19 +101,19 @@ static pac_err run_part(phase *f, int64_t from, int64_t to)
     return PAC_OK;
 }
 
-static pac_err run_epochs(phase *f, int64_t devices)
+static pac_err run_epochs(phase *f, int64_t rank)
 {
     train *t = &f->d->t;
     int64_t steps = 0, heaviest = 0;
     for (int64_t epoch = 1; epoch < t->job->cfg.train.epochs; epoch++) {
         pac_rng_permutation(t->job->cfg.train.seed, (uint64_t)epoch, t->job->train.rows, t->order);
         for (int64_t i = 0; i < train_batches(t); i++) {
-            pac_range r = train_batch(t, i), part = pac_split_even(r.hi - r.lo, devices, 0);
-            int64_t tokens = train_tokens(t, (pac_range){r.lo, r.lo + part.hi});
+            pac_range r = train_batch(t, i), part = cached_part(t->plan, r.hi - r.lo, rank);
+            int64_t tokens = train_tokens(t, (pac_range){r.lo + part.lo, r.lo + part.hi});
             if (steps++ >= f->d->most && tokens <= heaviest)
                 continue;
             heaviest = tokens > heaviest ? tokens : heaviest;
-            PAC_TRY(run_part(f, r.lo, r.lo + part.hi));
+            PAC_TRY(run_part(f, r.lo + part.lo, r.lo + part.hi));
         }
     }
     return PAC_OK;
@@ -172,15 +172,16 @@ static void release(phase *f)
     f->d->best = NULL;
 }
 
-pac_err dry_cached(dry *d, int64_t devices, int64_t stages, pac_flop *flop, pac_footprint *out)
+pac_err dry_cached(dry *d, const pac_plan *plan, int64_t rank, pac_flop *flop, pac_footprint *out)
 {
     phase f = {.d = d};
     pac_err err;
+    d->t.plan = plan;
     pac_mem_reset_peaks();
-    PAC_GO(load(&f, stages));
-    PAC_GO(run_epochs(&f, devices));
+    PAC_GO(load(&f, plan->stages));
+    PAC_GO(run_epochs(&f, rank));
     *out = dry_peaks();
-    err = count_step(&f, flop);
+    err = flop != NULL ? count_step(&f, flop) : PAC_OK;
 out:
     release(&f);
     return err;

@@ -268,8 +268,7 @@ static pac_err hand_over(device *v)
     pac_err err;
     if (!v->d->caches || job->cfg.train.epochs < 2)
         return PAC_OK;
-    PAC_GO(
-        pac_tuned_new(&job->desc, &job->tune, job->be, 0, pac_depth(&job->desc), true, &whole));
+    PAC_GO(pac_tuned_new(&job->desc, &job->tune, job->be, 0, pac_depth(&job->desc), true, &whole));
     err = pac_optimizer_new(&job->cfg.train.optimizer, pac_tuned_params(whole)->total, &opt);
 out:
     pac_optimizer_free(&opt);

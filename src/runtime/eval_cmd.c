@@ -17,7 +17,7 @@ static pac_err choose_plan(const pac_job *job, pac_plan *out)
     if (pac_world_rank() == 0 && job->cfg.output[0] != '\0' && access(path, R_OK) == 0) {
         pac_plan plan;
         if (pac_plan_read(path, &plan) == PAC_OK) {
-            usable = plan.world == pac_world_size() && plan.layers == pac_depth(&job->desc);
+            usable = plan.world == pac_world_size() && plan.left_out == 0 && plan.layers == pac_depth(&job->desc);
             pac_plan_free(&plan);
         }
     }

@@ -3,12 +3,15 @@
  * receive.
  */
 #include "planning.h"
+#include "plan_search.h"
+#include "train.h"
 
 #include <stdio.h>
 #include <string.h>
 
 typedef struct flat_plan { /* what is sent: a header, then stage sizes, then ranks, shares and bytes in stage order */
-    int64_t world, layers, microbatches, stages;
+    int64_t world, layers, microbatches, stages, left_out;
+    bool cached, shares;
     pac_predicted predicted;
     char planner[16];
 } flat_plan;
@@ -40,20 +43,37 @@ static pac_err receive_stage(pac_stage_plan *s)
 
 pac_err plan_share(pac_plan *plan)
 {
-    flat_plan f = {plan->world, plan->layers, plan->microbatches, plan->stages, plan->predicted, {0}};
+    flat_plan f = {plan->world,
+                   plan->layers,
+                   plan->microbatches,
+                   plan->stages,
+                   plan->left_out,
+                   plan->cached,
+                   plan->cached_share != NULL,
+                   plan->predicted,
+                   {0}};
     memcpy(f.planner, plan->planner, sizeof f.planner);
     PAC_TRY(pac_bcast(pac_world(), &f, sizeof f, 0));
     pac_err err = PAC_OK;
     void *p;
     if (pac_world_rank() != 0) {
-        *plan = (pac_plan){
-            .world = f.world, .layers = f.layers, .microbatches = f.microbatches, .stages = f.stages, .predicted = f.predicted};
+        *plan = (pac_plan){.world = f.world,
+                           .layers = f.layers,
+                           .microbatches = f.microbatches,
+                           .stages = f.stages,
+                           .left_out = f.left_out,
+                           .cached = f.cached,
+                           .predicted = f.predicted};
         memcpy(plan->planner, f.planner, sizeof f.planner);
         err = pac_mem_array(PAC_MEM_OTHER, f.stages, sizeof(pac_stage_plan), &p);
-        if (err == PAC_OK)
-            plan->stage = p;
+        plan->stage = err == PAC_OK ? p : NULL;
+        if (err == PAC_OK && f.shares)
+            err = pac_mem_array(PAC_MEM_OTHER, f.world, sizeof(double), &p);
+        plan->cached_share = err == PAC_OK && f.shares ? p : NULL;
     }
     PAC_TRY(pac_agree(pac_world(), err));
+    if (f.shares)
+        PAC_TRY(pac_bcast(pac_world(), plan->cached_share, (size_t)f.world * sizeof(double), 0));
     for (int64_t s = 0; s < plan->stages; s++)
         PAC_TRY(receive_stage(&plan->stage[s]));
     return PAC_OK;
@@ -114,7 +134,8 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .rows = job->train.rows,
                               .epochs = c->train.epochs,
                               .microbatches = c->train.microbatches,
-                              .cached = c->cache.on};
+                              .cached = train_uses_cache(c) && c->train.epochs > 1,
+                              .keep_first = true};
 }
 
 void profile_set_optimizer(const pac_job *job, pac_profile *p)
@@ -165,10 +186,10 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
     pac_plan_request q = plan_request(job, profile);
     if (job->cfg.system.ngroups > 0) {
         PAC_TRY(given_groups(job, profile != NULL ? profile->devices : pac_world_size(), out));
-        return profile == NULL ? PAC_OK : pac_plan_predict(profile, &q, out);
+        return profile == NULL ? PAC_OK : plan_predict(job, &q, out);
     }
     pac_plan_answer a;
-    PAC_TRY(pac_plan_paper(&q, &a));
+    PAC_TRY(plan_search(job, profile, &q, &a));
     *out = a.plan;
     a.plan = (pac_plan){0}; /* moved */
     if (answer != NULL)
@@ -196,13 +217,16 @@ static pac_err read_at_root(const pac_job *job, const char *path, pac_plan *out)
         return PAC_OK;
     int64_t L = pac_depth(&job->desc);
     PAC_TRY(pac_plan_read(path, out));
-    if (out->world == pac_world_size() && out->layers == L)
+    bool reads = plan_uses(out, 0);
+    if (out->world == pac_world_size() && out->layers == L && reads)
         return PAC_OK;
-    pac_err err = out->world != pac_world_size()
-                      ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again",
-                                 path, (long long)out->world, (long long)pac_world_size(), (long long)out->world)
-                      : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path,
-                                 (long long)out->layers, job->cfg.model.path, (long long)L);
+    pac_err err =
+        !reads ? pac_fail(PAC_ECONFIG, "%s: rank 0 reads the data and writes the results, so it cannot be left out", path)
+        : out->world != pac_world_size()
+            ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again", path,
+                       (long long)out->world, (long long)pac_world_size(), (long long)out->world)
+            : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path, (long long)out->layers,
+                       job->cfg.model.path, (long long)L);
     pac_plan_free(out);
     return err;
 }

@@ -52,7 +52,7 @@ void record_line(record *r, json_t *object)
 {
     if (r == NULL || object == NULL)
         return;
-    json_object_set_new(object, "rank", json_integer(pac_world_rank()));
+    json_object_set_new(object, "rank", json_integer(pac_world_started_as(pac_world_rank())));
     json_object_set_new(object, "time", json_real(pac_now() - r->start));
     char *line = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (line != NULL && r->file != NULL)

@@ -1,5 +1,6 @@
 /* What is reported of a run: log lines while it goes, memory per phase and rank, and the JSON object at its end. */
 #include "trainer.h"
+#include "plan_search.h"
 #include "pac/log.h"
 #include "pac/version.h"
 
@@ -59,7 +60,8 @@ static void warn_over_budget(const run *r)
             const phase_memory *m = &r->memory_all[rank * PHASE_COUNT + phase];
             if (m->seen && m->budget > 0 && m->ledger > m->budget)
                 pac_log(PAC_LOG_WARN, "rank %lld used %.1f MiB in the %s phase, above its budget of %.1f MiB (system.memory)",
-                        (long long)rank, (double)m->ledger / 1048576, phase_names[phase], (double)m->budget / 1048576);
+                        (long long)pac_world_started_as(rank), (double)m->ledger / 1048576, phase_names[phase],
+                        (double)m->budget / 1048576);
         }
 }
 
@@ -91,7 +93,7 @@ static void append(char *line, size_t bytes, const char *fmt, ...)
 
 void run_report_plan(const run *r)
 {
-    const pac_plan *plan = &r->plan;
+    const pac_plan *plan = &r->planned;
     char shape[64];
     pac_plan_shape(plan, shape, sizeof shape);
     pac_log(PAC_LOG_INFO, "plan %s (%s): %lld stages, %lld micro-batches", shape, plan->planner, (long long)plan->stages,
@@ -162,6 +164,23 @@ void run_record_metrics(const run *r, int64_t epoch, const char *rows, const eva
                                         "metrics", metrics_json(&e->metrics)));
 }
 
+static json_t *numbers_json(const double *x, int64_t n)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n; i++)
+        json_array_append_new(list, json_real(x[i]));
+    return list;
+}
+
+static json_t *left_out_json(const pac_plan *plan)
+{
+    json_t *list = json_array();
+    for (int64_t rank = 0; rank < plan->world; rank++)
+        if (!plan_uses(plan, rank))
+            json_array_append_new(list, json_integer(rank));
+    return list;
+}
+
 static json_t *plan_json(const pac_plan *plan)
 {
     json_t *stages = json_array();
@@ -175,8 +194,13 @@ static json_t *plan_json(const pac_plan *plan)
         json_array_append_new(stages, json_pack("{s:[I,I], s:o, s:o}", "layers", (json_int_t)st->first, (json_int_t)st->last,
                                                 "ranks", ranks, "shares", shares));
     }
-    return json_pack("{s:o, s:I, s:s}", "stages", stages, "microbatches", (json_int_t)plan->microbatches, "planner",
-                     plan->planner);
+    json_t *p = json_pack("{s:o, s:I, s:b, s:s}", "stages", stages, "microbatches", (json_int_t)plan->microbatches, "cached",
+                          plan->cached, "planner", plan->planner);
+    if (plan->cached_share != NULL)
+        json_object_set_new(p, "cached_shares", numbers_json(plan->cached_share, plan->world));
+    if (plan->left_out > 0)
+        json_object_set_new(p, "left_out", left_out_json(plan));
+    return p;
 }
 
 /* Empty where nothing was predicted: groups were given and there is no profile. */
@@ -200,9 +224,9 @@ static json_t *memory_json(const run *r)
             json_t *tags = json_object();
             for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
                 json_object_set_new(tags, pac_mem_tag_name(tag), json_integer(m->tag[tag]));
-            json_array_append_new(list,
-                                  json_pack("{s:I, s:s, s:I, s:I, s:o}", "rank", (json_int_t)rank, "phase", phase_names[phase],
-                                            "peak_rss", (json_int_t)m->peak_rss, "pss", (json_int_t)m->pss, "tags", tags));
+            json_array_append_new(list, json_pack("{s:I, s:s, s:I, s:I, s:o}", "rank", (json_int_t)pac_world_started_as(rank),
+                                                  "phase", phase_names[phase], "peak_rss", (json_int_t)m->peak_rss, "pss",
+                                                  (json_int_t)m->pss, "tags", tags));
         }
     return list;
 }
@@ -234,9 +258,9 @@ pac_err run_result(const run *r, char **json)
     const pac_config *c = &r->t.job->cfg;
     json_t *object =
         json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:f}", "status", status, "epochs", r->epochs, "eval",
-                  metrics_json(&r->after.metrics), "eval_before", metrics_json(&r->before.metrics), "plan", plan_json(&r->plan),
-                  "predicted", predicted_json(&r->plan.predicted), "memory", memory_json(r), "cache", cache_json(r), "device",
-                  r->t.job->be->name, "version", PAC_VERSION, "seconds_profile", r->seconds_profile);
+                  metrics_json(&r->after.metrics), "eval_before", metrics_json(&r->before.metrics), "plan",
+                  plan_json(&r->planned), "predicted", predicted_json(&r->planned.predicted), "memory", memory_json(r), "cache",
+                  cache_json(r), "device", r->t.job->be->name, "version", PAC_VERSION, "seconds_profile", r->seconds_profile);
     json_t *what = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "technique", pac_technique_name(c->technique.kind), "system",
                              pac_config_word("system.name", (int)c->system.kind), "model", c->model.path, "task", c->task.name,
                              "seed", (json_int_t)c->train.seed, "best_epoch", (json_int_t)r->best_epoch);

@@ -6,6 +6,7 @@
  */
 #include "trainer.h"
 #include "output.h"
+#include "plan_search.h"
 #include "estimate.h"
 #include "pac/clock.h"
 #include "pac/file.h"
@@ -54,7 +55,31 @@ static pac_err predict_given(run *r, const pac_train_opts *o)
         return PAC_OK;
     PAC_TRY(profile_fit(r->t.job, &r->profile));
     pac_plan_request q = plan_request(r->t.job, &r->profile);
-    return pac_plan_predict(&r->profile, &q, &r->plan);
+    return plan_predict(r->t.job, &q, &r->planned);
+}
+
+/* The run goes on among the ranks that the plan uses. */
+static pac_err take_part(run *r)
+{
+    int64_t out = r->planned.left_out;
+    PAC_TRY(pac_agree(pac_world(), pac_plan_compact(&r->planned, &r->plan)));
+    r->t.plan = &r->plan;
+    if (out == 0)
+        return PAC_OK;
+    pac_log(PAC_LOG_INFO, "%lld of %lld ranks are left out: the plan is faster without them", (long long)out,
+            (long long)r->planned.world);
+    r->left = !plan_uses(&r->planned, pac_world_rank());
+    return pac_world_leave(r->left);
+}
+
+/* The planner may find that reading a cache takes longer than running the backbone, or that the disks are too small. */
+static void decide_cache(run *r)
+{
+    pac_config *c = &r->t.job->cfg;
+    if (r->planned.cached || r->cache_reused || !train_uses_cache(c))
+        return;
+    pac_log(PAC_LOG_INFO, "no cache: by the plan every epoch runs the backbone");
+    c->cache.on = false;
 }
 
 static pac_err obtain_plan(run *r, const pac_train_opts *o)
@@ -68,12 +93,15 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
         PAC_TRY(obtain_profile(r, o));
     pac_set_phase("plan", 0);
     if (o->plan_path != NULL)
-        PAC_TRY(plan_load(job, o->plan_path, &r->plan));
+        PAC_TRY(plan_load(job, o->plan_path, &r->planned));
     else
-        PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->plan, NULL));
-    r->t.plan = &r->plan;
-    PAC_TRY(system_check_plan(job, &r->plan));
+        PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->planned, NULL));
+    PAC_TRY(system_check_plan(job, &r->planned));
     PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
+    PAC_TRY(take_part(r));
+    if (r->left)
+        return PAC_OK;
+    decide_cache(r);
     PAC_TRY(pac_layout_new(&r->plan, &r->t.layout));
     bool planned = o->plan_path == NULL && job->cfg.system.ngroups == 0; /* then it fits */
     return pac_agree(pac_world(), planned ? PAC_OK : dry_check(job, &r->plan, r->t.layout.stage, r->t.layout.member));
@@ -120,6 +148,29 @@ static pac_err keep_values(run *r)
     return PAC_OK;
 }
 
+/*
+ * Whose each sample is where the cache is sharded: in proportion to the parts of the cached phase, in turn where they are
+ * equal.
+ */
+static pac_err share_out(const pac_plan *plan, int64_t rows, int32_t *owner)
+{
+    void *p;
+    int64_t n = plan->world;
+    PAC_TRY(pac_mem_array(PAC_MEM_CACHE, n, sizeof(double), &p));
+    double *due = p;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t next = 0;
+        for (int64_t r = 0; r < n; r++) {
+            due[r] += plan->cached_share != NULL ? plan->cached_share[r] : 1.0 / (double)n;
+            next = due[r] > due[next] + 1e-9 ? r : next;
+        }
+        due[next] -= 1;
+        owner[i] = (int32_t)next;
+    }
+    pac_mem_free(due);
+    return PAC_OK;
+}
+
 /* Before the cached phase every rank gets the whole network and optimizer; the stage and its backbone are freed. */
 static pac_err leave_hybrid(run *r)
 {
@@ -158,8 +209,7 @@ static pac_err redistribute(run *r)
     pac_err err = pac_mem_array(PAC_MEM_CACHE, t->job->train.rows, sizeof(int32_t), &p);
     if (err == PAC_OK) {
         owner = p;
-        for (int64_t i = 0; i < t->job->train.rows; i++)
-            owner[i] = (int32_t)(i % pac_world_size());
+        err = share_out(t->plan, t->job->train.rows, owner);
     }
     PAC_GO(pac_agree(pac_world(), err));
     pac_set_phase("redistribution", 0);
@@ -376,7 +426,7 @@ static pac_err prepare_local(run *r, const pac_train_opts *o)
 static pac_err begin_output(const run *r, const pac_train_opts *o)
 {
     bool measured = r->has_profile && o->profile_path == NULL;
-    return pac_world_rank() == 0 ? output_begin(&r->t.job->cfg, &r->plan, measured ? &r->profile : NULL) : PAC_OK;
+    return pac_world_rank() == 0 ? output_begin(&r->t.job->cfg, &r->planned, measured ? &r->profile : NULL) : PAC_OK;
 }
 
 static pac_err run_all(run *r, const pac_train_opts *o)
@@ -385,6 +435,8 @@ static pac_err run_all(run *r, const pac_train_opts *o)
     PAC_TRY(pac_agree(pac_world(), prepare_local(r, o)));
     PAC_TRY(reuse_cache(r));
     PAC_TRY(obtain_plan(r, o));
+    if (r->left)
+        return PAC_OK;
     PAC_TRY(create_cache(r));
     PAC_TRY(pac_agree(pac_world(), begin_output(r, o)));
     PAC_TRY(record_open(job->cfg.output, &r->t.rec));
@@ -413,6 +465,7 @@ static void run_free(run *r, pac_err err)
     record_close(&t->rec);
     pac_layout_free(&t->layout);
     pac_plan_free(&r->plan);
+    pac_plan_free(&r->planned);
     if (r->has_profile)
         pac_profile_free(&r->profile);
     pac_mem_free(r->memory_all);

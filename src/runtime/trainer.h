@@ -28,7 +28,9 @@ typedef struct run {
     pac_profile profile;
     bool has_profile;
     double seconds_profile;
-    pac_plan plan;
+    pac_plan planned; /* with the numbers that ranks were started with */
+    pac_plan plan;    /* the same among those that take part: pac_plan_compact() */
+    bool left;        /* this rank was left out and is done */
     bool cache_reused;
     int64_t cache_bytes;
     pac_cache_moved moved;

@@ -53,12 +53,16 @@ metric() {
     sed 's/.*"exact_match":\([0-9.]*\).*/\1/' "$dir/out.json"
 }
 
+# of a run, after it
+tuned() {
+    sed 's/.*"eval":{"exact_match":\([0-9.]*\).*/\1/' "$dir/out.json"
+}
+
 # ---- the same on every number of ranks
 reference=
 for groups in 1 4 2,1 1,2 1,1,1 1,1,1,1,1; do
     train 0 $(($(echo "$groups" | tr ',' '+'))) --set "system.groups=[$groups]" --set train.eval_every=epoch
-    after=$(sed 's/.*"eval":{"exact_match":\([0-9.]*\).*/\1/' "$dir/out.json")
-    [ "${reference:=$after}" = "$after" ] || fail "exact match $after instead of $reference"
+    [ "${reference:=$(tuned)}" = "$(tuned)" ] || fail "exact match $(tuned) instead of $reference"
 done
 for rank in 0 1 2 3 4; do
     grep -q "\"event\":\"memory\".*\"rank\":$rank," "$dir/out/metrics.jsonl" || fail "no memory of rank $rank in metrics.jsonl"
@@ -129,6 +133,37 @@ train 0 2 --profile "$dir/profile.yaml" --set train.optimizer=sgd
 sed -i 's/{encoder: 2, decoder: 3}/{encoder: 3, decoder: 2}/' "$dir/profile.yaml" # a profile of another model
 train 2 2 --profile "$dir/profile.yaml"
 grep -q 'profile again' "$dir/log" || fail "no clear message"
+
+# ---- a rank left out, and unequal parts in the cached phase
+train 0 1
+reference=$(tuned)
+cat >"$dir/two_of_four.yaml" <<YAML
+world: 4
+layers: 5
+microbatches: 3
+stages:
+  - {layers: [0, 2], ranks: [3], shares: [1]}
+  - {layers: [2, 5], ranks: [0], shares: [1]}
+left_out: [1, 2]
+cached_shares: [0.7, 0, 0, 0.3]
+YAML
+for how in allgather shard; do
+    train 0 4 --plan "$dir/two_of_four.yaml" --set "cache.redistribute=$how"
+    [ "$(tuned)" = "$reference" ] || fail "exact match $(tuned) instead of $reference"
+    says '"left_out":.1,2.'
+    says '"ranks":.3.'
+    says '"rank":3,"phase":"cached"'
+done
+sed 's/ranks: .0., /ranks: [1], /; s/left_out: .1/left_out: [0/; s/0.7, 0/0, 0.7/' "$dir/two_of_four.yaml" >"$dir/without_0.yaml"
+train 2 4 --plan "$dir/without_0.yaml"
+grep -q 'rank 0 reads the data' "$dir/log" || fail "no clear message"
+sed 's/left_out.*//' "$dir/two_of_four.yaml" >"$dir/short.yaml"
+train 2 4 --plan "$dir/short.yaml"
+grep -q 'rank 1 is in no stage' "$dir/log" || fail "no clear message"
+train 0 2 --set 'system.groups=[1,1]' --steps 1
+sed 's/cached: true/cached: false/' "$dir/out/plan.yaml" >"$dir/uncached.yaml"
+train 0 2 --plan "$dir/uncached.yaml"
+grep -q '"phase":"cached"' "$dir/out.json" && fail "the cache was used against the plan"
 
 # ---- a given plan that is none of the system's
 train 0 2 --set 'system.groups=[1,1]' --steps 1
