@@ -26,6 +26,12 @@ typedef struct pac_observer {
 
 /* ---- a job ---- */
 
+typedef struct pac_budget {
+    double bytes;    /* that this process may take; 0: no limit is known */
+    int64_t sharers; /* processes of the node that the limit is divided among */
+    char what[112];  /* which limit it is (pac/limits.h) */
+} pac_budget;
+
 typedef struct pac_job {
     pac_config cfg;
     pac_observer watch;
@@ -41,6 +47,7 @@ typedef struct pac_job {
     pac_gold test_gold;
     uint64_t model_id, tokenizer_id;
     double budget;                  /* bytes of memory this rank may use */
+    pac_budget limit;               /* what the system allows, whatever the configuration says */
     bool shapes;                    /* models are loaded without values: an estimate */
 } pac_job;
 
@@ -119,8 +126,11 @@ typedef struct pac_process_memory { int64_t rss, pss, peak_rss; } pac_process_me
 /** Resident size now, and its peak since pac_process_reset_peak() (0 where the system does not tell). */
 void pac_process_memory_read(pac_process_memory *out);
 void pac_process_reset_peak(void);
-/** Bytes this process may use: the smaller of the control group's limit and physical memory, divided among the ranks of the node. */
-double pac_memory_budget(int64_t ranks_on_node);
+/**
+ * The least of this process's limits, those that several ranks of the node are under divided among them. Memory that an
+ * accelerator shares with the host counts once. Collective on the node.
+ */
+pac_err pac_memory_budget(pac_budget *out);
 enum { PAC_CORE_MASK = 128 }; /* bytes of an affinity mask */
 /** Cores this process may run on; mask (may be NULL): a bit for each. */
 int64_t pac_cores(unsigned char mask[PAC_CORE_MASK]);

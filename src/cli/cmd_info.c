@@ -68,26 +68,30 @@ void print_version(void)
 {
     facts f;
     gather(&f);
-    printf("pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      not built yet\ndevices   cpu: %s, %lld cores\n",
+    printf("pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      not built "
+           "yet\ndevices   cpu: %s, %lld cores\n",
            PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cpu, (long long)pac_cores(NULL));
 }
 
 pac_err cmd_info(const pac_args *a)
 {
     facts f;
-    double memory = pac_memory_budget(1);
+    pac_budget memory;
     long long threads = pac_blas_set_threads(pac_cores(NULL));
+    PAC_TRY(pac_memory_budget(&memory));
     gather(&f);
     if (!a->json) {
         print_version();
-        printf("threads   %lld of one rank alone here (OPENBLAS_NUM_THREADS sets another number)\nmemory    %.1f GiB may be used\n"
+        printf("threads   %lld of one rank alone here (OPENBLAS_NUM_THREADS sets another number)\nmemory    %.1f GiB may be "
+               "used: %s\n"
                "network   %s\nJSON      jansson %s\n",
-               threads, memory / 1073741824, f.interfaces, jansson_version_str());
+               threads, memory.bytes / 1073741824, memory.what, f.interfaces, jansson_version_str());
         return PAC_OK;
     }
-    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:I, s:f, s:s}", "version", PAC_VERSION, "revision", PAC_REVISION,
-                          "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5, "network", f.interfaces, "cuda", "cpu",
-                          f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads", (json_int_t)threads, "memory", memory, "device", "cpu");
+    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:I, s:f, s:s, s:s}", "version", PAC_VERSION,
+                          "revision", PAC_REVISION, "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5,
+                          "network", f.interfaces, "cuda", "cpu", f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads",
+                          (json_int_t)threads, "memory", memory.bytes, "memory_limit", memory.what, "device", "cpu");
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT) : NULL;
     PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the result");
     printf("%s\n", text);

@@ -79,6 +79,7 @@ static pac_err open_local(pac_job *j)
 {
     bool from_data;
     PAC_TRY(job_describe(j));
+    PAC_TRY(job_budget(j));
     j->be = &pac_backend_count;
     j->shapes = true;
     PAC_TRY(has_data(j, &from_data));

@@ -71,7 +71,14 @@ pac_err job_describe(pac_job *j)
                                    .separate = c->task.pairs_separate,
                                    .types = j->desc.types > 0};
     PAC_TRY(pac_tune_check(&j->desc, &j->tune));
-    j->budget = c->system.memory_auto ? pac_memory_budget(pac_node_size()) : budget_of(c, pac_world_rank());
+    return PAC_OK;
+}
+
+pac_err job_budget(pac_job *j)
+{
+    const pac_config *c = &j->cfg;
+    PAC_TRY(pac_memory_budget(&j->limit));
+    j->budget = c->system.memory_auto ? j->limit.bytes : budget_of(c, pac_world_rank());
     return PAC_OK;
 }
 
@@ -242,6 +249,7 @@ static pac_err open_job(pac_job *j, int data)
               (long long)pac_world_size(), PAC_MAX_DEVICES);
     PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), job_describe(j)));
+    PAC_TRY(job_budget(j));
     PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? job_load_data(j, data) : PAC_OK));
     PAC_TRY(share_if_any(&j->train));
     PAC_TRY(share_if_any(&j->eval));

@@ -8,6 +8,8 @@
 
 /** Model description, task and options of j->cfg, checked against each other. Not collective. */
 pac_err job_describe(pac_job *j);
+/** Memory that this rank may use: the configuration's, else what the system allows. Collective on the node. */
+pac_err job_budget(pac_job *j);
 /** Read and tokenise the data sets (PAC_JOB_TRAIN, PAC_JOB_EVAL) here. Not collective. */
 pac_err job_load_data(pac_job *j, int data);
 

@@ -1,4 +1,7 @@
 /* Facts about this process that the system tells: resident size and its peak, memory limits, cores. Linux's /proc and /sys. */
+#include "pac/device.h"
+#include "pac/limits.h"
+#include "pac/parallel.h"
 #include "pac/runtime.h"
 
 #include <fcntl.h>
@@ -40,28 +43,63 @@ void pac_process_reset_peak(void)
     close(fd);
 }
 
-static double limit_of(const char *path)
+/*
+ * An accelerator with memory of its own is one more limit; one that shares the host's adds no bytes and no limit, so that the
+ * memory counts once.
+ */
+static int64_t own_limits(pac_limit out[PAC_MOST_LIMITS])
 {
-    double bytes = 0;
-    FILE *f = fopen(path, "r");
-    if (f == NULL)
-        return 0;
-    if (fscanf(f, "%lf", &bytes) != 1) /* "max": no limit */
-        bytes = 0;
-    fclose(f);
-    return bytes;
+    pac_device_info device;
+    int64_t n = pac_limits_read("", out);
+    if (n == PAC_MOST_LIMITS || !pac_device_is_open() || pac_device_query(&device) != PAC_OK || device.integrated)
+        return n;
+    out[n] = (pac_limit){.bytes = (double)device.available};
+    snprintf(out[n].what, sizeof out[n].what, "memory of %.90s", device.name);
+    return n + 1;
 }
 
-double pac_memory_budget(int64_t ranks_on_node)
+/* How many of the node's processes are under a limit. */
+static int64_t sharers(const uint64_t *places, int64_t processes, uint64_t place)
 {
-    double total = (double)kib_field("/proc/meminfo", "MemAvailable:");
-    const char *const limits[] = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
-    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        double limit = limit_of(limits[i]);
-        if (limit > 0 && limit < total)
-            total = limit;
+    int64_t n = 0;
+    for (int64_t i = 0; i < processes * PAC_MOST_LIMITS; i++)
+        n += places[i] == place;
+    return place == 0 || n < 1 ? 1 : n;
+}
+
+static pac_err exchange_places(const pac_limit *limit, int64_t n, uint64_t **out)
+{
+    uint64_t mine[PAC_MOST_LIMITS] = {0};
+    size_t counts[PAC_MAX_DEVICES];
+    void *p;
+    for (int64_t i = 0; i < pac_node_size(); i++)
+        counts[i] = sizeof mine;
+    for (int64_t i = 0; i < n; i++)
+        mine[i] = limit[i].place;
+    PAC_TRY(pac_agree(pac_node(), pac_mem_array(PAC_MEM_OTHER, pac_node_size() * PAC_MOST_LIMITS, sizeof(uint64_t), &p)));
+    *out = p;
+    return pac_allgatherv(pac_node(), mine, sizeof mine, p, counts);
+}
+
+pac_err pac_memory_budget(pac_budget *out)
+{
+    pac_limit limit[PAC_MOST_LIMITS];
+    int64_t n = own_limits(limit);
+    uint64_t *places = NULL;
+    pac_err err;
+    PAC_GO(exchange_places(limit, n, &places));
+    *out = (pac_budget){.sharers = 1, .what = "no limit is known"};
+    for (int64_t i = 0; i < n; i++) {
+        int64_t shared = sharers(places, pac_node_size(), limit[i].place);
+        double bytes = limit[i].bytes / (double)shared;
+        if (i > 0 && bytes >= out->bytes)
+            continue;
+        *out = (pac_budget){.bytes = bytes, .sharers = shared};
+        snprintf(out->what, sizeof out->what, "%s", limit[i].what);
     }
-    return total / (double)(ranks_on_node > 0 ? ranks_on_node : 1);
+out:
+    pac_mem_free(places);
+    return err;
 }
 
 int64_t pac_cores(unsigned char mask[PAC_CORE_MASK])

@@ -225,7 +225,10 @@ static pac_profile random_profile(int64_t enc, int64_t dec, int64_t devices)
                      .target_tokens = 2.5,
                      .optimizer_states = 2,
                      .devices = devices,
-                     .cached_step_bytes_read = 123456};
+                     .cached_step_bytes_read = 123456,
+                     .fixed = 98765,
+                     .cached_fixed = 7654321,
+                     .cached_sample = uniform(0, 1e6)};
     strcpy(p.model, "a \"model\"\\ of\ttwo\nlines: #é");
     strcpy(p.technique, "parallel");
     strcpy(p.optimizer, "adamw");
@@ -238,6 +241,7 @@ static pac_profile random_profile(int64_t enc, int64_t dec, int64_t devices)
     for (int64_t l = 0; l < L; l++) {
         p.layer[l] = (pac_layer_bytes){
             .weights = (double)integer(0, 1LL << 31), .tuned = (double)integer(0, 1 << 20), .activations = uniform(1, 1e6)};
+        p.layer[l].work = l % 2 == 0 ? 0 : uniform(1, 1e5);
         p.layer[l].shared_tuned = l % 3 == 0 ? floor(p.layer[l].tuned / 2) : 0;
         p.layer[l].shared = l % 2 == 0 ? floor(p.layer[l].weights / 2) : 0;
         p.boundary_fwd[l] = uniform(1, 1e7);
@@ -246,12 +250,18 @@ static pac_profile random_profile(int64_t enc, int64_t dec, int64_t devices)
     for (int64_t d = 0; d < devices; d++) {
         snprintf(p.device[d].name, sizeof p.device[d].name, "host-%d:%d", (int)d / 2, (int)d);
         p.device[d].memory = (double)integer(1 << 20, 1LL << 40);
+        snprintf(p.device[d].interface, sizeof p.device[d].interface, "%s", d % 3 == 0 ? "" : "eth0: \"#\"");
         p.device[d].disk_read = uniform(0, 1e9);
+        p.device[d].disk_space = (double)integer(0, 1LL << 40);
+        p.device[d].port = d % 2 == 0 ? 0 : 125e6;
+        p.device[d].update = uniform(0, 1e-9);
+        p.device[d].overhead = uniform(0, 1e-3);
         for (int k = 0; k < PAC_COST_NKINDS; k++) {
             if (dec == 0 && (k == PAC_COST_DEC_BLOCK || k == PAC_COST_DEC_SIDE || k == PAC_COST_DEC_EMBED))
                 continue;
             pac_cost_curve *c = &p.device[d].cost[k];
             c->points = integer(1, PAC_MAX_POINTS);
+            c->spread = k % 2 == 0 ? 0 : uniform(0, 3);
             for (int64_t i = 0; i < c->points; i++) {
                 c->tokens[i] = (double)(i + 1);
                 c->fwd[i] = uniform(1e-6, 1);
@@ -280,10 +290,12 @@ static void same_profile(const pac_profile *a, const pac_profile *b)
     assert_string_equal(a->technique, b->technique);
     assert_string_equal(a->optimizer, b->optimizer);
     assert_true(a->layers_enc == b->layers_enc && a->layers_dec == b->layers_dec && a->devices == b->devices);
-    const double x[] = {a->source_tokens, a->target_tokens, a->optimizer_states, a->cached_step_bytes_read};
-    const double y[] = {b->source_tokens, b->target_tokens, b->optimizer_states, b->cached_step_bytes_read};
-    close_to(x, y, 4);
-    close_to((const double *)a->layer, (const double *)b->layer, 3 * L);
+    const double x[] = {a->source_tokens, a->target_tokens, a->optimizer_states, a->cached_step_bytes_read,
+                        a->fixed,         a->cached_fixed,  a->cached_sample};
+    const double y[] = {b->source_tokens, b->target_tokens, b->optimizer_states, b->cached_step_bytes_read,
+                        b->fixed,         b->cached_fixed,  b->cached_sample};
+    close_to(x, y, 7);
+    close_to((const double *)a->layer, (const double *)b->layer, L * (int64_t)(sizeof *a->layer / sizeof(double)));
     close_to(a->boundary_fwd, b->boundary_fwd, L + 1);
     close_to(a->boundary_bwd, b->boundary_bwd, L + 1);
     close_to(a->bandwidth, b->bandwidth, a->devices * a->devices);
@@ -292,9 +304,13 @@ static void same_profile(const pac_profile *a, const pac_profile *b)
         const pac_device *s = &a->device[d], *t = &b->device[d];
         assert_string_equal(s->name, t->name);
         assert_true(s->memory == t->memory);
-        close_to(&s->disk_read, &t->disk_read, 1);
+        assert_string_equal(s->interface, t->interface);
+        const double u[] = {s->disk_read, s->disk_space, s->port, s->update, s->overhead};
+        const double v[] = {t->disk_read, t->disk_space, t->port, t->update, t->overhead};
+        close_to(u, v, 5);
         for (int k = 0; k < PAC_COST_NKINDS; k++) {
             assert_int_equal(s->cost[k].points, t->cost[k].points);
+            close_to(&s->cost[k].spread, &t->cost[k].spread, 1);
             close_to(s->cost[k].tokens, t->cost[k].tokens, s->cost[k].points);
             close_to(s->cost[k].fwd, t->cost[k].fwd, s->cost[k].points);
             close_to(s->cost[k].bwd, t->cost[k].bwd, s->cost[k].points);
@@ -322,9 +338,9 @@ static void test_profiles_read_back(void **state)
     }
 }
 
-#define HEAD "model: m\ntechnique: parallel\noptimizer: sgd\noptimizer_states: 0\ncached_bytes: 10\n"
-#define SHAPE                                                                                                                  \
-    "layers: {encoder: 1, decoder: 0}\ntokens: {source: 3, target: 1}\nbytes:\n  - {weights: 1, tuned: 1, activations: 1}\n"
+#define HEAD   "model: m\ntechnique: parallel\noptimizer: sgd\noptimizer_states: 0\ncached_bytes: 10\n"
+#define LAYERS "layers: {encoder: 1, decoder: 0}\ntokens: {source: 3, target: 1}\nbytes:\n"
+#define SHAPE  LAYERS "  - {weights: 1, tuned: 1, activations: 1}\n"
 #define CROSS  "boundary: {forward: [0, 0], backward: [0, 0]}\ndevices:\n"
 #define TIMES  "times: {encoder_block: {tokens: [1, 2], forward: [1, 2], backward: [0, 0]}}"
 #define DEVICE "  - {name: a, memory: 1 MiB, disk_write: 0, disk_read: 0, " TIMES "}\n"
@@ -380,6 +396,20 @@ static void test_wrong_profiles_are_refused(void **state)
         {CURVE("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "1", "1"), "13", "17 items"},
         {WITH_TIMES("head: {tokens: [1], forward: [1], backward: [1]}"), "13", "encoder_block is missing"},
         {WITH_TIMES("encoder_bloc: {tokens: [1], forward: [1], backward: [1]}"), "13", "encoder_block"},
+        {CURVE("1, 2", "1, 1", "1, 1], spread: [-1"), "13", "spread"},
+        {HEAD "fixed: -1\n", "6", "fixed"},
+        {HEAD "cached_fixed: 1e19\n", "6", "cached_fixed"},
+        {HEAD "cached_sample: many\n", "6", "cached_sample"},
+        {HEAD LAYERS "  - {weights: 1, tuned: 1, activations: 1, work: -1}\n" CROSS DEVICE LINKS, "9", "work"},
+        {HEAD LAYERS "  - {weights: 1, tuned: 1, activations: 1, shared: 2}\n" CROSS DEVICE LINKS, "9", "more than weights"},
+        {HEAD LAYERS "  - {weights: 1, tuned: 1, activations: 1, scratch: 2}\n" CROSS DEVICE LINKS, "9", "scratch"},
+        {HEAD SHAPE CROSS "  - {name: a, memory: 1, disk_write: 0, disk_read: 0, overhead: -1}\n", "12", "overhead"},
+        {HEAD SHAPE CROSS "  - {name: a, memory: 1, disk_write: 0, disk_read: 0, update: nan}\n", "12", "update"},
+        {HEAD SHAPE CROSS "  - {name: a, memory: 1, disk_write: 0, disk_read: 0, port: [1]}\n", "12", "port"},
+        {HEAD SHAPE CROSS "  - {name: a, memory: 1, disk_write: 0}\n", "12", "disk_read is missing"},
+        {HEAD SHAPE CROSS
+         "  - {name: a, interface: eth012345678901234567890123456789, memory: 1, disk_write: 0, disk_read: 0}\n",
+         "12", "interface is longer"},
         {"model: m\nmodel: m\n", "2", "twice"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
