@@ -40,11 +40,10 @@ double pac_cost_tokens(pac_cost_kind kind, double source, double target)
     }
 }
 
-/* Seconds of one kind of work on samples of mean length. */
-static double kind_time(const pac_profile *p, int64_t device, pac_cost_kind kind, double samples, bool backward)
+/* Seconds of one kind of work on so many tokens of source and target. */
+static double kind_time(const pac_profile *p, int64_t device, pac_cost_kind kind, double source, double target, bool backward)
 {
-    double tokens = samples * pac_cost_tokens(kind, p->source_tokens, p->target_tokens);
-    return pac_cost_at(&p->device[device].cost[kind], tokens, backward);
+    return pac_cost_at(&p->device[device].cost[kind], pac_cost_tokens(kind, source, target), backward);
 }
 
 /* Kinds of work of a layer. A layer in which nothing learns has no side layer (technique.layers: a list). */
@@ -62,14 +61,19 @@ static int kinds_of(const pac_profile *p, int64_t layer, pac_cost_kind kinds[sta
     return n;
 }
 
-double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, double samples, bool backward)
+double pac_layer_time_at(const pac_profile *p, int64_t device, int64_t layer, double source, double target, bool backward)
 {
     pac_cost_kind kinds[4];
     int n = kinds_of(p, layer, kinds);
     double t = 0;
     for (int i = 0; i < n; i++)
-        t += kind_time(p, device, kinds[i], samples, backward);
+        t += kind_time(p, device, kinds[i], source, target, backward);
     return t;
+}
+
+double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, double samples, bool backward)
+{
+    return pac_layer_time_at(p, device, layer, samples * p->source_tokens, samples * p->target_tokens, backward);
 }
 
 double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64_t last, double samples, bool backward)
@@ -80,13 +84,18 @@ double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64
     return t;
 }
 
-double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward)
+double pac_side_time_at(const pac_profile *p, int64_t device, double source, double target, bool backward)
 {
-    double t = kind_time(p, device, PAC_COST_HEAD, samples, backward);
+    double t = kind_time(p, device, PAC_COST_HEAD, source, target, backward);
     for (int64_t l = 0; l < pac_profile_layers(p); l++)
         if (p->layer[l].tuned > 0)
-            t += kind_time(p, device, l < p->layers_enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE, samples, backward);
+            t += kind_time(p, device, l < p->layers_enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE, source, target, backward);
     return t;
+}
+
+double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward)
+{
+    return pac_side_time_at(p, device, samples * p->source_tokens, samples * p->target_tokens, backward);
 }
 
 pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t last)

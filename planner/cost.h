@@ -14,12 +14,16 @@ static inline int64_t pac_profile_layers(const pac_profile *p)
 /** Seconds of one direction of `layer` with its riders (embedding, head) on a device at `samples` samples. */
 double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, double samples, bool backward);
 
-/** The same summed over layers [first, last). */
+/** The same for so many tokens of source and target. */
+double pac_layer_time_at(const pac_profile *p, int64_t device, int64_t layer, double source, double target, bool backward);
+
+/** pac_layer_time() summed over layers [first, last). */
 double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64_t last, double samples, bool backward);
 
 /** Seconds of forward or backward through the whole side network and head: what remains of a step once the backbone is cached.
  */
 double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward);
+double pac_side_time_at(const pac_profile *p, int64_t device, double source, double target, bool backward);
 
 /** Bytes summed over layers [first, last); activations per sample. */
 pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t last);

@@ -39,6 +39,8 @@ const char *pac_op_name(pac_op_kind k);
 pac_err pac_schedule_1f1b(int64_t p, int64_t P, int64_t M, pac_oplist *out);
 /** GPipe: all forwards, then all backwards, both in order; M slots. Huang et al. 2019. */
 pac_err pac_schedule_gpipe(int64_t p, int64_t P, int64_t M, pac_oplist *out);
+/** One micro-batch through all stages and back before the next: no pipelining, one slot. */
+pac_err pac_schedule_sequential(int64_t p, int64_t P, int64_t M, pac_oplist *out);
 /** Forwards only, in order, one slot: evaluation. */
 pac_err pac_schedule_forward(int64_t p, int64_t P, int64_t M, pac_oplist *out);
 void pac_oplist_free(pac_oplist *l);

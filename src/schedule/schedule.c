@@ -1,5 +1,5 @@
 /*
- * The operation lists of one mini-batch: 1F1B, GPipe and forwards only.
+ * The operation lists of one mini-batch: 1F1B, GPipe, one micro-batch after the other, and forwards only.
  *
  * A list is a sequence of whole passes of one micro-batch (receive, compute, send), so a schedule is nothing but the order of
  * its passes. The slot of micro-batch m is m mod in_flight, which works because every schedule here retires micro-batches in
@@ -99,6 +99,19 @@ pac_err pac_schedule_gpipe(int64_t p, int64_t P, int64_t M, pac_oplist *out)
         add_forward(&b, m);
     for (int64_t m = 0; m < M; m++)
         add_backward(&b, m);
+    add_update(&b);
+    *out = b.list;
+    return PAC_OK;
+}
+
+pac_err pac_schedule_sequential(int64_t p, int64_t P, int64_t M, pac_oplist *out)
+{
+    builder b;
+    PAC_TRY(builder_init(&b, p, P, M, 1));
+    for (int64_t m = 0; m < M; m++) {
+        add_forward(&b, m);
+        add_backward(&b, m);
+    }
     add_update(&b);
     *out = b.list;
     return PAC_OK;

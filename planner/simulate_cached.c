@@ -1,0 +1,95 @@
+/* After the first epoch: everybody gets the cache, then works from it. */
+#include "cost.h"
+#include "ring.h"
+#include "simulate.h"
+
+#include <math.h>
+
+/* Devices of the plan in the order of their ranks. */
+static int64_t devices_of(const pac_plan *plan, int64_t to[static PAC_MAX_DEVICES])
+{
+    bool in[PAC_MAX_DEVICES] = {false};
+    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, ranks), k = 0;
+    for (int64_t i = 0; i < n; i++)
+        in[ranks[i]] = true;
+    for (int64_t d = 0; d < plan->world; d++)
+        if (in[d])
+            to[k++] = d;
+    return n;
+}
+
+/* Reading ahead hides behind computing, or the other way round. */
+static double part_seconds(const pac_profile *p, const pac_sim_batch *b, int64_t device, pac_range r)
+{
+    const pac_device *d = &p->device[device];
+    double source = b->source[r.hi] - b->source[r.lo], target = b->target[r.hi] - b->target[r.lo],
+           samples = (double)(r.hi - r.lo);
+    if (r.hi == r.lo)
+        return 0;
+    double work = 2 * d->overhead + pac_side_time_at(p, device, source, target, false) +
+                  pac_side_time_at(p, device, source, target, true);
+    return fmax(work, d->disk_read > 0 ? samples * p->cached_step_bytes_read / d->disk_read : 0);
+}
+
+static pac_err ring_seconds(const pac_profile *p, int64_t n, const int64_t *device, int64_t rounds, const double *piece,
+                            double each, double *seconds)
+{
+    pac_ring r;
+    *seconds = 0;
+    if (n < 2)
+        return PAC_OK;
+    PAC_TRY(pac_ring_open(n, device, rounds, &r));
+    r.piece = piece;
+    r.each = each;
+    pac_err err = pac_ring_seconds(p, &r, seconds);
+    pac_ring_close(&r);
+    return err;
+}
+
+pac_err pac_sim_cached_step(const pac_sim_request *q, const pac_sim_batch *b, double *seconds)
+{
+    const pac_profile *p = q->profile;
+    const pac_plan *plan = q->plan;
+    int64_t device[PAC_MAX_DEVICES], n = devices_of(plan, device);
+    double work = 0, update = 0, tuned = pac_stage_bytes(p, 0, plan->layers).tuned, sum;
+    for (int64_t i = 0; i < n; i++) {
+        pac_range r = plan->cached_share != NULL ? pac_split_shares(b->n, plan->cached_share, plan->world, device[i])
+                                                 : pac_split_even(b->n, n, i);
+        work = fmax(work, part_seconds(p, b, device[i], r));
+        update = fmax(update, p->device[device[i]].update * tuned);
+    }
+    PAC_TRY(ring_seconds(p, n, device, 2 * (n - 1), NULL, tuned / (double)n, &sum));
+    *seconds = work + sum + update;
+    return PAC_OK;
+}
+
+/* What each device has after the first epoch: its layers of its samples, and a stage's first member what was learnt there. */
+static void pieces_of(const pac_sim_request *q, double cache, int64_t n, const int64_t *device, double *piece)
+{
+    for (int64_t i = 0; i < q->plan->stages; i++) {
+        const pac_stage_plan *st = &q->plan->stage[i];
+        double part = pac_sim_cached_part(q->profile, st->first, st->last), shares = 0;
+        for (int64_t r = 0; r < st->ranks; r++)
+            shares += st->share[r];
+        for (int64_t r = 0; r < st->ranks; r++)
+            for (int64_t k = 0; k < n; k++)
+                if (device[k] == st->rank[r])
+                    piece[k] = cache * part * st->share[r] / shares +
+                               (r == 0 ? pac_stage_bytes(q->profile, st->first, st->last).tuned : 0);
+    }
+}
+
+/* What is received is also written, block after block. */
+pac_err pac_sim_redistribution(const pac_sim_request *q, double *seconds)
+{
+    const pac_profile *p = q->profile;
+    int64_t device[PAC_MAX_DEVICES], n = devices_of(q->plan, device);
+    double piece[PAC_MAX_DEVICES], cache = (double)q->run->rows * p->cached_step_bytes_read, write = 0;
+    pieces_of(q, cache, n, device, piece);
+    PAC_TRY(ring_seconds(p, n, device, n - 1, piece, 0, seconds));
+    for (int64_t i = 0; i < n; i++)
+        if (p->device[device[i]].disk_write > 0)
+            write = fmax(write, fmax(cache - piece[i], 0) / p->device[device[i]].disk_write);
+    *seconds += n > 1 ? write : 0;
+    return PAC_OK;
+}
