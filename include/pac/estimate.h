@@ -44,6 +44,9 @@ typedef struct pac_estimate {
  */
 pac_err pac_estimate_open(const pac_config *cfg, pac_job **out);
 
+/** An epoch of a job that has no data is so many rows (two mini-batches before); nothing where there is data. Not collective. */
+pac_err pac_estimate_rows(pac_job *job, int64_t rows);
+
 /**
  * The plan of `devices` equal devices: one stage (eddl), a stage each (ecofl, and pac without system.groups), or system.groups.
  * Not collective. Errors: PAC_ECONFIG (the system does not allow so many). The caller frees *out with pac_plan_free().

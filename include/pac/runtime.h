@@ -69,6 +69,12 @@ pac_data_opts pac_job_data_options(const pac_job *job);
 /** Time layers and links; every rank gets the same profile. Layers are loaded one at a time. Collective. */
 pac_err pac_job_profile(pac_job *job, pac_profile *out);
 /**
+ * The profile of devices that are not here: times from the operations of the layers, which run dry, and from the descriptions in a
+ * cluster file (pac/cluster.h). For a job of pac_estimate_open() too: nothing is loaded. Not collective. Errors: those of
+ * pac_cluster_read(), PAC_ENOMEM.
+ */
+pac_err pac_job_cluster_profile(pac_job *job, const char *cluster_path, pac_profile *out);
+/**
  * The plan of this job for the devices of the profile: given groups, or the planner (profile NULL: given groups and this world).
  * Budgets of the configuration replace those of the profile. Rank 0 decides, all receive the plan; `answer` (may be NULL) is filled at
  * rank 0. Errors: PAC_ECONFIG (a profile of another model, budgets for another number of devices), PAC_ENOMEM (no plan fits). Collective.

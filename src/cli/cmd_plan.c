@@ -1,4 +1,4 @@
-/* pac plan: the best plan for a profile, the candidates it beat, and why. */
+/* pac plan: the best plan for a profile (measured, or of devices that are not here), the candidates it beat, and why. */
 #include "cli.h"
 #include "pac/parallel.h"
 
@@ -92,35 +92,60 @@ static pac_err show(const pac_args *a, const pac_plan *plan, const pac_profile *
     return PAC_OK;
 }
 
-static pac_err plan_job(const pac_args *a, pac_job *job)
+static pac_err plan_job(const pac_args *a, pac_job *job, pac_profile *profile)
 {
-    pac_profile profile = {0};
     pac_plan plan = {0};
     pac_plan_answer answer = {0};
-    PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? pac_profile_read(a->profile, &profile) : PAC_OK));
-    pac_err err = pac_job_plan(job, &profile, &plan, &answer);
+    pac_err err = pac_job_plan(job, profile, &plan, &answer);
     if (err == PAC_OK) {
-        err = pac_agree(pac_world(), show(a, &plan, &profile, &answer));
+        err = pac_agree(pac_world(), show(a, &plan, profile, &answer));
         pac_plan_free(&plan);
         pac_plan_answer_free(&answer);
     }
-    pac_profile_free(&profile);
     return err;
+}
+
+/* Devices that are here: what was measured on them. */
+static pac_err plan_measured(const pac_args *a, const pac_config *cfg)
+{
+    pac_job *job = NULL;
+    pac_profile profile = {0};
+    pac_observer watch = print_observer();
+    PAC_TRY(pac_job_open(cfg, PAC_JOB_TRAIN, &watch, &job));
+    pac_err err = pac_agree(pac_world(), pac_world_rank() == 0 ? pac_profile_read(a->profile, &profile) : PAC_OK);
+    if (err == PAC_OK)
+        err = plan_job(a, job, &profile);
+    pac_profile_free(&profile);
+    pac_job_close(&job);
+    return err;
+}
+
+/* Devices that are not: what their descriptions say. */
+static pac_err plan_described(const pac_args *a, const pac_config *cfg)
+{
+    pac_job *job = NULL;
+    pac_profile profile = {0};
+    PAC_TRY(open_described(a, cfg, &job, &profile));
+    pac_err err = plan_job(a, job, &profile);
+    pac_profile_free(&profile);
+    pac_job_close(&job);
+    return err;
+}
+
+static pac_err check_options(const pac_args *a)
+{
+    PAC_CHECK(a->profile != NULL || a->devices != NULL, PAC_EUSAGE,
+              "plan: --profile FILE is needed (mpirun -np N pac profile RUN.yaml -o FILE makes one), or --devices FILE for devices "
+              "that are not here");
+    PAC_CHECK(a->profile == NULL || a->devices == NULL, PAC_EUSAGE,
+              "plan: --profile has the devices that were measured, --devices others: give one of them");
+    return PAC_OK;
 }
 
 pac_err cmd_plan(const pac_args *a)
 {
     pac_config cfg;
-    pac_job *job = NULL;
-    pac_observer watch = print_observer();
-    if (a->devices != NULL)
-        return pac_agree(pac_world(), pac_fail(PAC_ENOTBUILT, "--devices: not built yet"));
-    if (a->profile == NULL)
-        return pac_agree(pac_world(), pac_fail(PAC_EUSAGE, "plan: --profile FILE is needed (mpirun -np N pac profile RUN.yaml -o FILE "
-                                                           "makes one)"));
+    PAC_TRY(pac_agree(pac_world(), check_options(a)));
     PAC_TRY(read_config(a, &cfg));
-    PAC_TRY(pac_job_open(&cfg, PAC_JOB_TRAIN, &watch, &job));
-    pac_err err = plan_job(a, job);
-    pac_job_close(&job);
-    return err;
+    return a->devices != NULL ? plan_described(a, &cfg) : plan_measured(a, &cfg);
 }

@@ -50,15 +50,20 @@ static pac_err finish(const pac_args *a, const pac_job *job, const pac_profile *
     return PAC_OK;
 }
 
+static pac_err measured(const pac_config *cfg, pac_job **job, pac_profile *p)
+{
+    pac_observer watch = print_observer();
+    PAC_TRY(pac_job_open(cfg, PAC_JOB_TRAIN, &watch, job));
+    return pac_job_profile(*job, p);
+}
+
 pac_err cmd_profile(const pac_args *a)
 {
     pac_config cfg;
     pac_job *job = NULL;
     pac_profile p;
-    pac_observer watch = print_observer();
     PAC_TRY(read_config(a, &cfg));
-    PAC_TRY(pac_job_open(&cfg, PAC_JOB_TRAIN, &watch, &job));
-    pac_err err = pac_job_profile(job, &p);
+    pac_err err = a->devices != NULL ? open_described(a, &cfg, &job, &p) : measured(&cfg, &job, &p);
     if (err == PAC_OK) {
         err = pac_agree(pac_world(), finish(a, job, &p));
         pac_profile_free(&p);

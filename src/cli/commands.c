@@ -12,9 +12,13 @@ const command commands[] = {
      "mpirun -np 4 pac train run.yaml --plan runs/mrpc/plan.yaml --json > result.json",
      "set plan profile steps resume quiet json help", cmd_train, true, 1, 1},
     {"profile", "measure layers, devices and links", "mpirun -np N pac profile RUN.yaml [-o profile.yaml]",
-     "mpirun -np 4 pac profile run.yaml -o profile.yaml", "output set quiet json help", cmd_profile, true, 1, 1},
-    {"plan", "stages and device groups from a profile, and why", "pac plan RUN.yaml --profile profile.yaml [-o plan.yaml]",
-     "pac plan run.yaml --profile profile.yaml -o plan.yaml", "profile output devices set quiet json help", cmd_plan, true, 1, 1},
+     "mpirun -np 4 pac profile run.yaml -o profile.yaml\n"
+     "pac profile run.yaml --devices experiments/clusters/nano4.yaml -o profile.yaml   # derived, not measured",
+     "output devices rows set quiet json help", cmd_profile, true, 1, 1},
+    {"plan", "stages and device groups from a profile, and why", "pac plan RUN.yaml --profile profile.yaml|--devices cluster.yaml [-o plan.yaml]",
+     "pac plan run.yaml --profile profile.yaml -o plan.yaml\n"
+     "pac plan run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --rows 3668",
+     "profile output devices rows set quiet json help", cmd_plan, true, 1, 1},
     {"simulate", "step and epoch times, memory and a Gantt chart of a cluster", "pac simulate RUN.yaml --devices cluster.yaml",
      "pac simulate run.yaml --devices cluster.yaml", "devices set quiet json help", NULL, false, 1, 1},
     {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml|--shape NAME [options]",

@@ -4,6 +4,7 @@
  * Nothing here knows a formula of memory: see estimate_dry.c.
  */
 #include "estimate.h"
+#include "dry_layer.h"
 #include "planning.h"
 #include "pac/cache.h"
 
@@ -52,13 +53,13 @@ static pac_err zeros(int64_t n, void *out)
     return PAC_OK;
 }
 
-/* Two mini-batches (arenas settle in the second) whose samples all have the greatest length, and tokens that mean nothing. */
-static pac_err fixed_data(pac_job *j)
+/* Samples that all have the greatest length, and tokens that mean nothing. */
+static pac_err fixed_data(pac_job *j, int64_t rows)
 {
     const pac_config *c = &j->cfg;
     pac_dataset *d = &j->train;
     bool classes = c->head == PAC_HEAD_CLASSIFICATION;
-    int64_t rows = 2 * c->train.batch, S = c->task.max_source, T = classes ? 0 : c->task.max_target;
+    int64_t S = c->task.max_source, T = classes ? 0 : c->task.max_target;
     S *= c->task.pairs_separate ? 2 : 1;
     d->rows = rows;
     PAC_TRY(fixed_offsets(rows, S, &d->soff));
@@ -84,7 +85,8 @@ static pac_err open_local(pac_job *j)
     j->shapes = true;
     PAC_TRY(has_data(j, &from_data));
     int data = PAC_JOB_TRAIN | (readable(j->cfg.task.eval) ? PAC_JOB_EVAL : 0); /* a run holds both */
-    return from_data ? job_load_data(j, data) : fixed_data(j);
+    return from_data ? job_load_data(j, data)
+                     : fixed_data(j, 2 * j->cfg.train.batch); /* arenas settle in the second mini-batch */
 }
 
 pac_err pac_estimate_open(const pac_config *cfg, pac_job **out)
@@ -99,6 +101,14 @@ pac_err pac_estimate_open(const pac_config *cfg, pac_job **out)
     else
         *out = j;
     return err;
+}
+
+pac_err pac_estimate_rows(pac_job *job, int64_t rows)
+{
+    if (job->train.identity != 0) /* made up data has none */
+        return PAC_OK;
+    pac_dataset_free(&job->train);
+    return fixed_data(job, rows);
 }
 
 /* ---- plans ---- */
@@ -276,18 +286,6 @@ static pac_err over_budget(const pac_job *job, const pac_estimate_device *d)
                                                                            : "train.recompute, more train.microbatches");
 }
 
-/* A job like this one, of shapes only: what a dry run may use. */
-static pac_err shapes_of(const pac_job *job, pac_job **out)
-{
-    void *p;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *job, &p));
-    *out = p;
-    **out = *job;
-    (*out)->be = &pac_backend_count;
-    (*out)->shapes = true;
-    return PAC_OK;
-}
-
 pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
 {
     dry d = {0};
@@ -296,7 +294,7 @@ pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int6
     pac_err err;
     if (job->cfg.system.memory_auto)
         return PAC_OK;
-    PAC_TRY(shapes_of(job, &shapes));
+    PAC_TRY(dry_job(job, &shapes));
     pac_mem_dry(true);
     PAC_GO(dry_new(shapes, &d));
     d.most = MOST_STEPS;
@@ -340,7 +338,7 @@ pac_err dry_plan(const pac_job *job, pac_plan *plan)
     pac_job *shapes = NULL;
     pac_err err;
     PAC_TRY(pac_plan_compact(plan, &running));
-    PAC_GO(shapes_of(job, &shapes));
+    PAC_GO(dry_job(job, &shapes));
     pac_mem_dry(true);
     PAC_GO(dry_new(shapes, &d));
     d.most = plan->world < MOST_STEPS ? MOST_STEPS / plan->world : 1;
