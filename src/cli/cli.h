@@ -46,6 +46,8 @@ pac_observer print_observer(void);
 void print_clear_progress(void);
 /** Print a result: as JSON on standard output with --json, else through `table`. */
 void print_result(const pac_args *a, const char *json, void (*table)(const char *json));
+/** Everything printed so far reaches standard output. Errors: PAC_ENOSPACE, PAC_EIO; once it failed, so do later calls. */
+pac_err print_flush(void);
 
 /** RUN.yaml, read on rank 0 (one device needs the file) and sent to all. Collective. */
 pac_err read_config(const pac_args *a, pac_config *c);

@@ -4,9 +4,11 @@
 #include "pac/parallel.h"
 #include "pac/yaml.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Before MPI starts, the launcher's variable tells the rank, so that four ranks do not complain four times. */
 static bool is_first_process(void)
@@ -116,7 +118,8 @@ static int run_command(const command *c, int *argc, char ***argv)
     return err == PAC_OK ? 0 : say_once(err);
 }
 
-int main(int argc, char **argv)
+/* What was asked for, and its exit status. */
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         print_help();
@@ -132,4 +135,24 @@ int main(int argc, char **argv)
     }
     const command *c = find_command(argv[1]);
     return c != NULL ? run_command(c, &argc, &argv) : unknown_command(argv[1]);
+}
+
+/* Where standard input or output is closed no file may take its number, or what is printed would end up in it. Its use fails. */
+static void occupy_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
+/* A result that did not arrive (a full disk, a closed output) is no success. */
+int main(int argc, char **argv)
+{
+    occupy_standard_streams();
+    int status = run(argc, argv);
+    pac_err err = print_flush();
+    if (status != 0 || err == PAC_OK)
+        return status;
+    say_error(err);
+    return pac_err_exit_code(err);
 }

@@ -4,6 +4,7 @@
 #include "pac/log.h"
 #include "pac/parallel.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 static struct {
     bool quiet, terminal, line_open;
     double last;
+    int fault; /* errno of the first failure of standard output */
 } screen;
 
 void print_clear_progress(void)
@@ -83,7 +85,19 @@ void print_result(const pac_args *a, const char *json, void (*table)(const char 
         printf("%s\n", json);
     else
         table(json);
-    fflush(stdout);
+    print_flush();
+}
+
+pac_err print_flush(void)
+{
+    errno = 0;
+    if (fflush(stdout) != 0 && screen.fault == 0)
+        screen.fault = errno;
+    if (!ferror(stdout))
+        return PAC_OK;
+    if (screen.fault == ENOSPC || screen.fault == EDQUOT)
+        return pac_fail(PAC_ENOSPACE, "standard output: no space left: free some or write to another disk");
+    return pac_fail(PAC_EIO, "standard output: cannot write: %s", screen.fault != 0 ? strerror(screen.fault) : "an error");
 }
 
 pac_err read_config(const pac_args *a, pac_config *c)

@@ -41,4 +41,18 @@ works info --json
 status=0
 start || status=$?
 [ "$status" = 2 ] || { command=; wrong "without arguments: $status instead of 2"; }
+
+# a result that does not reach standard output is no success (mpirun reads what its ranks print: one rank only)
+if [ "$ranks" = 1 ]; then
+    for command in info --help "estimate --shape t5-small --json"; do
+        status=0
+        # shellcheck disable=SC2086
+        "$pac" $command >/dev/full 2>"$dir/stderr" || status=$?
+        [ "$status" = 4 ] && grep -q 'standard output: no space left' "$dir/stderr" || wrong "on a full disk: $status instead of 4"
+        status=0
+        # shellcheck disable=SC2086
+        "$pac" $command >&- 2>"$dir/stderr" || status=$?
+        [ "$status" = 3 ] && grep -q 'standard output: cannot write' "$dir/stderr" || wrong "without an output: $status instead of 3"
+    done
+fi
 exit $failed
