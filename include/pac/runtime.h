@@ -104,12 +104,16 @@ typedef struct pac_predict_opts {
     const char *logits_path;              /* NULL: not wanted */
     const char *input_path;               /* a file of JSON lines; NULL: lines are typed */
     bool json_lines;                      /* answers are JSON objects, else text */
-    bool (*read_line)(void *user, char **line); /* false at the end; the line is freed with free(); called on rank 0 */
-    void (*answer)(void *user, const char *line);
+    /* Both are called on rank 0; an error ends the command. *line: freed with free(), without its end; NULL: there are no more. */
+    pac_err (*read_line)(void *user, char **line, size_t *bytes);
+    pac_err (*answer)(void *user, const char *line);
     void *user;
 } pac_predict_opts;
 
-/** Answer every row of the file, or lines until read_line() ends. Collective. */
+/**
+ * Answer every row of the file, or lines until read_line() ends. Collective. Errors: PAC_EUSAGE, PAC_EDATA, PAC_EIO, PAC_ENOMEM,
+ * PAC_ENUMERIC (logits that are not finite), those of the two functions.
+ */
 pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch);
 
 typedef struct pac_export_opts {

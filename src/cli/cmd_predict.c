@@ -2,28 +2,36 @@
 #include "cli.h"
 #include "pac/parallel.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool next_line(void *user, char **line)
+static pac_err next_line(void *user, char **line, size_t *bytes)
 {
     size_t capacity = 0;
     char *text = NULL;
-    if (getline(&text, &capacity, (FILE *)user) < 0) {
+    ssize_t n = getline(&text, &capacity, (FILE *)user);
+    if (n < 0) {
+        int fault = errno;
         free(text);
-        return false;
+        PAC_CHECK(feof((FILE *)user), PAC_EIO, "standard input: cannot read: %s", strerror(fault));
+        return PAC_OK;
     }
-    text[strcspn(text, "\r\n")] = '\0';
+    if (n > 0 && text[n - 1] == '\n')
+        text[--n] = '\0';
+    if (n > 0 && text[n - 1] == '\r')
+        text[--n] = '\0';
     *line = text;
-    return true;
+    *bytes = (size_t)n;
+    return PAC_OK;
 }
 
-static void answer(void *user, const char *line)
+static pac_err answer(void *user, const char *line)
 {
     (void)user;
     printf("%s\n", line);
-    fflush(stdout);
+    return print_flush();
 }
 
 pac_err cmd_predict(const pac_args *a)

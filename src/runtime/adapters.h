@@ -6,6 +6,8 @@
 #include "pac/runtime.h"
 #include "pac/safetensors.h"
 
+#include <jansson.h>
+
 typedef struct adapters_info {
     uint64_t model_id, tokenizer_id;
 } adapters_info; /* of the backbone that they were trained on */
@@ -19,6 +21,8 @@ pac_err whole_new(const pac_job *job, pac_tuned **out);
 pac_err adapters_save(const pac_job *job, const pac_plan *plan, const pac_params *mine, const char *dir);
 /** dir/name into out [PAC_PATH]. */
 pac_err adapters_path(char *out, const char *dir, const char *name);
+/** dir/name, a JSON object, which the caller frees. Not collective. Errors: PAC_EIO, PAC_EDATA (with line and column). */
+pac_err adapters_read_json(const char *dir, const char *name, json_t **out);
 /** Write dir/adapters.json. Not collective. */
 pac_err adapters_write_json(const pac_job *job, const char *dir);
 /** Take technique, head and task from dir/adapters.json into *c (c->model.path is set), read on rank 0. Collective. */

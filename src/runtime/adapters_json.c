@@ -9,13 +9,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { FORMAT = 1 };
+enum { FORMAT = 1, LARGEST = 16 << 20 }; /* LARGEST: bytes of a file */
 
 pac_err adapters_path(char *out, const char *dir, const char *name)
 {
@@ -81,6 +80,24 @@ pac_err adapters_write_json(const pac_job *job, const char *dir)
 }
 
 /* ---- reading ---- */
+
+pac_err adapters_read_json(const char *dir, const char *name, json_t **out)
+{
+    char path[PAC_PATH], *text;
+    size_t bytes;
+    json_error_t e;
+    PAC_TRY(adapters_path(path, dir, name));
+    PAC_TRY(pac_file_load(path, LARGEST, &text, &bytes));
+    json_t *j = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
+    pac_mem_free(text);
+    PAC_CHECK(j != NULL, PAC_EDATA, "%s:%d:%d: %s", path, e.line, e.column, e.text);
+    if (!json_is_object(j)) {
+        json_decref(j);
+        return pac_fail(PAC_EDATA, "%s:1: a JSON object {...} is expected", path);
+    }
+    *out = j;
+    return PAC_OK;
+}
 
 /* A word under `name` in o, which RUN.yaml has under `key`, as its value. */
 static pac_err read_word(const char *path, json_t *o, const char *name, const char *key, int *out)
@@ -187,15 +204,14 @@ static pac_err configure_at_root(const char *dir, pac_config *c, adapters_info *
 {
     char path[PAC_PATH];
     pac_model_desc desc;
-    json_error_t e;
+    json_t *j;
     if (pac_world_rank() != 0)
         return PAC_OK;
     PAC_TRY(adapters_path(path, dir, "adapters.json"));
     PAC_CHECK(access(path, R_OK) == 0, PAC_EIO, "%s: %s (a directory written by `pac train` is expected)", path,
               strerror(errno));
     PAC_TRY(pac_model_describe(c->model.path, &desc));
-    json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
-    PAC_CHECK(j != NULL, PAC_EDATA, "%s:%d:%d: %s", path, e.line, e.column, e.text);
+    PAC_TRY(adapters_read_json(dir, "adapters.json", &j));
     pac_err err = read_all(path, j, &desc, c, info);
     json_decref(j);
     return err;

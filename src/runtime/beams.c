@@ -151,6 +151,6 @@ void beams_best(const beam_books *b, decoded *d)
         memcpy(d->token + i * d->max_new, said, (size_t)n * sizeof *said);
         d->length[i] = n;
         d->score[i] = b->ended.score[i * b->width];
-        d->ended[i] = said[n - 1] == b->eos_id;
+        d->ended[i] = n > 0 && said[n - 1] == b->eos_id;
     }
 }

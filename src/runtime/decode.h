@@ -17,7 +17,7 @@ typedef struct step {
     int64_t *parent;      /* [n * beams] slot of the round whose earlier positions it has taken over */
     double *score;        /* [n * beams] sum of log p of what it said (beams > 1) */
     int64_t K;            /* answers for each sample: 1, or 2 * beams */
-    int64_t *next;        /* [n * K] 1 + token + vocabulary * (slot within the sample), best first; 0: none */
+    int64_t *next;        /* [n * K] 1 + token + vocabulary * (slot within the sample), best first; 0: none (not finite) */
     double *next_score;   /* [n * K] its slot's score + log p (beams > 1) */
 } step;
 
@@ -31,7 +31,8 @@ pac_err decode_step(evaluator *e, step *t);
 
 /**
  * The K best continuations of a sample from logits [its going slots, V], into its t->next and t->next_score, which are 0 on
- * entry: greedy, the best token; beams, of all its slots together by sum of log p. Of equals the first.
+ * entry: greedy, the best token; beams, of all its slots together by sum of log p. Of equals the first. Logits that are not
+ * finite have no continuation: greedy looks at the best one only, beams at all of a slot.
  */
 void best_continuations(const pac_backend *be, const float *logits, int64_t V, const step *t, int64_t sample);
 

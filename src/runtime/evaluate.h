@@ -30,7 +30,10 @@ typedef struct evaluator {
     decoder **decoder; /* [M] keys and values of what is written (decode.c) */
 } evaluator;
 
-/* Outputs of one round: sample i said token[i * max_new .. + length[i]), its end token included. */
+/*
+ * Outputs of one round: sample i said token[i * max_new .. + length[i]), its end token included. length 0: nothing could be
+ * said, since the logits were not finite.
+ */
 typedef struct decoded {
     int64_t max_new;
     int32_t *token;
@@ -66,7 +69,7 @@ pac_err evaluator_generate(evaluator *e, int64_t n, decoded *d);
  */
 pac_err evaluator_logits(evaluator *e, float *logits, int64_t T);
 
-/** `wanted` tokens, or fewer where the model has no more positions. */
+/** `wanted` tokens of a sequence, or fewer where the model has no more positions. */
 int64_t longest_answer(const pac_job *job, int64_t wanted);
 
 /** Ids of the longest source. */

@@ -49,22 +49,11 @@ static pac_err find_format(const char *name, const format **out)
 
 /* ---- which model ---- */
 
-static pac_err load_json(const char *dir, const char *name, json_t **out)
-{
-    char path[PAC_PATH];
-    json_error_t e;
-    PAC_TRY(adapters_path(path, dir, name));
-    PAC_CHECK(access(path, R_OK) == 0, PAC_EIO, "%s: cannot open (a directory written by `pac train` is expected)", path);
-    *out = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
-    PAC_CHECK(*out != NULL, PAC_EDATA, "%s:%d:%d: %s", path, e.line, e.column, e.text);
-    return PAC_OK;
-}
-
 /* The model that the adapters name, into path [PAC_PATH]. */
 static pac_err model_of_adapters(const char *dir, char *path)
 {
     json_t *j = NULL;
-    PAC_TRY(load_json(dir, "adapters.json", &j));
+    PAC_TRY(adapters_read_json(dir, "adapters.json", &j));
     const char *named = json_string_value(json_object_get(json_object_get(j, "model"), "path"));
     pac_err err = PAC_OK;
     if (named == NULL || named[0] == '\0' || strlen(named) >= PAC_PATH)
@@ -113,7 +102,7 @@ static pac_err export_at_root(const pac_job *job, const pac_export_opts *o, cons
 {
     exporter e = {.job = job, .adapters_dir = o->adapters_dir};
     pac_err err;
-    PAC_GO(load_json(job->desc.dir, "config.json", &e.config));
+    PAC_GO(adapters_read_json(job->desc.dir, "config.json", &e.config));
     const char *type = json_string_value(json_object_get(e.config, "model_type"));
     PAC_GO(export_names(type != NULL ? type : "", &e.names));
     PAC_GO(check_possible(&e, f));

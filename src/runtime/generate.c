@@ -5,6 +5,7 @@
 #include "beams.h"
 #include "decode.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- continuations, on the rank that has the logits ---- */
@@ -47,13 +48,15 @@ void best_continuations(const pac_backend *be, const float *logits, int64_t V, c
     if (t->beams == 1 && going[0]) {
         int32_t best;
         be->argmax(&best, logits, 1, V);
-        t->next[sample] = 1 + (int64_t)best;
+        t->next[sample] = isfinite(logits[best]) ? 1 + (int64_t)best : 0;
         return;
     }
     for (int64_t b = 0; b < t->beams; b++) {
         if (!going[b])
             continue;
-        continuations_of_slot(logits, V, b, t->score[sample * t->beams + b] - log_sum(be, logits, V), t, sample);
+        double base = t->score[sample * t->beams + b] - log_sum(be, logits, V);
+        if (isfinite(base))
+            continuations_of_slot(logits, V, b, base, t, sample);
         logits += V;
     }
 }
@@ -114,6 +117,10 @@ static bool say(const pac_job *job, step *t, decoded *d)
     for (int64_t i = 0; i < t->n; i++) {
         if (!t->going[i])
             continue;
+        if (t->next[i] == 0) { /* the logits are not finite: nothing of it is an answer */
+            d->length[i] = t->going[i] = 0;
+            continue;
+        }
         t->token[i] = (int32_t)(t->next[i] - 1);
         d->token[i * d->max_new + d->length[i]++] = t->token[i];
         d->ended[i] = t->token[i] == job->desc.eos_id;

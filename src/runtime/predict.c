@@ -6,8 +6,10 @@
 #include "predictions.h"
 #include "share.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { A_YEAR = 365 * 24 * 3600 }; /* seconds */
 
@@ -21,24 +23,39 @@ static json_t *id_list(const int32_t *ids, int64_t n)
     return list;
 }
 
-static void say_json(const predictor *p, json_t *object)
+static pac_err say(const predictor *p, const char *line)
 {
-    char *text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(object);
-    if (text != NULL)
-        p->opts->answer(p->opts->user, text);
-    free(text);
+    return p->opts->answer(p->opts->user, line);
 }
 
-static void say_error(const predictor *p)
+/* Takes the reference to object. */
+static pac_err say_json(const predictor *p, json_t *object)
+{
+    char *text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    pac_err err = text != NULL ? say(p, text) : pac_fail(PAC_ENOMEM, "no memory for an answer");
+    json_decref(object);
+    free(text);
+    return err;
+}
+
+/* One line, whatever the model wrote. */
+static pac_err say_text(const predictor *p, char *text)
+{
+    for (char *at = text; (at = strpbrk(at, "\r\n")) != NULL;)
+        *at = ' ';
+    return say(p, text);
+}
+
+/* The message may quote a part of the line that ends inside a character. */
+static pac_err say_error(const predictor *p)
 {
     char line[2100];
-    if (p->opts->json_lines) {
-        say_json(p, json_pack("{s:s}", "error", pac_err_message()));
-        return;
-    }
     snprintf(line, sizeof line, "error: %s", pac_err_message());
-    p->opts->answer(p->opts->user, line);
+    json_t *utf8 = json_string(line); /* NULL: it is none */
+    for (char *at = line; *at != '\0' && utf8 == NULL; at++)
+        *at = (unsigned char)*at < 0x80 ? *at : '?';
+    json_decref(utf8);
+    return p->opts->json_lines ? say_json(p, json_pack("{s:s}", "error", line + strlen("error: "))) : say_text(p, line);
 }
 
 static pac_err say_output(const predictor *p, int64_t i)
@@ -51,23 +68,27 @@ static pac_err say_output(const predictor *p, int64_t i)
         p->opts->json_lines ? json_pack("{s:s, s:o}", "text", text, "output_ids", id_list(ids, d->length[i])) : NULL;
     if (answer != NULL && p->e.how.beams > 1)
         json_object_set_new(answer, "score", json_real(d->score[i]));
-    if (p->opts->json_lines)
-        say_json(p, answer);
-    else
-        p->opts->answer(p->opts->user, text);
+    pac_err err = p->opts->json_lines ? say_json(p, answer) : say_text(p, text);
     pac_mem_free(text);
-    return PAC_OK;
+    return err;
 }
 
-static void say_class(const predictor *p, const double *scores)
+static pac_err say_class(const predictor *p, const double *scores)
 {
     json_t *answer = class_json(p->job, scores);
-    if (p->opts->json_lines) {
-        say_json(p, answer);
-        return;
-    }
-    p->opts->answer(p->opts->user, json_string_value(json_object_get(answer, "label")));
+    if (p->opts->json_lines)
+        return say_json(p, answer);
+    const char *label = json_string_value(json_object_get(answer, "label"));
+    pac_err err = label != NULL ? say(p, label) : pac_fail(PAC_ENOMEM, "no memory for an answer");
     json_decref(answer);
+    return err;
+}
+
+/* An answer made of such numbers would look like any other. */
+static pac_err not_finite(void)
+{
+    return pac_fail(PAC_ENUMERIC, "the logits of a row are not finite: the weights of the model or the adapters are damaged "
+                                  "(NaN or infinity), or too large for float32");
 }
 
 /* ---- rows ---- */
@@ -87,8 +108,13 @@ static pac_err answer_classes(predictor *p, const pac_dataset *data, int64_t fir
     PAC_TRY(evaluator_encode(&p->e, data, first, n, NULL, scores));
     PAC_TRY(pac_sum_f64(pac_world(), scores + first * C, n * C));
     for (int64_t row = first; row < first + n; row++) {
+        pac_err err = PAC_OK;
+        for (int64_t c = 0; c < C; c++)
+            if (!isfinite(scores[row * C + c]))
+                return not_finite();
         if (pac_world_rank() == 0)
-            say_class(p, scores + row * C);
+            err = say_class(p, scores + row * C);
+        PAC_TRY(pac_agree(pac_world(), err));
         if (p->opts->logits_path != NULL)
             PAC_TRY(keep_scores(p, scores + row * C, C));
     }
@@ -119,6 +145,9 @@ static pac_err answer_texts(predictor *p, const pac_dataset *data, int64_t first
     pac_err err = PAC_OK;
     PAC_TRY(evaluator_encode(&p->e, data, first, n, NULL, NULL));
     PAC_TRY(evaluator_generate(&p->e, n, &p->out));
+    for (int64_t i = 0; i < n; i++)
+        if (p->out.length[i] == 0)
+            return not_finite();
     for (int64_t i = 0; i < n && err == PAC_OK && pac_world_rank() == 0; i++)
         err = say_output(p, i);
     PAC_TRY(pac_agree(pac_world(), err));
@@ -147,35 +176,44 @@ pac_err predict_rows(predictor *p, const pac_dataset *data)
 
 typedef enum typed { TYPED_END, TYPED_ROW, TYPED_BAD } typed;
 
-static typed next_line(predictor *p, pac_dataset *row)
+static pac_err row_from_line(const predictor *p, const char *line, size_t bytes, pac_dataset *row)
+{
+    const char *zero = memchr(line, '\0', bytes);
+    PAC_CHECK(zero == NULL, PAC_EDATA, "byte %lld of the line is 0, which is no text", (long long)(zero - line) + 1);
+    pac_data_opts o = pac_job_data_options(p->job);
+    return pac_data_from_line(line, &o, row);
+}
+
+/* At rank 0. */
+static pac_err next_line(const predictor *p, pac_dataset *row, typed *what)
 {
     char *line = NULL;
-    if (!p->opts->read_line(p->opts->user, &line))
-        return TYPED_END;
-    pac_data_opts o = pac_job_data_options(p->job);
-    pac_err err = pac_data_from_line(line, &o, row);
+    size_t bytes = 0;
+    PAC_TRY(p->opts->read_line(p->opts->user, &line, &bytes));
+    if (line == NULL) {
+        *what = TYPED_END;
+        return PAC_OK;
+    }
+    pac_err err = row_from_line(p, line, bytes, row);
     free(line);
-    if (err == PAC_OK)
-        return TYPED_ROW;
-    say_error(p);
-    return TYPED_BAD;
+    *what = err == PAC_OK ? TYPED_ROW : TYPED_BAD;
+    return err == PAC_OK ? PAC_OK : say_error(p);
 }
 
 /* What rank 0 has read, on every rank. A person may think before typing: this wait alone has no deadline to speak of. */
-static pac_err await_line(predictor *p, pac_dataset *row, typed *what)
+static pac_err await_line(const predictor *p, pac_dataset *row, typed *what)
 {
     double usual = pac_set_timeout(A_YEAR);
-    *what = pac_world_rank() == 0 ? next_line(p, row) : TYPED_END;
-    pac_err err = pac_bcast(pac_world(), what, sizeof *what, 0);
+    pac_err err = pac_agree(pac_world(), pac_world_rank() == 0 ? next_line(p, row, what) : PAC_OK);
     pac_set_timeout(usual);
-    return err;
+    return err == PAC_OK ? pac_bcast(pac_world(), what, sizeof *what, 0) : err;
 }
 
 pac_err predict_lines(predictor *p)
 {
     for (;;) {
         pac_dataset row = {0};
-        typed what;
+        typed what = TYPED_END;
         PAC_TRY(await_line(p, &row, &what));
         if (what == TYPED_END)
             return PAC_OK;

@@ -96,6 +96,8 @@ static void predictor_close(predictor *p, pac_err err)
 
 /* ---- opening ---- */
 
+enum { MOST_TOKENS = 1 << 20, CUT_TEXT = 512 }; /* of a sequence; of a source text without adapters */
+
 static pac_err find_tokenizer(const char *dir, int *found)
 {
     pac_tokenizer *t;
@@ -108,15 +110,38 @@ static pac_err find_tokenizer(const char *dir, int *found)
     return err == PAC_EDATA || err == PAC_ENOMEM ? err : PAC_OK; /* a damaged one is no reason to ask for numbers */
 }
 
+/* Without adapters there is only text: what the numbers of a classifier mean is known from adapters.json. */
+static pac_err check_writes_text(const char *dir)
+{
+    static const char classifier[] = "ForSequenceClassification";
+    pac_model_desc d;
+    json_t *config;
+    if (pac_world_rank() != 0)
+        return PAC_OK;
+    PAC_TRY(pac_model_describe(dir, &d));
+    PAC_TRY(adapters_read_json(dir, "config.json", &config));
+    const char *name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    size_t n = name != NULL ? strlen(name) : 0, end = strlen(classifier);
+    pac_err err = PAC_OK;
+    if (d.layers[PAC_DEC] == 0 || (n >= end && strcmp(name + n - end, classifier) == 0))
+        err = pac_fail(PAC_EUSAGE,
+                       "%s is no model that writes text (%.80s): pac predict answers with classes where it is given the model "
+                       "that was tuned and --adapters DIR (a merged classifier is for transformers)",
+                       dir, name != NULL ? name : "without a decoder");
+    json_decref(config);
+    return err;
+}
+
 /* Without adapters: text to text where the model has a tokenizer, else token ids. */
 static pac_err choose_task(const pac_predict_opts *o, pac_config *c)
 {
     int has_tokenizer = 0;
+    PAC_TRY(pac_agree(pac_world(), check_writes_text(o->model_dir)));
     PAC_TRY(pac_agree(pac_world(), find_tokenizer(o->model_dir, &has_tokenizer)));
     PAC_TRY(pac_bcast(pac_world(), &has_tokenizer, sizeof has_tokenizer, 0));
     strcpy(c->task.name, has_tokenizer ? "seq2seq" : "tokens");
     c->technique.kind = PAC_TECH_FULL; /* nothing is added to the model, so no width must divide anything */
-    c->task.max_source = 512;
+    c->task.max_source = has_tokenizer ? CUT_TEXT : MOST_TOKENS;
     c->task.max_target = 32;
     return PAC_OK;
 }
@@ -140,29 +165,39 @@ static pac_err load_adapters(const pac_job *job, const pac_predict_opts *o, cons
     return adapters_load(job, o->adapters_dir, pac_tuned_params((*s)->tuned));
 }
 
+/* Labels are there to be scored, every one of them. */
+static pac_err load_input(const pac_job *job, const char *path, pac_dataset *data)
+{
+    pac_data_opts o = pac_job_data_options(job);
+    if (!o.pad_max)
+        o.max_target = MOST_TOKENS;
+    PAC_TRY(pac_data_load_inputs(path, &o, data));
+    for (int64_t i = 0; i < data->rows; i++) {
+        int64_t n = data->toff[i + 1] - data->toff[i];
+        PAC_CHECK(longest_answer(job, n) == n, PAC_EDATA, "%s: row %lld has %lld labels; the model has %lld positions", path,
+                  (long long)i + 1, (long long)n, (long long)job->desc.max_positions);
+    }
+    return PAC_OK;
+}
+
 /* The rows of the input file, on every rank; none where lines are typed. */
 static pac_err read_input(const pac_job *job, const char *path, pac_dataset *data)
 {
-    pac_data_opts o = pac_job_data_options(job);
-    pac_err err = PAC_OK;
     if (path == NULL)
         return PAC_OK;
-    if (pac_world_rank() == 0)
-        err = pac_data_load_inputs(path, &o, data);
-    PAC_TRY(pac_agree(pac_world(), err));
+    PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? load_input(job, path, data) : PAC_OK));
     return share_dataset(data);
 }
-
-enum { MOST_TOKENS = 1 << 20 }; /* of an answer */
 
 static pac_err check_search(const pac_job *job, const pac_predict_opts *o)
 {
     int64_t most = job->desc.max_positions > 0 ? job->desc.max_positions : MOST_TOKENS;
     bool writes = job->tune.head == PAC_HEAD_LM;
-    PAC_CHECK(o->beams <= 1 || writes, PAC_EUSAGE, "--beams: these adapters answer with a class, not with text");
-    PAC_CHECK(2 * o->beams <= job->desc.vocab, PAC_EUSAGE, "--beams %lld: at most half of the vocabulary (%lld)",
+    PAC_CHECK(writes || (o->beams <= 1 && o->max_new == 0), PAC_EUSAGE,
+              "--%s: these adapters answer with a class, not with text", o->beams > 1 ? "beams" : "max-new");
+    PAC_CHECK(o->beams <= job->desc.vocab / 2 || !writes, PAC_EUSAGE, "--beams %lld: at most half of the vocabulary (%lld)",
               (long long)o->beams, (long long)job->desc.vocab / 2);
-    PAC_CHECK(!writes || o->max_new <= most, PAC_EUSAGE, "--max-new %lld: %s %lld", (long long)o->max_new,
+    PAC_CHECK(o->max_new <= most, PAC_EUSAGE, "--max-new %lld: %s %lld", (long long)o->max_new,
               most < MOST_TOKENS ? "the model's positions are" : "at most", (long long)most);
     return PAC_OK;
 }
@@ -199,6 +234,7 @@ pac_err pac_predict(const pac_predict_opts *o, const pac_observer *watch)
     PAC_TRY(o->adapters_dir != NULL ? adapters_configure(o->adapters_dir, &c, &info) : choose_task(o, &c));
     PAC_TRY(pac_job_open(&c, 0, watch, &job));
     PAC_GO(check_search(job, o));
+    job->cfg.task.max_source = longest_answer(job, job->cfg.task.max_source); /* longer lines are cut, not refused */
     PAC_GO(read_input(job, o->input_path, &data));
     PAC_GO(plan_for_evaluation(job, &plan));
     PAC_GO(load_adapters(job, o, &info, &plan, &s));

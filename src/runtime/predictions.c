@@ -1,5 +1,6 @@
 /* Answers as JSON: {"row", "text", "target"} or {"row", "label", "scores", "gold"}, a line for each row that was evaluated. */
 #include "predictions.h"
+#include "trainer.h"
 #include "pac/file.h"
 
 #include <stdio.h>
@@ -21,7 +22,7 @@ json_t *class_json(const pac_job *job, const double *scores)
     char number[32];
     json_t *list = json_array();
     for (int64_t c = 0; c < C; c++)
-        json_array_append_new(list, json_real(scores[c]));
+        json_array_append_new(list, real_json(scores[c]));
     snprintf(number, sizeof number, "%g", C == 1 ? scores[0] : (double)best);
     return json_pack("{s:s, s:o}", "label", words != NULL && C > 1 ? words[best] : number, "scores", list);
 }

@@ -143,8 +143,7 @@ void run_report_epoch(run *r, const epoch_result *e, int64_t epoch)
 
 /* ---- the result ---- */
 
-/* JSON has no infinity. */
-static json_t *real_json(double x)
+json_t *real_json(double x)
 {
     return isfinite(x) ? json_real(x) : json_null();
 }

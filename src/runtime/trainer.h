@@ -63,5 +63,7 @@ pac_err run_result(const run *r, char **json);
 json_t *metrics_json(const pac_metrics *m);
 /** Dump an object into ledger memory; steals the reference. */
 pac_err json_text(json_t *object, char **out);
+/** A number, or null where it is not finite: JSON has no infinity. */
+json_t *real_json(double x);
 
 #endif
