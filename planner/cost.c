@@ -46,8 +46,7 @@ static double kind_time(const pac_profile *p, int64_t device, pac_cost_kind kind
     return pac_cost_at(&p->device[device].cost[kind], pac_cost_tokens(kind, source, target), backward);
 }
 
-/* Kinds of work of a layer. A layer in which nothing learns has no side layer (technique.layers: a list). */
-static int kinds_of(const pac_profile *p, int64_t layer, pac_cost_kind kinds[static 4])
+int pac_layer_kinds(const pac_profile *p, int64_t layer, pac_cost_kind kinds[static 4])
 {
     bool dec = layer >= p->layers_enc;
     int n = 0;
@@ -64,7 +63,7 @@ static int kinds_of(const pac_profile *p, int64_t layer, pac_cost_kind kinds[sta
 double pac_layer_time_at(const pac_profile *p, int64_t device, int64_t layer, double source, double target, bool backward)
 {
     pac_cost_kind kinds[4];
-    int n = kinds_of(p, layer, kinds);
+    int n = pac_layer_kinds(p, layer, kinds);
     double t = 0;
     for (int i = 0; i < n; i++)
         t += kind_time(p, device, kinds[i], source, target, backward);
@@ -91,11 +90,6 @@ double pac_side_time_at(const pac_profile *p, int64_t device, double source, dou
         if (p->layer[l].tuned > 0)
             t += kind_time(p, device, l < p->layers_enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE, source, target, backward);
     return t;
-}
-
-double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward)
-{
-    return pac_side_time_at(p, device, samples * p->source_tokens, samples * p->target_tokens, backward);
 }
 
 pac_layer_bytes pac_stage_bytes(const pac_profile *p, int64_t first, int64_t last)

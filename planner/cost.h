@@ -11,6 +11,9 @@ static inline int64_t pac_profile_layers(const pac_profile *p)
     return p->layers_enc + p->layers_dec;
 }
 
+/** Kinds of work of a layer. A layer in which nothing learns has no side layer (technique.layers: a list). */
+int pac_layer_kinds(const pac_profile *p, int64_t layer, pac_cost_kind kinds[static 4]);
+
 /** Seconds of one direction of `layer` with its riders (embedding, head) on a device at `samples` samples. */
 double pac_layer_time(const pac_profile *p, int64_t device, int64_t layer, double samples, bool backward);
 
@@ -20,9 +23,7 @@ double pac_layer_time_at(const pac_profile *p, int64_t device, int64_t layer, do
 /** pac_layer_time() summed over layers [first, last). */
 double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64_t last, double samples, bool backward);
 
-/** Seconds of forward or backward through the whole side network and head: what remains of a step once the backbone is cached.
- */
-double pac_side_time(const pac_profile *p, int64_t device, double samples, bool backward);
+/** Seconds of one direction of the side network and head at so many tokens: what remains of a step once the backbone is cached. */
 double pac_side_time_at(const pac_profile *p, int64_t device, double source, double target, bool backward);
 
 /** Bytes summed over layers [first, last); activations per sample. */

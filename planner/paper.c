@@ -274,15 +274,12 @@ static pac_err check_request(const pac_plan_request *q)
     return PAC_OK;
 }
 
-pac_err pac_plan_paper(const pac_plan_request *q, pac_plan_answer *out)
+pac_err pac_paper_search(const pac_plan_request *q, pac_partition **out, int64_t *count)
 {
-    double start = pac_now();
-    PAC_TRY(check_request(q));
     search k = {.p = q->profile, .D = q->profile->devices, .L = pac_profile_layers(q->profile)};
     k.S = k.D < k.L ? k.D : k.L;
     k.S = q->most_stages > 0 && q->most_stages < k.S ? q->most_stages : k.S;
     k.most_ranks = q->most_ranks > 0 ? q->most_ranks : k.D;
-    pac_plan_answer answer = {0};
     pac_partition *best = NULL;
     void *v;
     pac_err err;
@@ -299,11 +296,25 @@ pac_err pac_plan_paper(const pac_plan_request *q, pac_plan_answer *out)
             keep_if_better(&k, s, M, &best[s - 1]);
     }
     nearest_misses(&k, to, best);
-    PAC_GO(pac_answer_build(q, best, drop_impossible(best, k.S), &answer));
-    answer.seconds = pac_now() - start;
-    *out = answer;
+    *count = drop_impossible(best, k.S);
+    *out = best;
 out:
-    pac_mem_free(best);
     search_done(&k);
     return err;
+}
+
+pac_err pac_plan_paper(const pac_plan_request *q, pac_plan_answer *out)
+{
+    double start = pac_now();
+    PAC_TRY(check_request(q));
+    pac_plan_answer answer = {0};
+    pac_partition *best = NULL;
+    int64_t count;
+    PAC_TRY(pac_paper_search(q, &best, &count));
+    pac_err err = pac_answer_build(q, best, count, &answer);
+    pac_mem_free(best);
+    PAC_TRY(err);
+    answer.seconds = pac_now() - start;
+    *out = answer;
+    return PAC_OK;
 }

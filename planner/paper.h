@@ -12,6 +12,12 @@ typedef struct pac_partition {
     int64_t ranks[PAC_MAX_DEVICES]; /* devices of stage i, consecutive in the order of the profile */
 } pac_partition;
 
+/**
+ * The best partition of each possible number of stages, over every M that the (checked) request allows; infinite step: does not
+ * fit, the attempt that lacks least. The caller frees *out. Errors: PAC_ENOMEM (memory of this machine).
+ */
+pac_err pac_paper_search(const pac_plan_request *q, pac_partition **out, int64_t *count);
+
 /** Samples that each device of a group of n works on: B / n, but a device that works at all works on a whole sample. */
 double pac_samples_each(double B, int64_t n);
 

@@ -2,157 +2,13 @@
  * What a plan will take, whoever made it: seconds of a step, an epoch, the redistribution and a cached epoch, and bytes of
  * every rank. Unlike the paper's planner it counts whole samples, every micro-batch in flight and the slowest stage.
  */
-#include "cost.h"
-#include "timeline.h"
+#include "model.h"
 
 #include "pac/schedule.h"
 
 #include <math.h>
 
-typedef struct forecast {
-    const pac_profile *p;
-    const pac_plan *plan;
-    int64_t batch, M; /* micro-batches that are not empty */
-    int64_t size[2];  /* samples of the smaller and of the larger micro-batches */
-    int64_t larger;   /* how many of the larger there are */
-} forecast;
-
-static double samples_of(const pac_stage_plan *st, int64_t n, int64_t r)
-{
-    pac_range a = pac_split_shares(n, st->share, st->ranks, r);
-    return (double)(a.hi - a.lo);
-}
-
-static double stage_seconds(const forecast *f, const pac_stage_plan *st, int64_t n, bool backward)
-{
-    double worst = 0;
-    for (int64_t r = 0; r < st->ranks; r++)
-        worst = fmax(worst, pac_stage_time(f->p, st->rank[r], st->first, st->last, samples_of(st, n, r), backward));
-    return worst;
-}
-
-/* What rank i of `a` exchanges with all ranks of `b`; seconds one message after the other. */
-static double rank_traffic(const forecast *f, const pac_stage_plan *a, int64_t i, const pac_stage_plan *b, int64_t n,
-                           double bytes, bool sends)
-{
-    double t = 0;
-    pac_range mine = pac_split_shares(n, a->share, a->ranks, i);
-    for (int64_t j = 0; j < b->ranks; j++) {
-        pac_range both = pac_range_intersect(mine, pac_split_shares(n, b->share, b->ranks, j));
-        int64_t from = sends ? a->rank[i] : b->rank[j], to = sends ? b->rank[j] : a->rank[i];
-        int64_t at = from * f->p->devices + to;
-        if (both.hi > both.lo)
-            t += f->p->latency[at] + (double)(both.hi - both.lo) * bytes / f->p->bandwidth[at];
-    }
-    return t;
-}
-
-/* A micro-batch has crossed when the busiest sender and the busiest receiver are done. */
-static double send_seconds(const forecast *f, const pac_stage_plan *from, const pac_stage_plan *to, int64_t n, double bytes)
-{
-    double worst = 0;
-    for (int64_t i = 0; i < from->ranks; i++)
-        worst = fmax(worst, rank_traffic(f, from, i, to, n, bytes, true));
-    for (int64_t j = 0; j < to->ranks; j++)
-        worst = fmax(worst, rank_traffic(f, to, j, from, n, bytes, false));
-    return worst;
-}
-
-static void stage_times(const forecast *f, int64_t i, pac_stage_times *t)
-{
-    const pac_stage_plan *st = &f->plan->stage[i];
-    for (int k = 0; k < 2; k++) {
-        int64_t n = f->size[k];
-        t->fwd[k] = stage_seconds(f, st, n, false);
-        t->bwd[k] = stage_seconds(f, st, n, true);
-        if (i + 1 < f->plan->stages)
-            t->send_fwd[k] = send_seconds(f, st, st + 1, n, f->p->boundary_fwd[st->last]);
-        if (i > 0)
-            t->send_bwd[k] = send_seconds(f, st, st - 1, n, f->p->boundary_bwd[st->first]);
-    }
-    t->reduce = pac_allreduce_time(f->p, st->rank, st->ranks, pac_stage_bytes(f->p, st->first, st->last).tuned);
-}
-
-static pac_err hybrid_step(const forecast *f, double *seconds)
-{
-    void *v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, f->plan->stages, sizeof(pac_stage_times), &v));
-    pac_stage_times *t = v;
-    for (int64_t i = 0; i < f->plan->stages; i++)
-        stage_times(f, i, &t[i]);
-    pac_err err = pac_timeline_1f1b(t, f->plan->stages, f->M, f->larger, seconds);
-    pac_mem_free(t);
-    return err;
-}
-
-/* ---- after the first epoch ---- */
-
-static double world_allreduce(const forecast *f, const int64_t *ranks)
-{
-    return pac_allreduce_time(f->p, ranks, f->p->devices, pac_stage_bytes(f->p, 0, f->plan->layers).tuned);
-}
-
-/* Reading ahead hides behind computing, or the other way round. */
-static double cached_step(const forecast *f, const int64_t *ranks)
-{
-    double n = ceil((double)f->batch / (double)f->p->devices), worst = 0;
-    for (int64_t d = 0; d < f->p->devices; d++) {
-        const pac_device *dev = &f->p->device[d];
-        double compute = pac_side_time(f->p, d, n, false) + pac_side_time(f->p, d, n, true);
-        double read = dev->disk_read > 0 ? n * f->p->cached_step_bytes_read / dev->disk_read : 0;
-        worst = fmax(worst, fmax(compute, read));
-    }
-    return worst + world_allreduce(f, ranks);
-}
-
-/* All-gather of the cache and of what was learnt; what a device receives it also writes. */
-static double redistribution(const forecast *f, const int64_t *ranks, int64_t rows)
-{
-    int64_t n = f->p->devices;
-    double cache = (double)rows * f->p->cached_step_bytes_read, write = 0;
-    for (int64_t d = 0; d < n; d++)
-        if (f->p->device[d].disk_write > 0)
-            write = fmax(write, cache * (double)(n - 1) / (double)n / f->p->device[d].disk_write);
-    return pac_allgather_time(f->p, ranks, n, cache + pac_stage_bytes(f->p, 0, f->plan->layers).tuned) + write;
-}
-
-static pac_predicted phases(const forecast *f, const pac_plan_request *q, const int64_t *ranks, double step)
-{
-    double steps = (double)((q->rows - 1) / q->batch + 1);
-    pac_predicted t = {.hybrid_step_s = step, .hybrid_epoch_s = steps * step};
-    bool from_cache = q->cached && q->epochs > 1;
-    if (from_cache) {
-        t.redistribute_s = redistribution(f, ranks, q->rows);
-        t.cached_epoch_s = steps * cached_step(f, ranks);
-    }
-    double later = from_cache ? t.cached_epoch_s : t.hybrid_epoch_s;
-    t.total_s = t.hybrid_epoch_s + t.redistribute_s + (double)(q->epochs - 1) * later;
-    return t;
-}
-
-/* ---- bytes ---- */
-
-/*
- * A slot of the schedule keeps what the layers keep and what was received for them; one gradient is received at a time. The
- * larger micro-batches count.
- */
-static void predict_bytes(const forecast *f, pac_plan *plan)
-{
-    for (int64_t i = 0; i < plan->stages; i++) {
-        pac_stage_plan *st = &plan->stage[i];
-        pac_layer_bytes b = pac_stage_bytes(f->p, st->first, st->last);
-        int64_t behind = plan->stages - i;
-        double in_flight = (double)(f->M < behind ? f->M : behind);
-        double received = i > 0 ? f->p->boundary_fwd[st->first] : 0;
-        double gradient = i + 1 < plan->stages ? f->p->boundary_bwd[st->last] : 0;
-        for (int64_t r = 0; r < st->ranks; r++) {
-            double n = samples_of(st, f->size[1], r);
-            st->bytes[r] = pac_parameter_bytes(f->p, &b) + n * (in_flight * (b.activations + received) + gradient);
-        }
-    }
-}
-
-/* ---- the whole ---- */
+enum { FEW_MICROBATCHES = 512 };
 
 static pac_err check(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan)
 {
@@ -167,18 +23,99 @@ static pac_err check(const pac_profile *p, const pac_plan_request *q, const pac_
     return PAC_OK;
 }
 
+static pac_err score(const pac_costs *c, const pac_micro *m, const pac_plan *plan, pac_score *out)
+{
+    double few[FEW_MICROBATCHES], *arrive = few;
+    if (m->M > FEW_MICROBATCHES) {
+        void *v;
+        PAC_TRY(pac_mem_array(PAC_MEM_OTHER, m->M, sizeof *arrive, &v));
+        arrive = v;
+    }
+    *out = pac_score_stages(c, plan->stage, plan->stages, m, arrive);
+    if (arrive != few)
+        pac_mem_free(arrive);
+    return PAC_OK;
+}
+
+/* Samples of a mini-batch that each of the plan's ranks takes from the cache. Equal parts: the largest counts for all. */
+static void cached_parts(const pac_costs *c, const pac_plan *plan, const int64_t *rank, int64_t n, int64_t *part)
+{
+    int64_t lo[PAC_MAX_DEVICES + 1] = {0};
+    double sum = 0, before = 0;
+    for (int64_t d = 0; plan->cached_share != NULL && d < c->D; d++)
+        sum += plan->cached_share[d];
+    for (int64_t d = 0; plan->cached_share != NULL && d < c->D; d++) {
+        before += plan->cached_share[d];
+        lo[d + 1] = (int64_t)rint((double)c->q->batch * (before / sum));
+    }
+    for (int64_t i = 0; i < n; i++)
+        part[i] = plan->cached_share != NULL ? lo[rank[i] + 1] - lo[rank[i]] : (c->q->batch + n - 1) / n;
+}
+
+/* A rank holds the larger of what both phases take. */
+static void count_cached_bytes(const pac_costs *c, pac_plan *plan, const int64_t *part)
+{
+    for (int64_t i = 0; i < plan->stages; i++)
+        for (int64_t r = 0; r < plan->stage[i].ranks; r++)
+            plan->stage[i].bytes[r] = fmax(plan->stage[i].bytes[r], pac_cached_bytes(c, *part++));
+}
+
 pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_plan *plan)
 {
     PAC_TRY(check(p, q, plan));
-    int64_t ranks[PAC_MAX_DEVICES];
-    for (int64_t d = 0; d < p->devices; d++)
-        ranks[d] = d;
-    int64_t M = plan->microbatches < q->batch ? plan->microbatches : q->batch;
-    forecast f = {.p = p, .plan = plan, .batch = q->batch, .M = M, .larger = q->batch % M, .size[0] = q->batch / M};
-    f.size[1] = f.size[0] + (f.larger > 0);
-    double step;
-    PAC_TRY(hybrid_step(&f, &step));
-    plan->predicted = phases(&f, q, ranks, step);
-    predict_bytes(&f, plan);
+    pac_costs c = pac_costs_of(p, q);
+    pac_micro m = pac_micro_of(q->batch, plan->microbatches);
+    pac_score s;
+    PAC_TRY(score(&c, &m, plan, &s));
+    if (!q->cached || !plan->cached || q->epochs < 2) {
+        plan->predicted = pac_run_seconds(&c, &s, NULL);
+        return PAC_OK;
+    }
+    int64_t rank[PAC_MAX_DEVICES], part[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, rank);
+    cached_parts(&c, plan, rank, n, part);
+    pac_cached_cost cached = pac_cached_seconds(&c, rank, n, part);
+    plan->predicted = pac_run_seconds(&c, &s, &cached);
+    count_cached_bytes(&c, plan, part);
+    return PAC_OK;
+}
+
+/* ---- shares ---- */
+
+static void share_stage(const pac_costs *c, const pac_micro *m, pac_plan *plan, int64_t i)
+{
+    pac_stage_plan *st = &plan->stage[i];
+    int64_t count[PAC_MAX_DEVICES];
+    pac_stage_cost s;
+    pac_range_cost(c, st->first, st->last, &s);
+    pac_stage_bytes_of need = pac_stage_needs(c, &s, st->first, st->last, plan->stages - i, m->M);
+    pac_split_by_speed(c, &s, need, st->rank, st->ranks, m->size[1], count);
+    pac_counts_to_shares(count, st->ranks, m->size[1], st->share);
+}
+
+static pac_err share_cached(const pac_costs *c, pac_plan *plan)
+{
+    int64_t rank[PAC_MAX_DEVICES], count[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, rank);
+    if (plan->cached_share == NULL) {
+        void *v;
+        PAC_TRY(pac_mem_array(PAC_MEM_OTHER, c->D, sizeof *plan->cached_share, &v));
+        plan->cached_share = v;
+    }
+    pac_split_cached(c, rank, n, count);
+    for (int64_t d = 0; d < c->D; d++)
+        plan->cached_share[d] = 0;
+    for (int64_t i = 0; i < n; i++)
+        plan->cached_share[rank[i]] = (double)count[i] / (double)c->q->batch;
+    return PAC_OK;
+}
+
+pac_err pac_plan_share(const pac_profile *p, const pac_plan_request *q, pac_plan *plan)
+{
+    PAC_TRY(check(p, q, plan));
+    pac_costs c = pac_costs_of(p, q);
+    pac_micro m = pac_micro_of(q->batch, plan->microbatches);
+    if (q->cached && plan->cached)
+        PAC_TRY(share_cached(&c, plan));
+    for (int64_t i = 0; i < plan->stages; i++)
+        share_stage(&c, &m, plan, i);
     return PAC_OK;
 }

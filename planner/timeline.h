@@ -9,14 +9,15 @@ typedef struct pac_stage_times {
     double fwd[2], bwd[2];
     double send_fwd[2]; /* to the next stage */
     double send_bwd[2]; /* to the stage before */
-    double reduce;
+    double reduce, update;
 } pac_stage_times;
 
 /**
- * Seconds from the first forward to the last stage's update, of M micro-batches of which the first `larger` have the larger
- * size. Sends overlap with computing; messages of one direction between two stages follow one another. Errors: PAC_EINVAL,
- * PAC_ENOMEM.
+ * Seconds from the first forward to the last update, of M >= 1 micro-batches of which the first `larger` have the larger size,
+ * through 1 to PAC_MAX_DEVICES stages. Sends overlap with computing; messages of one direction between two stages follow one
+ * another; nobody updates before all have reduced, since the gradient is clipped by the norm of all of it. `arrive`: scratch
+ * [M].
  */
-pac_err pac_timeline_1f1b(const pac_stage_times *t, int64_t P, int64_t M, int64_t larger, double *seconds);
+double pac_timeline_1f1b(const pac_stage_times *t, int64_t P, int64_t M, int64_t larger, double *arrive);
 
 #endif

@@ -93,16 +93,24 @@ typedef struct pac_plan_answer {
  *
  * Step: the 1F1B timeline with whole samples by shares, messages, and the all-reduce inside each group, then the update. Epoch: steps x
  * (step + writing the cache). Cached epoch: side layers and head of each device's part (or reading it, where that takes longer), a ring
- * all-reduce of everything that learns, the update. Redistribution: all-gather of the cache and the adapters. Bytes: fixed + weights +
- * learning parameters with gradients and optimizer states + activations of every micro-batch in flight + scratch. See docs/formats.md.
+ * all-reduce of everything that learns, the update. Redistribution: all-gather of the cache and the adapters. Bytes: fixed + the larger
+ * of both phases: weights + learning parameters with gradients and optimizer states + activations of every micro-batch in flight +
+ * scratch; what the cached phase takes. The network's ports are not modelled (pac/simulate.h). See docs/planner.md.
  * Errors: PAC_ECONFIG (the plan is for another number of ranks or layers), PAC_EINVAL (batch, rows, epochs < 1), PAC_ENOMEM.
  */
 pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_plan *plan);
 
 /**
+ * Fill the shares of every stage, and the cached phase's where there is one, by speed in whole samples: the slowest rank is as fast as
+ * they allow, none takes more than its budget admits (if none can, the excess goes where it exceeds least). Errors: as
+ * pac_plan_predict().
+ */
+pac_err pac_plan_share(const pac_profile *p, const pac_plan_request *q, pac_plan *plan);
+
+/**
  * `planner: pac`: the plan with the least predicted total time (pac_plan_predict()) whose predicted bytes keep to every budget: layers,
  * groups, shares in proportion to speed, order of devices, number of micro-batches, devices left out, cache or none. Exact (branch and
- * bound) for small clusters, a heuristic beyond: planner/README in docs/ARCHITECTURE.md. Errors: PAC_ENOMEM (nothing fits: by how much
+ * bound) for small clusters, a heuristic beyond: docs/planner.md. Errors: PAC_ENOMEM (nothing fits: by how much
  * at best, and the smallest change that would make it fit), PAC_EINVAL (batch, rows, epochs < 1; microbatches not in 0..batch).
  */
 pac_err pac_plan_best(const pac_plan_request *q, pac_plan_answer *out);

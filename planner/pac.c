@@ -1,0 +1,133 @@
+/*
+ * `planner: pac`: the search of the layout with the least predicted total, exact for small clusters. What anybody would try by
+ * hand is always among what is scored: one device, one stage with equal shares (EDDL), a device a stage (Eco-FL), the paper's
+ * plan.
+ */
+#include "pac.h"
+
+#include "paper.h"
+
+#include "pac/clock.h"
+
+#include <math.h>
+
+static pac_err check_request(const pac_plan_request *q)
+{
+    const pac_profile *p = q->profile;
+    PAC_CHECK(q->batch >= 1 && q->rows >= 1 && q->epochs >= 1, PAC_EINVAL,
+              "batch %lld, rows %lld, epochs %lld: must be at least 1", (long long)q->batch, (long long)q->rows,
+              (long long)q->epochs);
+    PAC_CHECK(q->microbatches >= 0 && q->microbatches <= q->batch, PAC_EINVAL,
+              "%lld micro-batches for a batch of %lld: must be at most one for each sample", (long long)q->microbatches,
+              (long long)q->batch);
+    PAC_CHECK(p->devices >= 1 && p->devices <= PAC_MAX_DEVICES && pac_profile_layers(p) >= 1 &&
+                  pac_profile_layers(p) <= PAC_MOST_PLANNED_LAYERS,
+              PAC_EINVAL, "profile with %lld devices and %lld layers: must be 1 to %d, 1 to %d", (long long)p->devices,
+              (long long)pac_profile_layers(p), PAC_MAX_DEVICES, PAC_MOST_PLANNED_LAYERS);
+    int64_t D = p->devices, L = pac_profile_layers(p), stages = q->most_stages > 0 && q->most_stages < L ? q->most_stages : L;
+    PAC_CHECK(!q->every_device || q->most_ranks == 0 || q->most_ranks * stages >= D, PAC_EINVAL,
+              "%lld devices with at most %lld a stage: there are at most %lld stages", (long long)D, (long long)q->most_ranks,
+              (long long)stages);
+    return PAC_OK;
+}
+
+/* ---- what anybody would try ---- */
+
+static void one_device(pac_search *k, pac_layout *best)
+{
+    *best = (pac_layout){.total = INFINITY, .lacks = INFINITY};
+    for (int64_t d = 0; d < k->c.D && (!k->q->every_device || k->c.D == 1); d++)
+        for (int64_t M = k->from_M; M <= k->to_M; M++) {
+            pac_layout x = {
+                .stages = 1, .microbatches = M, .ranks = 1, .end = {(int16_t)k->c.L}, .after = {1}, .rank = {(int16_t)d}};
+            pac_search_try(k, &x);
+            if (x.total < best->total || (isinf(best->total) && x.lacks < best->lacks))
+                *best = x;
+        }
+}
+
+/* Groups of equal size in the order of the profile, layers in equal parts. */
+static void try_even(pac_search *k, int64_t stages)
+{
+    if (stages > k->most_stages || (k->c.D + stages - 1) / stages > k->most_ranks)
+        return;
+    for (int64_t M = k->from_M; M <= k->to_M; M++) {
+        pac_layout x = {.stages = stages, .microbatches = M, .ranks = k->c.D, .equal = true};
+        for (int64_t d = 0; d < k->c.D; d++)
+            x.rank[d] = (int16_t)d;
+        for (int64_t i = 0; i < stages; i++) {
+            x.end[i] = (int16_t)(k->c.L * (i + 1) / stages);
+            x.after[i] = (int16_t)(k->c.D * (i + 1) / stages);
+        }
+        pac_search_try(k, &x);
+    }
+}
+
+static pac_layout layout_of(const pac_partition *part)
+{
+    pac_layout x = {.stages = part->stages, .microbatches = part->microbatches, .equal = true};
+    for (int64_t i = 0; i < part->stages; i++) {
+        for (int64_t r = 0; r < part->ranks[i]; r++, x.ranks++)
+            x.rank[x.ranks] = (int16_t)x.ranks;
+        x.end[i] = (int16_t)part->last[i];
+        x.after[i] = (int16_t)x.ranks;
+    }
+    return x;
+}
+
+/* The paper's plan of every number of stages, with equal shares as there and by speed. Not where its programme would take long.
+ */
+static pac_err try_paper(pac_search *k)
+{
+    double D = (double)k->c.D, L = (double)k->c.L, work = L * L * D * D * D / 6 * (double)(k->to_M - k->from_M + 1);
+    if (work > PAC_MOST_PAPER_WORK || (k->q->most_ranks > 0 && k->q->most_ranks * k->c.L < k->c.D))
+        return PAC_OK;
+    pac_partition *best;
+    int64_t count;
+    PAC_TRY(pac_paper_search(k->q, &best, &count));
+    for (int64_t i = 0; i < count; i++) {
+        pac_layout x = layout_of(&best[i]);
+        pac_search_try(k, &x);
+        x.equal = false;
+        pac_search_try(k, &x);
+    }
+    pac_mem_free(best);
+    return PAC_OK;
+}
+
+static pac_err search_all(pac_search *k, pac_layout *one)
+{
+    one_device(k, one);
+    for (int64_t s = 1; s <= k->most_stages; s++)
+        try_even(k, s);
+    PAC_TRY(try_paper(k));
+    return pac_search_is_small(k) ? pac_search_exact(k) : PAC_OK;
+}
+
+/* Without its seconds. */
+static pac_err solve(pac_search *k, pac_plan_answer *out)
+{
+    pac_layout one;
+    PAC_TRY(search_all(k, &one));
+    const pac_layout *win = pac_search_winner(k);
+    return win == NULL ? pac_explain_misfit(k) : pac_explain_answer(k, win, &one, out);
+}
+
+pac_err pac_plan_best(const pac_plan_request *q, pac_plan_answer *out)
+{
+    double start = pac_now();
+    PAC_TRY(check_request(q));
+    void *v;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_search), &v));
+    pac_search *k = v;
+    pac_plan_answer answer = {0};
+    pac_err err = pac_search_init(k, q);
+    if (err == PAC_OK)
+        err = solve(k, &answer);
+    pac_search_done(k);
+    pac_mem_free(k);
+    PAC_TRY(err);
+    answer.seconds = pac_now() - start;
+    *out = answer;
+    return PAC_OK;
+}
