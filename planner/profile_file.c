@@ -51,8 +51,8 @@ const char *const pac_kind_keys[PAC_COST_NKINDS + 1] = {
     [PAC_COST_DEC_SIDE] = "decoder_side",
 };
 
-static const char *const profile_texts[] = {"model",    "technique", "optimizer", "layers",  "tokens", "bytes",
-                                            "boundary", "devices",   "bandwidth", "latency", NULL};
+static const char *const profile_texts[] = {"derived", "model",    "technique", "optimizer", "layers",  "tokens",
+                                            "bytes",   "boundary", "devices",   "bandwidth", "latency", NULL};
 static const char *const layers_keys[] = {"encoder", "decoder", NULL};
 static const char *const tokens_keys[] = {"source", "target", NULL};
 static const char *const direction_keys[] = {"forward", "backward", NULL};
@@ -96,6 +96,8 @@ static pac_err field_map(const pac_yaml_node *root, const char *key, const char 
 static pac_err read_head(const pac_yaml_node *root, pac_profile *p)
 {
     const pac_yaml_node *layers, *tokens;
+    if (pac_yaml_get(root, "derived") != NULL)
+        PAC_TRY(field_text(root, "derived", p->derived, sizeof p->derived));
     PAC_TRY(field_text(root, "model", p->model, sizeof p->model));
     PAC_TRY(field_text(root, "technique", p->technique, sizeof p->technique));
     PAC_TRY(field_text(root, "optimizer", p->optimizer, sizeof p->optimizer));

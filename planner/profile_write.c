@@ -49,6 +49,10 @@ static void emit_head(pac_emitter *e, const pac_profile *p)
 {
     pac_emit(e, "# A profile of pac: what layers, devices and links cost. Seconds, bytes, bytes per second. docs/formats.md "
                 "has the rules.\n");
+    if (p->derived[0] != '\0') {
+        pac_emit(e, "# Nothing here was measured: times follow from shapes and from the devices' descriptions.\n");
+        emit_text_field(e, "derived", p->derived);
+    }
     emit_text_field(e, "model", p->model);
     emit_text_field(e, "technique", p->technique);
     emit_text_field(e, "optimizer", p->optimizer);

@@ -66,6 +66,7 @@ typedef struct pac_layer_bytes {
 
 typedef struct pac_profile {
     char model[128], technique[32], optimizer[16];
+    char derived[128];                    /* the cluster file that the times follow from; "": they were measured */
     int64_t layers_enc, layers_dec;
     double source_tokens, target_tokens;  /* mean lengths per sample */
     double optimizer_states;              /* bytes of optimizer state per byte of learning parameters: 0 SGD, 2 AdamW */

@@ -22,16 +22,44 @@ static void print_stages(const pac_plan *plan, const pac_profile *profile)
            plan->predicted.redistribute_s, plan->predicted.cached_epoch_s, plan->predicted.total_s);
 }
 
+/* Devices that the plan does without. */
+static void print_left_out(const pac_plan *plan, const pac_profile *profile)
+{
+    int64_t used[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, used);
+    for (int64_t d = 0; d < profile->devices && plan->left_out > 0; d++) {
+        bool in = false;
+        for (int64_t i = 0; i < n; i++)
+            in = in || used[i] == d;
+        if (!in)
+            printf("left out: %s\n", profile->device[d].name);
+    }
+}
+
 static void print_candidates(const pac_plan_answer *a)
 {
-    printf("\ncandidate      micro-batches  step      why\n");
+    printf("\n%-12s %-12s %-14s  M      step       total  why\n", "candidate", "layers", "devices");
     for (int64_t i = 0; i < a->candidates; i++) {
         const pac_candidate *c = &a->candidate[i];
-        char step[24] = "-";
+        char step[24] = "-", total[24] = "-";
         if (isfinite(c->step_s))
             snprintf(step, sizeof step, "%.4f s", c->step_s);
-        printf("%-14s %13lld  %-9s %s\n", c->shape, (long long)c->microbatches, step, c->why);
+        if (isfinite(c->total_s) && c->total_s > 0)
+            snprintf(total, sizeof total, "%.1f s", c->total_s);
+        printf("%-12s %-12s %-14s %2lld %9s %11s  %s\n", c->shape, c->layers, c->devices, (long long)c->microbatches, step,
+               total, c->why);
     }
+    if (a->note[0] != '\0')
+        printf("%s\n", a->note);
+}
+
+/* What was planned for, where no measurement says it. */
+static void print_described(const pac_job *job, const pac_profile *p)
+{
+    if (p->derived[0] == '\0')
+        return;
+    printf("%s on the devices of %s, described and not measured; a sample has %.1f + %.1f tokens, an epoch %lld samples%s\n\n",
+           p->model, p->derived, p->source_tokens, p->target_tokens, (long long)job->train.rows,
+           job->train.identity != 0 ? "" : " (no data here: greatest lengths, --rows)");
 }
 
 static json_t *stages_json(const pac_plan *plan, const pac_profile *profile, json_t *memory)
@@ -53,6 +81,11 @@ static json_t *stages_json(const pac_plan *plan, const pac_profile *profile, jso
     return stages;
 }
 
+static json_t *seconds_json(double s)
+{
+    return isfinite(s) ? json_real(s) : json_null();
+}
+
 static void print_json(const pac_plan *plan, const pac_profile *profile, const pac_plan_answer *a)
 {
     json_t *memory = json_array(), *candidates = json_array();
@@ -60,21 +93,26 @@ static void print_json(const pac_plan *plan, const pac_profile *profile, const p
     const pac_predicted *p = &plan->predicted;
     for (int64_t i = 0; i < a->candidates; i++) {
         const pac_candidate *c = &a->candidate[i];
-        json_array_append_new(candidates, json_pack("{s:s, s:I, s:o, s:s}", "shape", c->shape, "microbatches",
-                                                    (json_int_t)c->microbatches, "step_s",
-                                                    isfinite(c->step_s) ? json_real(c->step_s) : json_null(), "why", c->why));
+        json_array_append_new(candidates,
+                              json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:s}", "shape", c->shape, "layers", c->layers,
+                                        "devices", c->devices, "microbatches", (json_int_t)c->microbatches, "step_s",
+                                        seconds_json(c->step_s), "total_s", seconds_json(c->total_s), "why", c->why));
     }
-    json_t *r = json_pack("{s:o, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:s, s:f}", "stages", stages, "microbatches",
-                          (json_int_t)plan->microbatches, "predicted", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s",
-                          p->hybrid_epoch_s, "redistribute_s", p->redistribute_s, "cached_epoch_s", p->cached_epoch_s, "total_s",
-                          p->total_s, "memory", memory, "candidates", candidates, "planner", plan->planner, "seconds", a->seconds);
+    json_t *r =
+        json_pack("{s:o, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:s, s:f}", "stages", stages, "microbatches",
+                  (json_int_t)plan->microbatches, "predicted", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s",
+                  p->hybrid_epoch_s, "redistribute_s", p->redistribute_s, "cached_epoch_s", p->cached_epoch_s, "total_s",
+                  p->total_s, "memory", memory, "candidates", candidates, "planner", plan->planner, "seconds", a->seconds);
+    if (profile->derived[0] != '\0')
+        json_object_set_new(r, "derived", json_string(profile->derived));
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     printf("%s\n", text != NULL ? text : "{}");
     free(text);
     json_decref(r);
 }
 
-static pac_err show(const pac_args *a, const pac_plan *plan, const pac_profile *profile, const pac_plan_answer *answer)
+static pac_err show(const pac_args *a, const pac_job *job, const pac_plan *plan, const pac_profile *profile,
+                    const pac_plan_answer *answer)
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
@@ -84,7 +122,9 @@ static pac_err show(const pac_args *a, const pac_plan *plan, const pac_profile *
         print_json(plan, profile, answer);
         return PAC_OK;
     }
+    print_described(job, profile);
     print_stages(plan, profile);
+    print_left_out(plan, profile);
     if (answer->candidates > 0)
         print_candidates(answer);
     if (a->output != NULL)
@@ -98,7 +138,7 @@ static pac_err plan_job(const pac_args *a, pac_job *job, pac_profile *profile)
     pac_plan_answer answer = {0};
     pac_err err = pac_job_plan(job, profile, &plan, &answer);
     if (err == PAC_OK) {
-        err = pac_agree(pac_world(), show(a, &plan, profile, &answer));
+        err = pac_agree(pac_world(), show(a, job, &plan, profile, &answer));
         pac_plan_free(&plan);
         pac_plan_answer_free(&answer);
     }
@@ -134,9 +174,10 @@ static pac_err plan_described(const pac_args *a, const pac_config *cfg)
 
 static pac_err check_options(const pac_args *a)
 {
-    PAC_CHECK(a->profile != NULL || a->devices != NULL, PAC_EUSAGE,
-              "plan: --profile FILE is needed (mpirun -np N pac profile RUN.yaml -o FILE makes one), or --devices FILE for devices "
-              "that are not here");
+    PAC_CHECK(
+        a->profile != NULL || a->devices != NULL, PAC_EUSAGE,
+        "plan: --profile FILE is needed (mpirun -np N pac profile RUN.yaml -o FILE makes one), or --devices FILE for devices "
+        "that are not here");
     PAC_CHECK(a->profile == NULL || a->devices == NULL, PAC_EUSAGE,
               "plan: --profile has the devices that were measured, --devices others: give one of them");
     return PAC_OK;

@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const kind_names[PAC_COST_NKINDS] = {"encoder block",   "decoder block", "encoder embedding", "decoder embedding",
-                                                        "head and loss",   "encoder side",  "decoder side"};
+static const char *const kind_names[PAC_COST_NKINDS] = {"encoder block",     "decoder block", "encoder embedding",
+                                                        "decoder embedding", "head and loss", "encoder side",
+                                                        "decoder side"};
 
 static void print_devices(const pac_profile *p)
 {
@@ -19,13 +20,13 @@ static void print_devices(const pac_profile *p)
             const pac_cost_curve *c = &dev->cost[k];
             int64_t last = c->points - 1;
             if (last >= 0 && c->fwd[last] > 0)
-                printf("  %-18s %.0f tokens: forward %.3f ms, backward %.3f ms\n", kind_names[k], c->tokens[last], 1e3 * c->fwd[last],
-                       1e3 * c->bwd[last]);
+                printf("  %-18s %.0f tokens: forward %.3f ms, backward %.3f ms\n", kind_names[k], c->tokens[last],
+                       1e3 * c->fwd[last], 1e3 * c->bwd[last]);
         }
         for (int64_t e = 0; e < p->devices; e++)
             if (e != d)
-                printf("  link to %-10s %.1f MB/s, latency %.1f us\n", p->device[e].name, p->bandwidth[d * p->devices + e] / 1e6,
-                       1e6 * p->latency[d * p->devices + e]);
+                printf("  link to %-10s %.1f MB/s, latency %.1f us\n", p->device[e].name,
+                       p->bandwidth[d * p->devices + e] / 1e6, 1e6 * p->latency[d * p->devices + e]);
     }
 }
 
@@ -38,13 +39,16 @@ static pac_err finish(const pac_args *a, const pac_job *job, const pac_profile *
     PAC_TRY(pac_profile_write(p, path));
     if (a->json) {
         char *text = NULL;
-        json_t *object = json_pack("{s:s, s:I, s:s}", "profile", path, "devices", (json_int_t)p->devices, "model", job->cfg.model.path);
+        json_t *object =
+            json_pack("{s:s, s:I, s:s}", "profile", path, "devices", (json_int_t)p->devices, "model", job->cfg.model.path);
         text = json_dumps(object, JSON_COMPACT);
         printf("%s\n", text != NULL ? text : "{}");
         free(text);
         json_decref(object);
         return PAC_OK;
     }
+    if (p->derived[0] != '\0')
+        printf("the devices of %s, described and not measured\n", p->derived);
     print_devices(p);
     printf("written to %s\n", path);
     return PAC_OK;

@@ -7,6 +7,8 @@
 #include "planning.h"
 #include "pac/cluster.h"
 
+#include <stdio.h>
+
 typedef struct watching {
     pac_work *work;
     pac_err err;
@@ -215,6 +217,7 @@ pac_err pac_job_cluster_profile(pac_job *job, const char *cluster_path, pac_prof
     PAC_GO(pac_mem_alloc(PAC_MEM_OTHER, sizeof *t, &v));
     t = v;
     PAC_GO(job_work(job, &p, t));
+    snprintf(p.derived, sizeof p.derived, "%.127s", cluster_path);
     err = pac_cluster_profile(&cluster, t, &p);
 out:
     if (t != NULL)
