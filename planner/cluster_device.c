@@ -4,7 +4,7 @@
  */
 #include "cluster.h"
 #include "file.h"
-#include "planner/places.h"
+#include "places.h"
 
 #include <dirent.h>
 #include <stddef.h>
