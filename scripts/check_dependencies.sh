@@ -155,7 +155,7 @@ check_words() {
 
 [ -f "$map" ] || { echo "$map: missing" >&2; exit 1; }
 sources src planner cuda include tests >"$scratch/sources"
-{ cat "$scratch/sources"; find src -name '*.h.in'; } >"$scratch/files"
+{ cat "$scratch/sources"; find src planner -name '*.h.in'; } >"$scratch/files"
 {
     check_includes
     check_map
