@@ -35,6 +35,8 @@ double pac_cost_tokens(pac_cost_kind kind, double source, double target)
     case PAC_COST_DEC_BLOCK:
     case PAC_COST_DEC_SIDE: /* their keys and values are made of the source */
         return source + target;
+    case PAC_COST_HEAD:
+        return target > 0 ? target : source; /* a model without a decoder */
     default:
         return target;
     }

@@ -25,7 +25,10 @@ typedef enum pac_cost_kind {
 
 enum { PAC_MAX_POINTS = 16 };
 
-/* Tokens: rows of the source for the encoder's kinds, of source and target for the decoder's blocks, of the target for the rest. */
+/*
+ * Tokens: rows of the source for the encoder's kinds, of source and target for the decoder's blocks and sides, of the target for the
+ * rest (the head of a model without a decoder: of the source).
+ */
 typedef struct pac_cost_curve {
     int64_t points;
     double tokens[PAC_MAX_POINTS]; /* of a batch, increasing */

@@ -4,12 +4,14 @@
  */
 #include "pac/limits.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum { LINE = 4096, PATH = 4 * LINE, NO_LIMIT_BITS = 60 }; /* version 1 writes "none" as the largest number of pages */
+enum { LINE = 4096, PATH = 4 * LINE };
+static const double no_limit = 1e18; /* version 1 writes "none" as the largest number of pages */
 
 typedef struct listing {
     const char *root;
@@ -58,7 +60,7 @@ static uint64_t place_of(const char *text)
 
 static void add(listing *l, double bytes, uint64_t place, const char *what, const char *where)
 {
-    if (l->count == PAC_MOST_LIMITS || !(bytes < (double)(1LL << NO_LIMIT_BITS)))
+    if (l->count == PAC_MOST_LIMITS || !(bytes < no_limit))
         return;
     pac_limit *x = &l->out[l->count++];
     *x = (pac_limit){.bytes = bytes > 0 ? bytes : 0, .place = place};
@@ -78,17 +80,10 @@ static void machine(listing *l)
 
 /* ---- control groups ---- */
 
-/* What differs between the versions. */
-typedef struct version {
+/* A hierarchy of groups: version 2, or one of version 1's. */
+typedef struct hierarchy {
     const char *type, *controller; /* of the mount in mountinfo; of the line in /proc/self/cgroup */
-    const char *limit[3];          /* files */
-    const char *usage, *cache;     /* file; key in memory.stat */
-} version;
-
-static const version versions[] = {
-    {"cgroup2", "", {"memory.max", "memory.high", NULL}, "memory.current", "inactive_file "},
-    {"cgroup", "memory", {"memory.limit_in_bytes", NULL}, "memory.usage_in_bytes", "total_inactive_file "},
-};
+} hierarchy;
 
 /* Is `word` one of the list "a,b,c"? */
 static bool listed(const char *list, const char *word)
@@ -103,11 +98,11 @@ static bool listed(const char *list, const char *word)
 }
 
 /* This process's group below the hierarchy's root: "number:controllers:path". */
-static bool own_group(const listing *l, const version *v, char path[LINE])
+static bool own_group(const char *root, const hierarchy *v, char path[LINE])
 {
     char line[LINE], name[PATH];
     bool found = false;
-    snprintf(name, sizeof name, "%s/proc/self/cgroup", l->root);
+    snprintf(name, sizeof name, "%s/proc/self/cgroup", root);
     FILE *f = fopen(name, "r");
     while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
         line[strcspn(line, "\n")] = '\0';
@@ -125,11 +120,11 @@ static bool own_group(const listing *l, const version *v, char path[LINE])
 }
 
 /* Where the hierarchy is mounted, and which of its groups is the mount's root: fields 5 and 4, the type behind " - ". */
-static bool mounted(const listing *l, const version *v, char at[LINE], char group[LINE])
+static bool mounted(const char *root, const hierarchy *v, char at[LINE], char group[LINE])
 {
     char line[LINE], name[PATH], type[64], options[LINE];
     bool found = false;
-    snprintf(name, sizeof name, "%s/proc/self/mountinfo", l->root);
+    snprintf(name, sizeof name, "%s/proc/self/mountinfo", root);
     FILE *f = fopen(name, "r");
     while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
         const char *behind = strstr(line, " - ");
@@ -143,43 +138,109 @@ static bool mounted(const listing *l, const version *v, char at[LINE], char grou
     return found;
 }
 
-static void limits_of_group(listing *l, const version *v, const char *at, const char *group)
-{
-    char path[PATH], what[64];
-    snprintf(path, sizeof path, "%s%s%s/%s", l->root, at, group, v->usage);
-    double used = number_in(path);
-    snprintf(path, sizeof path, "%s%s%s/memory.stat", l->root, at, group);
-    double cache = number_after(path, v->cache);
-    used = used > 0 ? used - (cache > 0 && cache < used ? cache : 0) : 0;
-    for (const char *const *limit = v->limit; *limit != NULL; limit++) {
-        snprintf(path, sizeof path, "%s%s%s/%s", l->root, at, group, *limit);
-        double bytes = number_in(path);
-        snprintf(what, sizeof what, "%s of control group ", *limit);
-        if (bytes >= 0)
-            add(l, bytes < (double)(1LL << NO_LIMIT_BITS) ? bytes - used : bytes, place_of(path), what,
-                *group == '\0' ? "/" : group);
-    }
-}
+/* A group's folder, and its name for people. */
+typedef void visit(void *ctx, const char *folder, const char *group);
 
 /* From the process's own group up to the one that is mounted. A group outside the mount (a container's view) has no files here.
  */
-static void control_groups(listing *l, const version *v)
+static void walk_up(const char *root, const hierarchy *v, visit *f, void *ctx)
 {
-    char group[LINE], at[LINE], top[LINE];
-    if (!own_group(l, v, group) || !mounted(l, v, at, top))
+    char group[LINE], at[LINE], top[LINE], folder[PATH];
+    if (!own_group(root, v, group) || !mounted(root, v, at, top))
         return;
     size_t above = strcmp(top, "/") == 0 ? 0 : strlen(top);
-    char *path = strncmp(group, top, above) == 0 && (group[above] == '/' || group[above] == '\0') ? group + above
-                                                                                                  : group + strlen(group);
+    bool below = strncmp(group, top, above) == 0 && (group[above] == '/' || group[above] == '\0');
+    char *path = below ? group + above : group + strlen(group);
     if (strcmp(path, "/") == 0)
         *path = '\0';
     for (;;) {
-        limits_of_group(l, v, at, path);
+        snprintf(folder, sizeof folder, "%s%s%s", root, at, path);
+        f(ctx, folder, *path == '\0' ? "/" : path);
         char *slash = strrchr(path, '/');
         if (slash == NULL)
             return;
         *slash = '\0';
     }
+}
+
+/* ---- memory of control groups ---- */
+
+static const struct memory_files {
+    hierarchy h;
+    const char *limit[3];
+    const char *usage, *cache; /* file; key in memory.stat */
+} memory_files[] = {
+    {{"cgroup2", ""}, {"memory.max", "memory.high", NULL}, "memory.current", "inactive_file "},
+    {{"cgroup", "memory"}, {"memory.limit_in_bytes", NULL}, "memory.usage_in_bytes", "total_inactive_file "},
+};
+
+typedef struct group_listing {
+    listing *l;
+    const struct memory_files *files;
+} group_listing;
+
+static void memory_of_group(void *ctx, const char *folder, const char *group)
+{
+    const group_listing *g = ctx;
+    char path[PATH], what[64];
+    snprintf(path, sizeof path, "%.16000s/%s", folder, g->files->usage);
+    double used = number_in(path);
+    snprintf(path, sizeof path, "%.16000s/memory.stat", folder);
+    double cache = number_after(path, g->files->cache);
+    used = used > 0 ? used - (cache > 0 && cache < used ? cache : 0) : 0;
+    for (const char *const *limit = g->files->limit; *limit != NULL; limit++) {
+        snprintf(path, sizeof path, "%.16000s/%s", folder, *limit);
+        double bytes = number_in(path);
+        snprintf(what, sizeof what, "%s of control group ", *limit);
+        if (bytes >= 0 && bytes < no_limit)
+            add(g->l, bytes - used, place_of(path), what, group);
+    }
+}
+
+/* ---- processor time of control groups ---- */
+
+typedef struct quota {
+    double cores, period;
+} quota;
+
+static void keep_least(quota *least, double used, double period)
+{
+    if (used <= 0 || period <= 0 || used / period >= least->cores)
+        return;
+    *least = (quota){.cores = used / period, .period = 1e-6 * period};
+}
+
+static void quota_v2(void *ctx, const char *folder, const char *group)
+{
+    char path[PATH];
+    double used, period;
+    (void)group;
+    snprintf(path, sizeof path, "%.16000s/cpu.max", folder);
+    FILE *f = fopen(path, "r");
+    if (f == NULL)
+        return;
+    if (fscanf(f, "%lf %lf", &used, &period) == 2) /* "max": none */
+        keep_least(ctx, used, period);
+    fclose(f);
+}
+
+static void quota_v1(void *ctx, const char *folder, const char *group)
+{
+    char path[PATH];
+    (void)group;
+    snprintf(path, sizeof path, "%.16000s/cpu.cfs_quota_us", folder);
+    double used = number_in(path);
+    snprintf(path, sizeof path, "%.16000s/cpu.cfs_period_us", folder);
+    keep_least(ctx, used, number_in(path));
+}
+
+double pac_limits_cores(const char *root, double *period)
+{
+    quota least = {.cores = INFINITY};
+    walk_up(root, &(hierarchy){"cgroup2", ""}, quota_v2, &least);
+    walk_up(root, &(hierarchy){"cgroup", "cpu"}, quota_v1, &least);
+    *period = least.period;
+    return least.cores;
 }
 
 /* ---- resource limits: of this process alone, so what it holds already is taken off ---- */
@@ -204,8 +265,8 @@ int64_t pac_limits_read(const char *root, pac_limit out[PAC_MOST_LIMITS])
 {
     listing l = {.root = root, .out = out};
     machine(&l);
-    for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++)
-        control_groups(&l, &versions[i]);
+    for (size_t i = 0; i < sizeof memory_files / sizeof memory_files[0]; i++)
+        walk_up(root, &memory_files[i].h, memory_of_group, &(group_listing){&l, &memory_files[i]});
     resources(&l);
     return l.count;
 }

@@ -9,6 +9,7 @@
 
 #include "pac/limits.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +158,26 @@ static void test_group_of_a_container(void **state)
     assert_int_equal(count(), 2);
 }
 
+/* The least quota from the own group up, in either version. */
+static void test_processor_time(void **state)
+{
+    (void)state;
+    double period = 1;
+    assert_true(pac_limits_cores(root, &period) == INFINITY && period == 0);
+    put("/proc/self/cgroup", "0::/a/b\n");
+    put("/proc/self/mountinfo", "30 23 0:28 / /sys/fs/cgroup rw - cgroup2 none rw\n");
+    put(V2 "/a/b/cpu.max", "max 100000\n");
+    put(V2 "/a/cpu.max", "50000 100000\n");
+    assert_true(pac_limits_cores(root, &period) == 0.5 && fabs(period - 0.1) < 1e-12);
+    put("/proc/self/cgroup", "5:cpu,cpuacct:/q\n0::/\n");
+    put("/proc/self/mountinfo", "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n");
+    put("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    put("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    put("/sys/fs/cgroup/cpu,cpuacct/q/cpu.cfs_quota_us", "2500\n");
+    put("/sys/fs/cgroup/cpu,cpuacct/q/cpu.cfs_period_us", "10000\n");
+    assert_true(pac_limits_cores(root, &period) == 0.25 && fabs(period - 0.01) < 1e-12);
+}
+
 static void test_damaged_files(void **state)
 {
     (void)state;
@@ -168,6 +189,8 @@ static void test_damaged_files(void **state)
             put("/proc/self/mountinfo", junk[j]);
             put("/proc/meminfo", junk[i]);
             assert_int_equal(count(), 0);
+            double period;
+            assert_true(pac_limits_cores(root, &period) == INFINITY);
         }
 }
 
@@ -207,6 +230,7 @@ int main(void)
         cmocka_unit_test_setup(test_nothing_left, empty_root),
         cmocka_unit_test_setup(test_version_1, empty_root),
         cmocka_unit_test_setup(test_group_of_a_container, empty_root),
+        cmocka_unit_test_setup(test_processor_time, empty_root),
         cmocka_unit_test_setup(test_damaged_files, empty_root),
         cmocka_unit_test_setup(test_deep_tree, empty_root),
         cmocka_unit_test_setup(test_resource_limit, empty_root),
