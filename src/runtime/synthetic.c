@@ -113,14 +113,6 @@ static int64_t layers_with(const pac_profile *p, pac_stack stack, bool side)
     return n > 0 ? n : 1;
 }
 
-/* Without a target there is no curve for the head: its work then counts with the blocks. */
-static pac_err join_head(const pac_profile *p, const layer_work *w, int64_t at, pac_work_table *t)
-{
-    if (t->tokens[PAC_COST_HEAD][at] > 0)
-        return pac_work_join(&t->fwd[PAC_COST_HEAD][at], &w->head, 1);
-    return pac_work_join(&t->fwd[PAC_COST_ENC_BLOCK][at], &w->head, 1 / (double)layers_with(p, PAC_ENC, false));
-}
-
 static pac_err join_layer(const pac_profile *p, pac_stack stack, const layer_work *w, int64_t at, pac_work_table *t)
 {
     bool enc = stack == PAC_ENC;
@@ -131,7 +123,7 @@ static pac_err join_layer(const pac_profile *p, pac_stack stack, const layer_wor
     PAC_TRY(pac_work_join(&t->fwd[side][at], &w->side[0], of_sides));
     PAC_TRY(pac_work_join(&t->bwd[side][at], &w->side[1], of_sides));
     PAC_TRY(pac_work_join(&t->fwd[enc ? PAC_COST_ENC_EMBED : PAC_COST_DEC_EMBED][at], &w->embed, 1));
-    return join_head(p, w, at, t);
+    return pac_work_join(&t->fwd[PAC_COST_HEAD][at], &w->head, 1);
 }
 
 static pac_err layer_point(const pac_profile *p, dry_layer *d, int64_t n, int64_t at, pac_work_table *t)
