@@ -183,8 +183,7 @@ pac_err cmd_estimate(const pac_args *a)
 out:
     pac_mem_free(json);
     pac_estimate_free(&e);
-    if (has && err == PAC_OK)
-        pac_plan_free(&plan);
+    pac_plan_free(&plan);
     pac_job_close(&job);
     return err;
 }

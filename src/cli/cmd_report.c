@@ -96,9 +96,22 @@ static pac_err make_report(const pac_args *a, const report *r)
     return PAC_OK;
 }
 
+/* Names of directories are part of what is written. */
+static pac_err check_text(const char *name)
+{
+    json_t *text = json_string(name);
+    bool utf8 = text != NULL;
+    json_decref(text);
+    PAC_CHECK(utf8, PAC_EUSAGE, "report: the name of a directory is not UTF-8");
+    return PAC_OK;
+}
+
 pac_err cmd_report(const pac_args *a)
 {
     report r;
+    for (int64_t i = 0; i < a->nwords; i++)
+        PAC_TRY(check_text(a->words[i]));
+    PAC_TRY(check_text(a->output != NULL ? a->output : "report"));
     PAC_TRY(report_open(a->words, a->nwords, &r));
     pac_err err = make_report(a, &r);
     report_free(&r);

@@ -151,24 +151,19 @@ pac_err pac_file_make_dirs(const char *dir)
     }
 }
 
-static pac_err scratch_fault(const char *path)
-{
-    return pac_fail(errno == ENOSPC || errno == EDQUOT ? PAC_ENOSPACE : PAC_EIO, "%s: cannot write: %s", path, strerror(errno));
-}
-
 pac_err pac_file_scratch(const char *dir, size_t bytes, void **out)
 {
     char path[4096];
     PAC_CHECK(snprintf(path, sizeof path, "%s/.pac-XXXXXX", dir) < (int)sizeof path, PAC_EIO, "%s: the path is too long", dir);
     int fd = mkstemp(path);
     if (fd < 0)
-        return scratch_fault(path);
+        return write_fault(dir, "create a file in it", bytes);
     unlink(path);
     pac_err err = PAC_OK;
     errno = posix_fallocate(fd, 0, (off_t)(bytes > 0 ? bytes : 1)); /* else a full disk would be a fault on access */
     void *p = MAP_FAILED;
     if (errno != 0)
-        err = scratch_fault(path);
+        err = write_fault(dir, "write a file in it", bytes);
     else if ((p = mmap(NULL, bytes > 0 ? bytes : 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
         err = pac_fail(PAC_ENOMEM, "%s: cannot map %zu bytes: %s", path, bytes, strerror(errno));
     close(fd);

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { A_DAY = 24 * 3600 }; /* seconds */
+
 typedef struct format {
     const char *name;
     const char *refusal[4]; /* by technique: why not; NULL: it can be done */
@@ -68,6 +70,10 @@ static pac_err model_of_adapters(const char *dir, char *path)
 
 static pac_err choose_model(const pac_export_opts *o, pac_config *c)
 {
+    json_t *name = json_string(o->out_dir); /* part of the result */
+    bool utf8 = name != NULL;
+    json_decref(name);
+    PAC_CHECK(utf8, PAC_EUSAGE, "export: the path OUT is not UTF-8");
     if (pac_world_rank() != 0)
         return PAC_OK;
     if (o->model_dir == NULL)
@@ -124,7 +130,7 @@ static pac_err result(const pac_job *job, const pac_export_opts *o, int64_t tens
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I}", "output", o->out_dir, "format", o->format, "technique",
                           pac_technique_name(job->tune.kind), "model", job->desc.dir, "tensors", (json_int_t)tensors);
     char *text = j != NULL ? json_dumps(j, JSON_COMPACT) : NULL;
-    pac_err err = text != NULL ? pac_mem_strdup(text, json) : pac_fail(PAC_EUSAGE, "export: '%s' is not UTF-8", o->out_dir);
+    pac_err err = text != NULL ? pac_mem_strdup(text, json) : pac_fail(PAC_ENOMEM, "no memory for the result");
     free(text);
     json_decref(j);
     return err;
@@ -152,7 +158,9 @@ pac_err pac_export(const pac_export_opts *o, const pac_observer *watch, char **j
     PAC_TRY(adapters_configure(o->adapters_dir, &c, &info));
     PAC_TRY(pac_job_open(&c, 0, watch, &job));
     PAC_GO(pac_agree(pac_world(), adapters_check(job, &info, o->adapters_dir)));
+    double usual = pac_set_timeout(A_DAY); /* a large model and a slow disk are no lost peer */
     err = pac_agree(pac_world(), export_job(job, o, f, json));
+    pac_set_timeout(usual);
 out:
     pac_job_close(&job);
     return err;

@@ -7,13 +7,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_COPIED = 256 << 20 };
+enum { MAX_COPIED = 256 << 20, ROOM = 32 }; /* ROOM: for an ending behind a path */
 
 /* What a model's directory may hold beside config and weights. */
 static const char *const companions[] = {
@@ -49,16 +50,29 @@ static pac_err check_vacant(const char *out)
     return PAC_OK;
 }
 
-/* `out` without slashes at its end. */
-static pac_err trimmed(const char *out, char *path)
+/* A directory that is there by its real name: a link, or "..", cannot be replaced. */
+static pac_err real_name(const char *out, char *path)
+{
+    char real[PATH_MAX], here[PATH_MAX];
+    if (realpath(out, real) == NULL)
+        return PAC_OK;
+    PAC_CHECK(getcwd(here, sizeof here) == NULL || strcmp(here, real) != 0, PAC_EUSAGE,
+              "export: %s is the working directory, which cannot be replaced: name another", out);
+    PAC_CHECK(strlen(real) + ROOM < PAC_PATH, PAC_EUSAGE, "%s: path too long", real);
+    strcpy(path, real);
+    return PAC_OK;
+}
+
+/* `out` without slashes at its end, and without links where it is there. */
+static pac_err final_name(const char *out, char *path)
 {
     size_t n = strlen(out);
     while (n > 1 && out[n - 1] == '/')
         n--;
-    PAC_CHECK(n > 0 && n + 32 < PAC_PATH, PAC_EUSAGE, "export: the path OUT is empty or too long");
+    PAC_CHECK(n > 0 && n + ROOM < PAC_PATH, PAC_EUSAGE, "export: the path OUT is empty or too long");
     memcpy(path, out, n);
     path[n] = '\0';
-    return PAC_OK;
+    return real_name(out, path);
 }
 
 static pac_err make_parent(const char *path)
@@ -75,7 +89,7 @@ static pac_err make_parent(const char *path)
 pac_err export_dir_new(const char *out, char *dir)
 {
     char path[PAC_PATH], made[PAC_PATH];
-    PAC_TRY(trimmed(out, path));
+    PAC_TRY(final_name(out, path));
     PAC_TRY(check_vacant(path));
     PAC_TRY(make_parent(path));
     PAC_CHECK(snprintf(made, sizeof made, "%s.tmp-XXXXXX", path) < (int)sizeof made, PAC_EUSAGE, "%s: path too long", out);
@@ -90,7 +104,7 @@ pac_err export_dir_new(const char *out, char *dir)
 pac_err export_dir_publish(const char *dir, const char *out)
 {
     char path[PAC_PATH];
-    PAC_TRY(trimmed(out, path));
+    PAC_TRY(final_name(out, path));
     PAC_TRY(check_vacant(path));
     PAC_CHECK(rename(dir, path) == 0, PAC_EIO, "%s: cannot rename %s to it: %s", path, dir, strerror(errno));
     return PAC_OK;

@@ -109,6 +109,39 @@ expect 3 "file/x: cannot create directory" export --adapters "$ok" --format peft
 [ "$(cat "$dir/taken/notes")" = mine ] || wrong "touched what was there"
 works export --adapters "$ok" --format peft "$dir/empty"
 [ -s "$dir/empty/adapter_config.json" ] || wrong "wrote nothing"
+mkdir "$dir/behind"
+ln -s behind "$dir/link"
+works export --adapters "$ok" --format peft "$dir/link/"
+[ -s "$dir/behind/adapter_config.json" ] && [ -L "$dir/link" ] || wrong "replaced a link instead of the directory behind it"
+expect 2 "is not UTF-8" export --adapters "$ok" --format peft "$dir/$(printf '\377')"
+if [ "$ranks" = 1 ]; then
+    mkdir "$dir/here"
+    command="export ."
+    status=0
+    program=$(realpath "$pac")
+    (cd "$dir/here" && "$program" export --adapters "$ok" --format peft .) >"$dir/stdout" 2>"$dir/stderr" || status=$?
+    [ "$status" = 2 ] && grep -q 'is the working directory' "$dir/stderr" || wrong "ended with $status instead of 2"
+
+    # files end after 4 MiB: writing fails, or (the signal is not ignored) pac is killed in the middle of it
+    sed 's/"d_ff": *[0-9]*/"d_ff": 20000/' "$fixtures/t5v10/config.json" >"$dir/config.json"
+    "$pac" init-model "$dir/config.json" "$dir/wide" --quiet >/dev/null || failed=1
+    for technique in lora full; do
+        tuned "$dir/wide" "{name: $technique}" "wide_$technique" --steps 1
+        set -- export --adapters "$dir/wide_$technique/adapters" --format merged
+        command="$*, files end"
+        status=0
+        (trap '' XFSZ; ulimit -f 8192; "$pac" "$@" "$dir/x") 2>"$dir/stderr" || status=$?
+        [ "$status" = 3 ] && grep -q 'File too large' "$dir/stderr" || wrong "ended with $status instead of 3"
+        command="$*, killed"
+        status=0
+        (ulimit -c 0; ulimit -f 8192; exec "$pac" "$@" "$dir/killed") 2>"$dir/stderr" || status=$?
+        [ "$status" -gt 128 ] && [ -d "$(echo "$dir/killed.tmp-"*)" ] || wrong "was not killed ($status)"
+        [ ! -e "$dir/killed" ] || wrong "left half an export in its place"
+        rm -rf "$dir"/killed.tmp-*
+        works "$@" "$dir/killed"
+        rm -rf "$dir/killed"
+    done
+fi
 
 # ---- damaged adapters ----
 # damaged WORDS: the directory $dir/d is refused

@@ -46,6 +46,8 @@ inside() {
     grep -qF -- "$2" "$1" || { wrong "$1 does not say '$2'"; cat "$1"; }
 }
 
+expect 2 "is not UTF-8" report "$dir/$(printf '\377')"
+
 # ---- one run, then seeds: means by hand. 0.8, 0.7 -> 0.75 +- 0.0707 ----
 run lora-1 1 lora 0.8 null
 run lora-2 2 lora 0.7 null
