@@ -9,12 +9,12 @@
 enum { MOST_LINKS = PAC_MAX_DEVICES * PAC_MAX_DEVICES };
 
 static const char *const cluster_keys[] = {"devices", "network", NULL};
-static const char *const network_keys[] = {"topology", "bandwidth", "latency", "efficiency", "links", NULL};
+static const char *const network_keys[] = {"topology", "bandwidth", "latency", "efficiency", "gradient_bytes", "links", NULL};
 static const char *const link_keys[] = {"between", "bandwidth", "latency", NULL};
 
 typedef struct network {
     bool ports; /* topology: switch */
-    double bandwidth, latency, efficiency;
+    double bandwidth, latency, efficiency, gradient_bytes;
 } network;
 
 /* ---- devices ---- */
@@ -102,6 +102,8 @@ static pac_err read_head(const pac_yaml_node *n, network *out)
     PAC_TRY(pac_read_quantity(v, "network.latency", PAC_Q_SECONDS, 0, &out->latency));
     if ((v = pac_yaml_get(n, "efficiency")) != NULL)
         PAC_TRY(pac_yaml_double(v, "network.efficiency", 0.01, 1, &out->efficiency));
+    if ((v = pac_yaml_get(n, "gradient_bytes")) != NULL)
+        PAC_TRY(pac_yaml_double(v, "network.gradient_bytes", 0.125, 4, &out->gradient_bytes));
     return PAC_OK;
 }
 
@@ -179,6 +181,7 @@ static pac_err read_network(const pac_yaml_node *root, pac_cluster *c)
         return PAC_OK;
     PAC_TRY(pac_field(root, "", "network", &n));
     PAC_TRY(read_head(n, &net));
+    c->gradient_bytes = net.gradient_bytes;
     fill_links(&net, c);
     links = pac_yaml_get(n, "links");
     if (links != NULL) {

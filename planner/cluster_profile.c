@@ -133,6 +133,7 @@ pac_err pac_cluster_profile(const pac_cluster *c, const pac_work_table *t, pac_p
               (long long)p->devices, (long long)c->devices);
     for (int64_t i = 0; i < c->devices; i++)
         fill_device(&c->machine[i], t, c->port[i], &p->device[i]);
+    p->gradient_bytes = c->gradient_bytes;
     memcpy(p->bandwidth, c->bandwidth, n * n * sizeof(double));
     memcpy(p->latency, c->latency, n * n * sizeof(double));
     return PAC_OK;

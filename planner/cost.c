@@ -136,9 +136,14 @@ static double ring_time(const pac_profile *p, const int64_t *ranks, int64_t n, d
     return rounds * (k.latency + bytes / (double)n / k.bandwidth);
 }
 
+double pac_wire_bytes(const pac_profile *p, double bytes)
+{
+    return p->gradient_bytes > 0 ? bytes * p->gradient_bytes / 4 : bytes;
+}
+
 double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes)
 {
-    return ring_time(p, ranks, n, bytes, 2 * (double)(n - 1));
+    return ring_time(p, ranks, n, pac_wire_bytes(p, bytes), 2 * (double)(n - 1));
 }
 
 double pac_allgather_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes)

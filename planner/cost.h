@@ -23,7 +23,8 @@ double pac_layer_time_at(const pac_profile *p, int64_t device, int64_t layer, do
 /** pac_layer_time() summed over layers [first, last). */
 double pac_stage_time(const pac_profile *p, int64_t device, int64_t first, int64_t last, double samples, bool backward);
 
-/** Seconds of one direction of the side network and head at so many tokens: what remains of a step once the backbone is cached. */
+/** Seconds of one direction of the side network and head at so many tokens: what remains of a step once the backbone is cached.
+ */
 double pac_side_time_at(const pac_profile *p, int64_t device, double source, double target, bool backward);
 
 /** Bytes summed over layers [first, last); activations per sample. */
@@ -38,7 +39,10 @@ typedef struct pac_link_cost {
 } pac_link_cost;
 pac_link_cost pac_slowest_link(const pac_profile *p, const int64_t *from, int64_t nfrom, const int64_t *to, int64_t nto);
 
-/** Ring all-reduce of `bytes` over the slowest link between the ranks: 2 (n-1) rounds of bytes / n. 0 for one rank. */
+/** Bytes that cross the network for so many bytes of float32 gradients. */
+double pac_wire_bytes(const pac_profile *p, double bytes);
+
+/** Ring all-reduce of `bytes` of gradients over the slowest link between the ranks: 2 (n-1) rounds of 1 / n. 0 for one rank. */
 double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
 
 /** Ring all-gather of `bytes` in total: n-1 rounds of bytes / n. 0 for one rank. */

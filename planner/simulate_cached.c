@@ -58,7 +58,7 @@ pac_err pac_sim_cached_step(const pac_sim_request *q, const pac_sim_batch *b, do
         work = fmax(work, part_seconds(p, b, device[i], r));
         update = fmax(update, p->device[device[i]].update * tuned);
     }
-    PAC_TRY(ring_seconds(p, n, device, 2 * (n - 1), NULL, tuned / (double)n, &sum));
+    PAC_TRY(ring_seconds(p, n, device, 2 * (n - 1), NULL, pac_wire_bytes(p, tuned) / (double)n, &sum));
     *seconds = work + sum + update;
     return PAC_OK;
 }

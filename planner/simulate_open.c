@@ -125,14 +125,14 @@ static pac_err open_rings(pac_sim_stepper *x)
     for (int64_t p = 0; p < P; p++) {
         const pac_stage_plan *st = &x->plan->stage[p];
         pac_layer_bytes b = pac_stage_bytes(x->p, st->first, st->last);
-        PAC_TRY(open_ring(&x->ring[p], p, st->rank, st->ranks, b.tuned));
+        PAC_TRY(open_ring(&x->ring[p], p, st->rank, st->ranks, pac_wire_bytes(x->p, b.tuned)));
         x->shares[p] = b.shared_tuned > 0;
         holders += x->shares[p];
         shared = fmax(shared, b.shared_tuned);
         for (int64_t r = 0; x->shares[p] && r < st->ranks; r++)
             devices[n++] = st->rank[r];
     }
-    return holders > 1 ? open_ring(&x->ring[P], P, devices, n, shared) : PAC_OK;
+    return holders > 1 ? open_ring(&x->ring[P], P, devices, n, pac_wire_bytes(x->p, shared)) : PAC_OK;
 }
 
 pac_err pac_sim_stepper_open(pac_sim_stepper *x, const pac_sim_bytes *bytes)

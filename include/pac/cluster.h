@@ -1,6 +1,7 @@
 /*
- * Devices that are not here: a cluster file (docs/formats.md; `--devices`) names devices by type or by numbers, and their network.
- * With the operations and bytes of a model's layers it becomes a profile, which planner and simulator take like a measured one.
+ * Devices that are not here: a cluster file (docs/formats.md; `--devices`) names devices by type or by numbers, and their
+ * network. With the operations and bytes of a model's layers it becomes a profile, which planner and simulator take like a
+ * measured one.
  */
 #ifndef PAC_CLUSTER_H
 #define PAC_CLUSTER_H
@@ -16,24 +17,26 @@ typedef struct pac_machine {
     double memory_bandwidth;      /* bytes/s */
     double launch;                /* seconds that an operation takes at least (starting a kernel) */
     double overhead;              /* seconds of a micro-batch, in each direction */
-    double block_overhead, block_overhead_backward; /* seconds of a backbone layer, of a side layer: for every micro-batch, beside */
-    double side_overhead, side_overhead_backward;   /* what operations take */
-    double disk_write, disk_read; /* bytes/s; 0: not known */
-    double disk_space;            /* bytes; 0: not known */
-    double port;                  /* bytes/s of its own network interface; 0: as the network */
+    double block_overhead,
+        block_overhead_backward; /* seconds of a backbone layer, of a side layer: for every micro-batch, beside */
+    double side_overhead, side_overhead_backward; /* what operations take */
+    double disk_write, disk_read;                 /* bytes/s; 0: not known */
+    double disk_space;                            /* bytes; 0: not known */
+    double port;                                  /* bytes/s of its own network interface; 0: as the network */
 } pac_machine;
 
 typedef struct pac_cluster {
     int64_t devices;
     pac_machine *machine;        /* [devices] */
     double *bandwidth, *latency; /* [devices * devices] bytes/s, seconds */
+    double gradient_bytes;       /* of a gradient's element in an all-reduce; 0: 4 */
     double *port;                /* [devices] bytes/s of a full-duplex port that all links of a device share; 0: none */
 } pac_cluster;
 
 /**
  * Read a cluster file; `type: NAME` is looked up as NAME.yaml in the folder devices/ beside the cluster file's folder, then in
- * PAC_DEVICES (environment), then in the source's and the installed experiments/devices/. Errors: PAC_ECONFIG with file, line and
- * the nearest known key or type, PAC_EIO, PAC_EDATA (larger than any cluster file).
+ * PAC_DEVICES (environment), then in the source's and the installed experiments/devices/. Errors: PAC_ECONFIG with file, line
+ * and the nearest known key or type, PAC_EIO, PAC_EDATA (larger than any cluster file).
  */
 pac_err pac_cluster_read(const char *path, pac_cluster *out);
 void pac_cluster_free(pac_cluster *c);
