@@ -100,12 +100,12 @@ static void begin(chart *c)
              (long long)width, (long long)height, (long long)width, (long long)height);
     for (int i = 0; i < STYLES; i++)
         if (styles[i].name != NULL)
-            pac_emit(e, ".%s{fill:%s}", styles[i].name, styles[i].colour);
-    pac_emit(e,
-             "\n.idle{fill:#f0f0f0}.grid{stroke:#d8d8d8}.m{fill:white;text-anchor:middle;font-size:10px}"
-             ".bytes{fill:#d5dbe0;stroke:#70808c}.over{fill:#f3c6c4;stroke:#c0392b}.budget{stroke:#c0392b;stroke-dasharray:5 3}"
-             ".small{fill:#555;font-size:10px}.axis{text-anchor:middle}\n</style>\n"
-             "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n");
+            pac_emit(e, ".%s{fill:%s;stroke:none}", styles[i].name, styles[i].colour);
+    pac_emit(
+        e, "\n.idle{fill:#f0f0f0;stroke:none}.grid{stroke:#d8d8d8}.m{fill:white;stroke:none;text-anchor:middle;font-size:10px}"
+           ".bytes{fill:#d5dbe0;stroke:#70808c}.over{fill:#f3c6c4;stroke:#c0392b}.budget{stroke:#c0392b;stroke-dasharray:5 3}"
+           ".small{fill:#555;font-size:10px}.axis{text-anchor:middle}\n</style>\n"
+           "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n");
 }
 
 static void emit_title(chart *c)
@@ -116,8 +116,8 @@ static void emit_title(chart *c)
     int64_t M = p->microbatches < c->q->run->batch ? p->microbatches : c->q->run->batch;
     pac_emit(&c->out, "<text x=\"12\" y=\"24\" font-size=\"16\">Simulated mini-batch (not measured): %.4g s</text>\n", c->end);
     pac_emit(&c->out,
-             "<text x=\"12\" y=\"42\" class=\"small\">schedule %s; devices by stage %s; %lld micro-batches of %lld samples",
-             schedule_name(c->q->schedule), shape, (long long)M, (long long)c->q->run->batch);
+             "<text x=\"12\" y=\"42\" class=\"small\">schedule %s; devices by stage %s; %lld samples in %lld micro-batches",
+             schedule_name(c->q->schedule), shape, (long long)c->q->run->batch, (long long)M);
     if (c->q->profile->model[0] != '\0') {
         pac_emit(&c->out, "; ");
         emit_name(&c->out, c->q->profile->model, 60);
@@ -179,6 +179,12 @@ static void emit_label(chart *c, int64_t lane, double y)
              (long long)st->last - 1, 100 * st->share[c->member[d]]);
 }
 
+/* Far above everything a device needs, its budget would leave no room for what changes. */
+static bool off_scale(const pac_sim_device *d)
+{
+    return d->budget > 2 * d->peak_bytes;
+}
+
 static void emit_numbers(chart *c, const pac_sim_device *d, double y)
 {
     char peak[32], budget[32];
@@ -187,13 +193,16 @@ static void emit_numbers(chart *c, const pac_sim_device *d, double y)
     pac_emit(&c->out, "<text x=\"%.0f\" y=\"%.0f\" class=\"small\">%s%s</text>", x, y + COMPUTE + 2 * LINK + 11,
              d->points > 0 ? "peak " : "", d->points > 0 ? pac_bytes_text(d->peak_bytes, peak) : "");
     pac_emit(&c->out, "<text x=\"%.0f\" y=\"%.0f\" class=\"small\">of %s%s</text>\n", x, y + COMPUTE + 2 * LINK + 24,
-             pac_bytes_text(d->budget, budget), d->fits ? "" : ": too much");
+             pac_bytes_text(d->budget, budget),
+             !d->fits       ? ": too much"
+             : off_scale(d) ? " (off the scale)"
+                            : "");
 }
 
 /* Bytes from one point to the next as steps, closed along the bottom. */
 static void emit_bytes(chart *c, const pac_sim_device *d, double y)
 {
-    double most = fmax(d->peak_bytes, d->budget), bottom = y + COMPUTE + 2 * LINK + BYTES;
+    double most = off_scale(d) ? d->peak_bytes : fmax(d->peak_bytes, d->budget), bottom = y + COMPUTE + 2 * LINK + BYTES;
     double scale = most > 0 ? (BYTES - 3) / most : 0;
     if (d->points == 0)
         return;
@@ -204,8 +213,9 @@ static void emit_bytes(chart *c, const pac_sim_device *d, double y)
             pac_emit(&c->out, "L%.2f,%.2f L%.2f,%.2f", x_of(c, d->time[i]), height, x_of(c, until), height);
     }
     pac_emit(&c->out, "L%d,%.1f Z\"/>\n", LEFT + SPAN, bottom);
-    pac_emit(&c->out, "<line class=\"budget\" x1=\"%d\" x2=\"%d\" y1=\"%.2f\" y2=\"%.2f\"/>\n", LEFT, LEFT + SPAN,
-             bottom - d->budget * scale, bottom - d->budget * scale);
+    if (!off_scale(d))
+        pac_emit(&c->out, "<line class=\"budget\" x1=\"%d\" x2=\"%d\" y1=\"%.2f\" y2=\"%.2f\"/>\n", LEFT, LEFT + SPAN,
+                 bottom - d->budget * scale, bottom - d->budget * scale);
 }
 
 static void emit_lane(chart *c, int64_t lane)

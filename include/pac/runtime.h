@@ -81,6 +81,25 @@ pac_err pac_job_cluster_profile(pac_job *job, const char *cluster_path, pac_prof
  */
 pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer);
 
+typedef struct pac_simulate_opts {
+    const char *plan_path;  /* NULL: planned here */
+    const char *schedule;   /* 1f1b, gpipe, sequential; NULL: what the runtime runs */
+    const char *chart_path; /* an SVG file; NULL: none */
+} pac_simulate_opts;
+
+typedef struct pac_simulated {
+    char *json;    /* of docs/formats.md; freed with pac_mem_free() */
+    bool fits;
+    char why[512]; /* not, and what would help; "": it fits */
+} pac_simulated;
+
+/**
+ * Simulate a job of pac_estimate_open() on the devices of a profile (pac/simulate.h): bytes from a dry run, lengths of the job's data.
+ * That nothing fits is a result: then the plan is the one that would be best if memory were no matter. Of a world of one rank.
+ * Errors: PAC_ECONFIG (profile, plan and job belong to different models or systems), PAC_EUSAGE (schedule), PAC_EIO.
+ */
+pac_err pac_job_simulate(pac_job *job, pac_profile *profile, const pac_simulate_opts *o, pac_simulated *out);
+
 typedef struct pac_train_opts {
     const char *plan_path, *profile_path; /* NULL: made here */
     int64_t steps;                        /* > 0: stop after that many optimizer steps */

@@ -28,6 +28,7 @@ static const option_row options[] = {
     {"output", "FILE", "where to write (-o FILE)", TEXT, AT(output), false, 0, 0},
     {"plan", "FILE", "use this plan instead of planning", TEXT, AT(plan), false, 0, 0},
     {"profile", "FILE", "use this profile instead of measuring", TEXT, AT(profile), false, 0, 0},
+    {"schedule", "NAME", "1f1b (what the runtime runs), gpipe or sequential", TEXT, AT(schedule), false, 0, 0},
     {"steps", "N", "stop after N optimizer steps", NUMBER, AT(steps), false, 1, 0},
     {"resume", NULL, "continue a stopped run", FLAG, AT(resume), true, 0, 0},
     {"devices", "FILE|N", "plan, profile, simulate: a cluster file of devices that are not here; estimate: N equal devices", TEXT, AT(devices), false, 0, 0},

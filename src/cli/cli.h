@@ -18,7 +18,7 @@ typedef struct pac_args {
     int64_t nsets;
     const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR, RUN... */
     int64_t nwords;
-    const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format, *shape, *technique;
+    const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format, *shape, *technique, *schedule;
     int64_t steps, beams, max_new, seed, batch, source, target, rows;
 } pac_args;
 
@@ -58,6 +58,7 @@ pac_err open_described(const pac_args *a, const pac_config *cfg, pac_job **job, 
 pac_err cmd_train(const pac_args *a);
 pac_err cmd_profile(const pac_args *a);
 pac_err cmd_plan(const pac_args *a);
+pac_err cmd_simulate(const pac_args *a);
 pac_err cmd_estimate(const pac_args *a);
 pac_err cmd_eval(const pac_args *a);
 pac_err cmd_predict(const pac_args *a);

@@ -19,8 +19,12 @@ const command commands[] = {
      "pac plan run.yaml --profile profile.yaml -o plan.yaml\n"
      "pac plan run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --rows 3668",
      "profile output devices rows set quiet json help", cmd_plan, true, 1, 1},
-    {"simulate", "step and epoch times, memory and a Gantt chart of a cluster", "pac simulate RUN.yaml --devices cluster.yaml",
-     "pac simulate run.yaml --devices cluster.yaml", "devices set quiet json help", NULL, false, 1, 1},
+    {"simulate", "step and epoch times, memory and a Gantt chart of devices that are not here",
+     "pac simulate RUN.yaml --devices cluster.yaml|--profile profile.yaml [--plan plan.yaml] [-o chart.svg]",
+     "pac simulate run.yaml --devices experiments/clusters/nano8.yaml -o chart.svg\n"
+     "pac simulate run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --plan plan.yaml --schedule gpipe\n"
+     "pac simulate run.yaml --profile profile.yaml --json        # devices that were measured",
+     "devices profile plan schedule rows output set quiet json help", cmd_simulate, true, 1, 1},
     {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml|--shape NAME [options]",
      "pac estimate run.yaml\n"
      "pac estimate run.yaml --plan runs/mrpc/plan.yaml\n"

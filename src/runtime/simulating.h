@@ -1,0 +1,30 @@
+/* The parts of a simulated job: what it is made of (simulating.c) and what is reported (simulating_json.c). */
+#ifndef PAC_RUNTIME_SIMULATING_H
+#define PAC_RUNTIME_SIMULATING_H
+
+#include "pac/runtime.h"
+#include "pac/simulate.h"
+
+typedef struct simulating {
+    pac_job *job;
+    pac_profile *profile;
+    const pac_simulate_opts *o;
+    pac_plan plan;
+    pac_plan_request run;
+    pac_sim_bytes bytes[PAC_MAX_DEVICES]; /* of a mini-batch, from a dry run */
+    double peak[PAC_MAX_DEVICES];         /* of the whole run */
+    pac_lengths lengths;                  /* of the first mini-batches; samples 0: there is no data */
+    double *tokens;                       /* what they are kept in */
+    pac_sim_request q;
+    pac_simulation s;
+    char why[512]; /* it does not fit; "": it does */
+} simulating;
+
+/** The JSON object of docs/formats.md; the caller frees it with pac_mem_free(). */
+pac_err simulating_json(const simulating *x, char **json);
+
+/** Schedules by name: "1f1b", "gpipe", "sequential". Errors: PAC_EUSAGE. */
+pac_err simulating_schedule(const char *name, pac_sim_schedule *out);
+const char *simulating_schedule_name(pac_sim_schedule s);
+
+#endif

@@ -1,0 +1,79 @@
+#!/bin/sh
+# pac simulate: what it prints agrees with pac estimate and with itself; what does not fit, or cannot be simulated, says so.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+cat >"$dir/cluster.yaml" <<YAML
+devices:
+  - {name: alpha, flops: 100 GFLOP/s, memory: 64 MiB, memory_bandwidth: 10 GB/s}
+  - {name: beta, flops: 50 GFLOP/s, memory: 64 MiB, memory_bandwidth: 10 GB/s}
+  - {name: gamma, flops: 25 GFLOP/s, memory: 64 MiB, memory_bandwidth: 5 GB/s}
+network: {topology: switch, bandwidth: 100 Mbit/s, latency: 200 us}
+YAML
+cluster=$dir/cluster.yaml
+
+if [ "$ranks" != 1 ]; then
+    expect 2 "one process simulates all devices" simulate "$yaml" --devices "$cluster"
+    exit $failed
+fi
+
+# field NAME: the first number (or word) of that name on standard output.
+field() {
+    grep -o "\"$1\": *[^,}]*" "$dir/stdout" | head -n 1 | sed 's/.*: *//'
+}
+
+works simulate "$yaml" --devices "$cluster" -o "$dir/chart.svg"
+grep -q '^simulated, not measured: ' "$dir/stdout" || wrong "does not say that it is simulated"
+grep -q '^<svg ' "$dir/chart.svg" || wrong "no chart"
+grep -q 'Simulated mini-batch (not measured)' "$dir/chart.svg" || wrong "the chart does not say that it is simulated"
+for name in alpha beta gamma; do
+    grep -q "^$name " "$dir/stdout" || wrong "no $name in the table"
+    grep -q ">$name<" "$dir/chart.svg" || wrong "no $name in the chart"
+done
+
+# The same profile from a file: the same result.
+works simulate "$yaml" --devices "$cluster" --json
+cp "$dir/stdout" "$dir/from_cluster"
+for key in fits oom hybrid_step_s hybrid_epoch_s redistribute_s cached_epoch_s total_s devices peak_bytes budget idle; do
+    grep -q "\"$key\":" "$dir/stdout" || wrong "no $key"
+done
+[ "$(field fits)" = true ] || wrong "does not fit"
+works profile "$yaml" --devices "$cluster" -o "$dir/profile.yaml"
+works plan "$yaml" --profile "$dir/profile.yaml" --set 'system.groups=[1,1,1]' --set train.microbatches=4 -o "$dir/plan.yaml"
+works simulate "$yaml" --profile "$dir/profile.yaml" --json
+from_profile=$(field hybrid_step_s)
+cp "$dir/from_cluster" "$dir/stdout"
+awk -v a="$(field hybrid_step_s)" -v b="$from_profile" 'BEGIN { exit !(a > 0 && a < b * 1.001 && b < a * 1.001) }' ||
+    wrong "a step of $(field hybrid_step_s) s becomes one of $from_profile s by way of a file"
+
+# A given plan: the bytes of an estimate; without pipelining slower, all forwards first takes more memory.
+works estimate "$yaml" --plan "$dir/plan.yaml" --json
+peak=$(sed 's/.*"peak":\([0-9]*\).*/\1/' "$dir/stdout")
+works simulate "$yaml" --devices "$cluster" --plan "$dir/plan.yaml" --json
+sed 's/.*"peak_bytes":\([0-9]*\).*/\1/' "$dir/stdout" | # which holds no profile
+    awk -v e="$peak" '{ exit !($1 >= e && $1 < e + 40000) }' || wrong "the last device's peak is not that of the estimate, $peak"
+step=$(field hybrid_step_s)
+works simulate "$yaml" --devices "$cluster" --plan "$dir/plan.yaml" --schedule sequential --json
+awk -v a="$step" -v b="$(field hybrid_step_s)" 'BEGIN { exit !(a < b) }' || wrong "1F1B takes $step s, no pipelining $(field hybrid_step_s) s"
+works simulate "$yaml" --devices "$cluster" --plan "$dir/plan.yaml" --schedule gpipe --json
+
+# What does not fit: the whole result, the reason, status 4.
+for how in "--plan $dir/plan.yaml" ""; do
+    command="simulate --set system.memory=50KiB $how"
+    status=0
+    # shellcheck disable=SC2086
+    start simulate "$yaml" --devices "$cluster" --set system.memory=50KiB --json $how || status=$?
+    [ "$status" = 4 ] || wrong "ended with $status instead of 4"
+    grep -q '"fits": *false' "$dir/stdout" || wrong "does not say that it does not fit"
+    grep -q '"oom": *\["' "$dir/stdout" || wrong "names no device"
+    [ "$(grep -c '^pac: error: memory: ' "$dir/stderr")" = 1 ] || wrong "does not say why"
+done
+
+expect 2 "--schedule 2f2b: 1f1b, gpipe or sequential" simulate "$yaml" --devices "$cluster" --schedule 2f2b
+sed '/gamma/d' "$cluster" >"$dir/two.yaml"
+expect 2 "plan.yaml: the plan is for 3 ranks, the profile has 2 devices" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$dir/two.yaml"
+expect 2 "eddl: one group" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$cluster" --set system.name=eddl
+expect 3 "$dir/none" simulate "$yaml" --devices "$dir/none"
+expect 3 "$dir/none" simulate "$yaml" --devices "$cluster" --plan "$dir/none"
+expect 3 "$dir/file/chart.svg" simulate "$yaml" --devices "$cluster" -o "$dir/file/chart.svg"
+exit $failed
