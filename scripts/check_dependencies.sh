@@ -15,7 +15,7 @@ trap 'rm -rf "$scratch"' EXIT
 # Program files of the given folders.
 sources() {
     for folder in "$@"; do
-        [ -d "$folder" ] && find "$folder" -type f \( -name '*.c' -o -name '*.h' -o -name '*.cc' -o -name '*.cu' \)
+        [ -d "$folder" ] && find "$folder" -type f \( -name '*.c' -o -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \)
     done | sort
 }
 
@@ -88,7 +88,7 @@ check_includes() {
     }
     BEGIN {
         only_in["mpi\\.h"] = "src/parallel tests/mpi"; only_in["hdf5(_hl)?\\.h"] = "src/io"
-        only_in["(cuda|cublas).*\\.h"] = "cuda"; only_in["cblas\\.h"] = "src/tensor"; only_in["yaml\\.h"] = "src/io"
+        only_in["(cuda|cublas).*\\.h"] = "cuda tests/cuda"; only_in["cblas\\.h"] = "src/tensor tests/cuda"; only_in["yaml\\.h"] = "src/io"
         only_in["(sentencepiece|pcre2|utf8proc).*"] = "src/data"
         word = "(^|[^A-Za-z0-9_])"
         while ((getline name < list) > 0) file[name] = 1
@@ -139,7 +139,7 @@ check_length_of() {
 }
 
 check_listed() {
-    sources src planner cuda tests | grep -v '\.h$' | while read -r path; do
+    sources src planner cuda tests | grep -v -E '\.(h|cuh)$' | while read -r path; do
         name=${path##*/}
         stem=${name%.*}
         folder=${path%/*}

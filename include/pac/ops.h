@@ -161,8 +161,10 @@ typedef struct pac_backend {
 } pac_backend;
 
 /**
- * The backend called `name`: "ref", "cpu" or "auto" (the fastest that this processor runs), or the full name of a variant.
- * Errors: PAC_ECONFIG (unknown), PAC_ENOTBUILT ("cuda" until it exists).
+ * The backend called `name`: "ref", "cpu" or "auto" (the fastest that this processor runs), "cuda" (its arrays are in the
+ * memory of a device that pac_device_open() opens), or the full name of a variant. Errors: PAC_ECONFIG (unknown; no device),
+ * PAC_ENOTBUILT
+ * ("cuda" in a program that was built without).
  */
 pac_err pac_backend_find(const char *name, const pac_backend **out);
 

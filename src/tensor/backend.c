@@ -6,6 +6,7 @@
  */
 #include "kernels.h"
 
+#include "pac/device.h"
 #include "pac/mem.h"
 
 #include <math.h>
@@ -44,6 +45,15 @@ const pac_backend *const *pac_backend_all(void)
     return available;
 }
 
+static pac_err find_device(const pac_backend **out)
+{
+    const pac_backend *table = pac_device_backend();
+    PAC_CHECK(table != NULL, PAC_ENOTBUILT, "backend cuda: %s; use auto, cpu or ref", pac_device_absence());
+    PAC_CHECK(pac_device_count() > 0, PAC_ECONFIG, "backend cuda: %s; use auto, cpu or ref", pac_device_absence());
+    *out = table;
+    return PAC_OK;
+}
+
 pac_err pac_backend_find(const char *name, const pac_backend **out)
 {
     const pac_backend *const *all = pac_backend_all();
@@ -56,8 +66,9 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
             *out = *all;
             return PAC_OK;
         }
-    PAC_CHECK(strcmp(name, "cuda") != 0, PAC_ENOTBUILT, "backend cuda is not built yet; use auto, cpu or ref");
-    return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu or ref", name);
+    if (strcmp(name, "cuda") == 0)
+        return find_device(out);
+    return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu, cuda or ref", name);
 }
 
 /* ---- scratch ---- */

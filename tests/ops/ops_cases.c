@@ -300,7 +300,7 @@ static void axpy_call(const pac_backend *be, const fixture *f)
 static void sumsq_setup(fixture *f, int64_t n, int64_t d, int variant)
 {
     (void)variant;
-    add(f, OUT, "sum", 1, 1);
+    f->a[add(f, OUT, "sum", 1, 1)].host = true;
     add(f, IN, "x", n, d);
 }
 

@@ -23,6 +23,7 @@ typedef struct array {
     role role;
     int64_t rows, cols, ld;
     bool null;   /* pass NULL instead */
+    bool host;   /* a number that the call's return value goes to: never on a device */
     float *init; /* contents before the call: what gradient checks perturb */
     float *x;    /* what the call gets */
 } array;
@@ -78,6 +79,8 @@ enum { GEMM_DEEP = 12, GEMM_SIDE = 24, GEMM_DOWN = 36 };
 fixture make(const op_case *c, int64_t n, int64_t d, int variant, bool bench);
 /* New memory for every array, with guards, holding the initial contents. */
 void load(fixture *f);
+/* Call the op, with the arrays in the backend's memory; those of a device are taken there and back. */
+void call_on(const pac_backend *be, const op_case *c, fixture *f);
 void bench_ops(const char *only);
 
 /* Append an array [rows, cols] with row stride ld; contents are filled according to its role. Returns its index. */

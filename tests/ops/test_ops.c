@@ -1,5 +1,6 @@
 /*
- * One program that tests and benchmarks every op on every backend.
+ * One program that tests and benchmarks every op on every backend. With --device it tests the accelerator against `ref` alone,
+ * and ends with 77 (skipped) where there is none.
  *
  * Test: every case runs on `ref` and on the other backends, odd sizes first, with outputs that start as NaN, guard zones of NaN
  * around every array and in the gaps between rows, unaligned pointers; inputs must come back unchanged and a repeated call must
@@ -8,6 +9,7 @@
  */
 #include "ops_fixture.h"
 
+#include "pac/device.h"
 #include "pac/rng.h"
 
 #include <math.h>
@@ -190,10 +192,53 @@ static double difference(const array *want, const array *got, const char *where)
     return worst;
 }
 
+static void device_ok(pac_err err)
+{
+    if (err == PAC_OK)
+        return;
+    printf("FAIL %s\n", pac_err_message());
+    exit(1);
+}
+
+/* Guards travel too, so that what the device wrote beside an array is seen here. */
+static void call_on_device(const pac_backend *be, const op_case *c, fixture *f)
+{
+    float *host[MAX_ARRAYS], *there[MAX_ARRAYS] = {NULL};
+    for (int i = 0; i < f->arrays; i++) {
+        array *a = &f->a[i];
+        host[i] = a->x;
+        if (a->role == IDS || a->host || (aliased(f) && i == f->alias_out))
+            continue;
+        size_t bytes = (size_t)(floats_of(a) + 2 * GUARD) * sizeof(float);
+        device_ok(pac_device_alloc(bytes, (void **)&there[i]));
+        device_ok(pac_device_upload(there[i], a->x - GUARD, bytes));
+        a->x = there[i] + GUARD;
+    }
+    if (aliased(f))
+        f->a[f->alias_out].x = f->a[f->alias_in].x;
+    c->call(be, f);
+    device_ok(pac_device_sync());
+    for (int i = 0; i < f->arrays; i++) {
+        f->a[i].x = host[i];
+        if (there[i] != NULL)
+            device_ok(
+                pac_device_download(host[i] - GUARD, there[i], (size_t)(floats_of(&f->a[i]) + 2 * GUARD) * sizeof(float)));
+        pac_device_free(there[i]);
+    }
+}
+
+void call_on(const pac_backend *be, const op_case *c, fixture *f)
+{
+    if (be == pac_device_backend())
+        call_on_device(be, c, f);
+    else
+        c->call(be, f);
+}
+
 static void run(const pac_backend *be, const op_case *c, fixture *f, const char *where)
 {
     load(f);
-    c->call(be, f);
+    call_on(be, c, f);
     check_frame(f, where);
 }
 
@@ -294,30 +339,32 @@ static const sizes row_sizes = {.n = {0, 1, 3, 7, 17, 33, 65, 127},
 static const sizes attn_sizes = {
     .n = {0, 1, 3, 7, 17, 33, 65, 130}, .count_n = 8, .d = {1, 3, 8, 17, 64}, .count_d = 5, .grad_n = 7, .grad_d = 3};
 
-enum { MOST_ELEMENTS = 40000 };
+static int64_t most_elements = 40000;
+static const pac_backend *const *tested; /* ref first, NULL after the last */
+static bool gradients = true;            /* check those of ref too */
 
 static void test_case(const op_case *c, const sizes *s)
 {
     double worst[8] = {0}, gradient = 0;
-    const pac_backend *const *all = pac_backend_all();
+    const pac_backend *const *all = tested;
     for (int v = 0; v < c->variants; v++)
         for (int i = 0; i < s->count_n; i++)
             for (int j = 0; j < s->count_d; j++) {
                 int64_t n = s->n[i], d = s->d[j];
-                if (n * d > MOST_ELEMENTS)
+                if (n * d > most_elements)
                     continue;
                 fixture f = make(c, n, d, v, false), want = f;
                 run(ref, c, &want, c->name);
                 for (int b = 1; all[b] != NULL; b++)
                     worst[b] = fmax(worst[b], compare(all[b], c, &f, &want));
-                if (c->loss != NULL && n <= s->grad_n && d <= s->grad_d && !aliased(&f))
+                if (gradients && c->loss != NULL && n <= s->grad_n && d <= s->grad_d && !aliased(&f))
                     gradient = fmax(gradient, check_gradients(c, &want));
                 pac_arena_reset(arena);
             }
     printf("%-14s tolerance %7.1e ", c->name, c->tolerance);
     for (int b = 1; all[b] != NULL; b++)
         printf(" %s %7.1e", all[b]->name, worst[b]);
-    if (c->loss != NULL)
+    if (gradients && c->loss != NULL)
         printf("  ref gradient %7.1e", gradient);
     putchar('\n');
 }
@@ -329,24 +376,63 @@ static void test_cases(const op_case *c, const sizes *s, const char *only)
             test_case(c, s);
 }
 
+/* The accelerator alone. Returns false, with the reason printed, where there is none. */
+static bool take_device(void)
+{
+    static const pac_backend *pair[3];
+    if (pac_device_count() == 0) {
+        printf("SKIP %s\n", pac_device_absence());
+        return false;
+    }
+    device_ok(pac_device_open(0));
+    pac_device_info info;
+    device_ok(pac_device_query(&info));
+    printf("%s: %s\n", pac_device_backend()->name, info.name);
+    pair[0] = ref;
+    pair[1] = pac_device_backend();
+    tested = pair;
+    gradients = false;
+    return true;
+}
+
+static void test_all(const char *only)
+{
+    test_cases(row_cases, &row_sizes, only);
+    test_cases(pool_cases, &row_sizes, only);
+    test_cases(attn_cases, &attn_sizes, only);
+}
+
+/* True, and gone from the arguments, when the first of them is `flag`. */
+static bool take_flag(int *argc, char ***argv, const char *flag)
+{
+    if (*argc < 2 || strcmp((*argv)[1], flag) != 0)
+        return false;
+    --*argc;
+    ++*argv;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    bool bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
-    const char *only = argc > 1 + bench ? argv[1 + bench] : NULL;
-    ref = pac_backend_all()[0];
+    bool bench = take_flag(&argc, &argv, "--bench"), device = take_flag(&argc, &argv, "--device");
+    if (take_flag(&argc, &argv, "--small")) /* for the emulator */
+        most_elements = 5200;
+    const char *only = argc > 1 ? argv[1] : NULL;
+    tested = pac_backend_all();
+    ref = tested[0];
+    if (device && !take_device())
+        return 77;
     if (pac_arena_new(PAC_MEM_OTHER, &arena) != PAC_OK)
         return 1;
-    if (!bench && only == NULL)
+    if (!bench && !device && only == NULL)
         check_values();
-    if (bench) {
+    if (bench)
         bench_ops(only);
-    } else {
-        test_cases(row_cases, &row_sizes, only);
-        test_cases(pool_cases, &row_sizes, only);
-        test_cases(attn_cases, &attn_sizes, only);
-    }
+    else
+        test_all(only);
     pac_arena_free(&arena);
     pac_backend_release();
+    pac_device_close();
     expect(pac_mem_blocks() == 0, "%lld blocks are still allocated", (long long)pac_mem_blocks());
     if (!bench)
         printf("%d checks, %d failed\n", checks, failures);

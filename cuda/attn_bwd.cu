@@ -1,0 +1,324 @@
+/*
+ * Attention, backward, in three kernels: by queries (delta = sum_s p dp, then dq and what each block adds to the bias table),
+ * by keys (dk, dv), and the sum of the bias parts in a fixed order. Probabilities are made again from lse, in each kernel.
+ *
+ *   p = exp(score - lse) / sum_s exp(score - lse), dp[t,s] = <do[t], v[s]>, ds = p (dp - delta);
+ *   dq = scale ds k, dk = scale ds^T q, dv = p^T do, dbias = ds
+ *
+ * The sum is 1 but for the rounding of lse, which T5's unscaled scores make large enough to matter in dp - delta where one key
+ * takes almost all. A query that sees a single key has ds = 0 exactly, as ops.h wants; it is set, not computed.
+ */
+#include "attn.cuh"
+
+namespace
+{
+
+static __device__ __forceinline__ bool sees(const AttnShape &a, int64_t t, int64_t s)
+{
+    return !a.causal || s <= a.qpos + t;
+}
+
+static __device__ __forceinline__ bool sees_one(const AttnShape &a, int64_t t, int64_t S)
+{
+    return S == 1 || (a.causal && a.qpos + t == 0);
+}
+
+/* ---- by queries ---- */
+
+template <class L> struct QueryShared {
+    float *q, *g, *k, *v, *ds, *bias, *diagonal, *bucket_sum;
+    __device__ explicit QueryShared(float *shared)
+    {
+        q = shared;
+        g = q + L::BM * L::LD;
+        k = g + L::BM * L::LD;
+        v = k + L::BN * L::LD;
+        ds = v + L::BN * L::LD;
+        bias = ds + L::BM * L::LP;
+        diagonal = bias + L::DIAGONALS;
+        bucket_sum = diagonal + L::DIAGONALS;
+    }
+    static size_t floats(int64_t buckets)
+    {
+        return (size_t)((2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + 2 * L::DIAGONALS + buckets);
+    }
+};
+
+/* The tile of keys from s0: k, v and bias in shared memory, then p and dp of this thread's scores; p = 0 where the mask hides.
+ */
+template <class L>
+static __device__ void query_tile(float (&prob)[L::RM][L::RN], float (&dp)[L::RM][L::RN], const QueryShared<L> &x,
+                                  const Pointers<8, 4> &p, const AttnShape &a, const float (&lse)[L::RM], int64_t b, int64_t h,
+                                  int64_t t0, int64_t rows, int64_t s0, int64_t S)
+{
+    const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
+    const int64_t key = a.soff[b] + s0;
+    __syncthreads(); /* the last tile has been used */
+    load_tile<L, L::BN>(x.k, p.in[1] + key * a.ldk + h * a.K, a.ldk, S - s0, a.K);
+    load_tile<L, L::BN>(x.v, p.in[2] + key * a.ldv + h * a.K, a.ldv, S - s0, a.K);
+    load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BM, h);
+    __syncthreads();
+    tile_dot<L>(prob, x.q, x.k);
+    tile_dot<L>(dp, x.g, x.v);
+#pragma unroll
+    for (int i = 0; i < L::RM; i++)
+#pragma unroll
+        for (int j = 0; j < L::RN; j++) {
+            const int t = ty * L::RM + i, s = tx + TX * j;
+            const bool there = t < rows && s0 + s < S && sees(a, t0 + t, s0 + s);
+            prob[i][j] = there ? expf(fmaf(a.scale, prob[i][j], x.bias[s - t + L::BM - 1]) - lse[i]) : 0.0f;
+        }
+}
+
+/* What the tile's ds add to the buckets: first along diagonals, which share a relative position, then by bucket. */
+template <class L> static __device__ void add_diagonals(const QueryShared<L> &x, const AttnShape &a, int64_t t0, int64_t s0)
+{
+    __syncthreads(); /* ds is complete */
+    for (int j = (int)threadIdx.x; j < L::DIAGONALS; j += L::THREADS) {
+        float sum = 0;
+        for (int t = 0; t < L::BM; t++) {
+            const int s = j - (L::BM - 1) + t;
+            if (s >= 0 && s < L::BN)
+                sum += x.ds[t * L::LP + s];
+        }
+        x.diagonal[j] = sum;
+    }
+    __syncthreads();
+    for (int u = (int)threadIdx.x; u < a.buckets; u += L::THREADS)
+        for (int j = 0; j < L::DIAGONALS; j++)
+            if (a.bucket[relative_at(a, s0, t0, L::BM, j) + a.last] == u)
+                x.bucket_sum[u] += x.diagonal[j];
+}
+
+/* in: q, k, v, bias table, do, lse; out: dq, delta, norm = 1 / sum, bias parts [block][bucket] (NULL: not wanted) */
+template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kernel(Pointers<8, 4> p, AttnShape a)
+{
+    PAC_SHARED(shared);
+    const QueryShared<L> x(shared);
+    const int64_t b = blockIdx.x / a.tiles, h = blockIdx.y, t0 = blockIdx.x % a.tiles * L::BM;
+    const int64_t T = a.toff[b + 1] - a.toff[b], S = a.soff[b + 1] - a.soff[b];
+    const int64_t rows = t0 < T ? least(T - t0, L::BM) : 0, first = a.toff[b] + t0;
+    const int64_t seen = rows == 0 ? 0 : a.causal ? least(a.qpos + t0 + rows, S) : S;
+    const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
+    const bool dbias = p.out[3] != nullptr;
+    float acc[L::RM][L::CK], prob[L::RM][L::RN], dp[L::RM][L::RN], lse[L::RM];
+    float delta[L::RM], norm[L::RM], factor[L::RM];
+    clear<L>(acc);
+#pragma unroll
+    for (int i = 0; i < L::RM; i++) {
+        const int t = ty * L::RM + i;
+        lse[i] = t < rows ? p.in[5][(first + t) * a.H + h] : 0.0f;
+        delta[i] = norm[i] = 0;
+        factor[i] = a.scale;
+    }
+    for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
+        x.bucket_sum[u] = 0;
+    load_tile<L, L::BM>(x.q, p.in[0] + first * a.ldq + h * a.K, a.ldq, rows, a.K);
+    load_tile<L, L::BM>(x.g, p.in[4] + first * a.ldo + h * a.K, a.ldo, rows, a.K);
+    for (int64_t s0 = 0; s0 < seen; s0 += L::BN) {
+        query_tile<L>(prob, dp, x, p, a, lse, b, h, t0, rows, s0, S);
+#pragma unroll
+        for (int i = 0; i < L::RM; i++)
+#pragma unroll
+            for (int j = 0; j < L::RN; j++) {
+                delta[i] = fmaf(prob[i][j], dp[i][j], delta[i]);
+                norm[i] += prob[i][j];
+            }
+    }
+#pragma unroll
+    for (int i = 0; i < L::RM; i++) {
+        const int t = ty * L::RM + i;
+        norm[i] = row_sum(norm[i]);
+        norm[i] = norm[i] > 0 ? 1.0f / norm[i] : 0.0f;
+        delta[i] = row_sum(delta[i]) * norm[i];
+        if (tx == 0 && t < rows) {
+            p.out[1][(first + t) * a.H + h] = delta[i];
+            p.out[2][(first + t) * a.H + h] = norm[i];
+        }
+    }
+    for (int64_t s0 = 0; s0 < seen; s0 += L::BN) {
+        query_tile<L>(prob, dp, x, p, a, lse, b, h, t0, rows, s0, S);
+#pragma unroll
+        for (int i = 0; i < L::RM; i++) {
+            const int t = ty * L::RM + i;
+            const bool one = sees_one(a, t0 + t, S);
+#pragma unroll
+            for (int j = 0; j < L::RN; j++)
+                x.ds[t * L::LP + tx + TX * j] = one ? 0.0f : prob[i][j] * norm[i] * (dp[i][j] - delta[i]);
+        }
+        __syncwarp();
+        tile_apply<L>(acc, x.ds, x.k);
+        if (dbias)
+            add_diagonals<L>(x, a, t0, s0);
+    }
+    store_rows<L>(p.out[0] + first * a.ldq + h * a.K, a.ldq, rows, a.K, acc, factor);
+    __syncthreads();
+    for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
+        p.out[3][((int64_t)blockIdx.x * a.H + h) * a.buckets + u] = x.bucket_sum[u];
+}
+
+/* ---- by keys: rows of a tile are keys, columns queries ---- */
+
+template <class L> struct KeyShared {
+    float *k, *v, *q, *g, *prob, *bias, *lse, *delta, *norm;
+    __device__ explicit KeyShared(float *shared)
+    {
+        k = shared;
+        v = k + L::BM * L::LD;
+        q = v + L::BM * L::LD;
+        g = q + L::BN * L::LD;
+        prob = g + L::BN * L::LD;
+        bias = prob + L::BM * L::LP;
+        lse = bias + L::DIAGONALS;
+        delta = lse + L::BN;
+        norm = delta + L::BN;
+    }
+    static size_t floats()
+    {
+        return (2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS + 3 * L::BN;
+    }
+};
+
+/* in: as above, delta, norm; out: dk, dv */
+template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(Pointers<8, 4> p, AttnShape a)
+{
+    PAC_SHARED(shared);
+    const KeyShared<L> x(shared);
+    const int64_t b = blockIdx.x / a.tiles, h = blockIdx.y, s0 = blockIdx.x % a.tiles * L::BM;
+    const int64_t T = a.toff[b + 1] - a.toff[b], S = a.soff[b + 1] - a.soff[b];
+    if (s0 >= S)
+        return;
+    const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
+    const int64_t rows = least(S - s0, L::BM), first = a.soff[b] + s0;
+    const int64_t hidden = a.causal && s0 > a.qpos ? s0 - a.qpos : 0; /* queries before this one see none of the keys */
+    float dk[L::RM][L::CK], dv[L::RM][L::CK], scale[L::RM], one[L::RM];
+    clear<L>(dk);
+    clear<L>(dv);
+#pragma unroll
+    for (int i = 0; i < L::RM; i++) {
+        scale[i] = a.scale;
+        one[i] = 1.0f;
+    }
+    load_tile<L, L::BM>(x.k, p.in[1] + first * a.ldk + h * a.K, a.ldk, rows, a.K);
+    load_tile<L, L::BM>(x.v, p.in[2] + first * a.ldv + h * a.K, a.ldv, rows, a.K);
+    for (int64_t t0 = hidden / L::BN * L::BN; t0 < T; t0 += L::BN) {
+        const int64_t query = a.toff[b] + t0, queries = least(T - t0, L::BN);
+        __syncthreads();
+        load_tile<L, L::BN>(x.q, p.in[0] + query * a.ldq + h * a.K, a.ldq, queries, a.K);
+        load_tile<L, L::BN>(x.g, p.in[4] + query * a.ldo + h * a.K, a.ldo, queries, a.K);
+        load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BN, h);
+        for (int t = (int)threadIdx.x; t < L::BN; t += L::THREADS) {
+            x.lse[t] = t < queries ? p.in[5][(query + t) * a.H + h] : 0.0f;
+            x.delta[t] = t < queries ? p.in[6][(query + t) * a.H + h] : 0.0f;
+            x.norm[t] = t < queries ? p.in[7][(query + t) * a.H + h] : 0.0f;
+        }
+        __syncthreads();
+        float prob[L::RM][L::RN], ds[L::RM][L::RN];
+        tile_dot<L>(prob, x.k, x.q);
+        tile_dot<L>(ds, x.v, x.g);
+#pragma unroll
+        for (int i = 0; i < L::RM; i++)
+#pragma unroll
+            for (int j = 0; j < L::RN; j++) {
+                const int s = ty * L::RM + i, t = tx + TX * j;
+                const bool there = s < rows && t < queries && sees(a, t0 + t, s0 + s);
+                const float e = expf(fmaf(a.scale, prob[i][j], x.bias[s - t + L::BN - 1]) - x.lse[t]);
+                prob[i][j] = there ? e * x.norm[t] : 0.0f;
+                ds[i][j] = sees_one(a, t0 + t, S) ? 0.0f : prob[i][j] * (ds[i][j] - x.delta[t]);
+                x.prob[s * L::LP + t] = prob[i][j];
+            }
+        __syncwarp();
+        tile_apply<L>(dv, x.prob, x.g);
+        __syncwarp(); /* prob has been read */
+#pragma unroll
+        for (int i = 0; i < L::RM; i++)
+#pragma unroll
+            for (int j = 0; j < L::RN; j++)
+                x.prob[(ty * L::RM + i) * L::LP + tx + TX * j] = ds[i][j];
+        __syncwarp();
+        tile_apply<L>(dk, x.prob, x.q);
+    }
+    store_rows<L>(p.out[0] + first * a.ldk + h * a.K, a.ldk, rows, a.K, dk, scale);
+    store_rows<L>(p.out[1] + first * a.ldv + h * a.K, a.ldv, rows, a.K, dv, one);
+}
+
+__global__ void sum_bias_kernel(float *dbias, const float *parts, int64_t blocks, int64_t H, int64_t buckets)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, h = i % H, u = i / H;
+    if (u >= buckets)
+        return;
+    float sum = 0;
+    for (int64_t b = 0; b < blocks; b++)
+        sum += parts[(b * H + h) * buckets + u];
+    dbias[u * H + h] += sum;
+}
+
+/* ---- launching ---- */
+
+struct Grads {
+    float *dq, *dk, *dv, *dbias, *delta, *norm, *parts;
+};
+
+template <class L>
+void launch(const Pointers<5, 1> &in, const Grads &g, const pac_attn_at *at, const AttnShape &shape, const float *lse)
+{
+    AttnShape a = shape;
+    Pointers<8, 4> p = {{in.in[0], in.in[1], in.in[2], in.in[3], in.in[4], lse, g.delta, g.norm},
+                        {g.dq, g.delta, g.norm, g.dbias != nullptr ? g.parts : nullptr}};
+    a.tiles = ceil_div(at->longest_t, L::BM);
+    const int64_t blocks = at->B * a.tiles;
+    size_t bytes = QueryShared<L>::floats(g.dbias != nullptr ? at->buckets : 0) * sizeof(float);
+    auto queries = by_queries_kernel<L>;
+    auto keys = by_keys_kernel<L>;
+    if (blocks > 0)
+        PAC_LAUNCH(queries, dim3((unsigned)blocks, (unsigned)at->H), L::THREADS, bytes, pac_gpu.compute, p, a);
+    p.out[0] = g.dk;
+    p.out[1] = g.dv;
+    a.tiles = ceil_div(at->longest_s, L::BM);
+    if (a.tiles > 0)
+        PAC_LAUNCH(keys, dim3((unsigned)(at->B * a.tiles), (unsigned)at->H), L::THREADS, KeyShared<L>::floats() * sizeof(float),
+                   pac_gpu.compute, p, a);
+    if (g.dbias != nullptr && blocks > 0)
+        PAC_LAUNCH(sum_bias_kernel, blocks_for(at->buckets * at->H, 128, INT32_MAX), 128, 0, pac_gpu.compute, g.dbias, g.parts,
+                   blocks, at->H, at->buckets);
+}
+
+enum { FEWEST_ROWS = 8, MOST_BUCKETS = 1024 };
+
+} // namespace
+
+/* Floats for a number per query and head, in whole 256 bytes. */
+static int64_t each_row(const pac_attn_at *p, int64_t N)
+{
+    return (N * p->H / 64 + 1) * 64;
+}
+
+int64_t pac_cuda_attn_bwd_scratch(const pac_attn_at *p, int64_t N, bool dbias)
+{
+    int64_t parts = dbias ? p->B * ceil_div(p->longest_t, FEWEST_ROWS) * p->H * p->buckets : 0;
+    return 2 * each_row(p, N) + parts;
+}
+
+void pac_cuda_attn_bwd_at(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
+                          int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse,
+                          const pac_attn_at *at, int64_t N, float *scratch)
+{
+    Pointers<5, 1> in = {{q, k, v, at->bias_table, d_o}, {nullptr}};
+    float *norm = scratch + each_row(at, N), *parts = norm + each_row(at, N);
+    Grads g = {dq, dk, dv, at->bias_table != nullptr ? dbias_table : nullptr, scratch, norm, parts};
+    AttnShape a = shape_of(at, ldq, ldk, ldv, ldo, 0);
+    if (at->buckets > MOST_BUCKETS)
+        pac_gpu_fault(PAC_ESHAPE, "more than 1024 buckets of relative positions have no CUDA kernel; use backend cpu");
+    else if (at->K <= 8)
+        launch<Tile<8, 32, 32, 2>>(in, g, at, a, lse);
+    else if (at->K <= 16)
+        launch<Tile<16, 32, 32, 2>>(in, g, at, a, lse);
+    else if (at->K <= 32)
+        launch<Tile<32, 32, 32, 2>>(in, g, at, a, lse);
+    else if (at->K <= 64)
+        launch<Tile<64, 32, 32, 2>>(in, g, at, a, lse);
+    else if (at->K <= 128)
+        launch<Tile<128, 16, 16, 1>>(in, g, at, a, lse);
+    else
+        launch<Tile<256, 8, 8, 1>>(in, g, at, a, lse);
+}

@@ -1,0 +1,251 @@
+/*
+ * Products by cuBLAS, in four precisions. cuBLAS counts columns first, so it is asked for C^T = op(B)^T op(A)^T.
+ *
+ * The library is opened when a device is (cublas_open()), not linked: loading it costs 0.2 s, which a run on the CPU need not
+ * spend, and where it is missing the rest of the program still runs.
+ *
+ * The 16-bit modes round operands first. Frozen weights are rounded once and kept (pac_device_constant()), other operands
+ * into scratch, call by call; products too small to gain from it are done in TF32, which is more exact.
+ */
+#include "launch.h"
+
+#include "pac/mem.h"
+
+#include <cublas_v2.h>
+#include <limits.h>
+#include <string.h>
+
+#if CUDART_VERSION >= 11000
+typedef cublasComputeType_t compute_type;
+static const compute_type in_f32 = CUBLAS_COMPUTE_32F, in_tf32 = CUBLAS_COMPUTE_32F_FAST_TF32;
+static const cudaDataType bf16 = CUDA_R_16BF;
+static const bool has_tf32 = true;
+#else
+typedef cudaDataType compute_type;
+static const compute_type in_f32 = CUDA_R_32F, in_tf32 = CUDA_R_32F;
+static const cudaDataType bf16 = CUDA_R_32F; /* never used: the mode is refused */
+static const bool has_tf32 = false;
+#endif
+
+int64_t pac_gpu_least_16bit = (int64_t)1 << 24;
+
+static pac_precision precision;
+
+/* ---- the library ---- */
+
+static struct {
+    cublasStatus_t (*create)(cublasHandle_t *);
+    cublasStatus_t (*destroy)(cublasHandle_t);
+    cublasStatus_t (*set_stream)(cublasHandle_t, cudaStream_t);
+    cublasStatus_t (*gemm)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void *, const void *,
+                           cudaDataType, int, const void *, cudaDataType, int, const void *, void *, cudaDataType, int,
+                           compute_type, cublasGemmAlgo_t);
+} blas;
+
+static cublasHandle_t handle;
+
+#ifdef PAC_CUBLAS_LINKED
+static pac_err cublas_open(void)
+{
+    blas.create = cublasCreate_v2;
+    blas.destroy = cublasDestroy_v2;
+    blas.set_stream = cublasSetStream_v2;
+    blas.gemm = cublasGemmEx;
+    return PAC_OK;
+}
+#else
+#include <dlfcn.h>
+#include <stdio.h>
+
+/* dlsym() gives an object pointer where a function pointer is wanted; POSIX says that their bytes are the same. */
+static bool look_up(void *library, const char *name, void *function)
+{
+    void *p = dlsym(library, name);
+    memcpy(function, &p, sizeof p);
+    return p != NULL;
+}
+
+static pac_err cublas_open(void)
+{
+    char name[64], path[512];
+    snprintf(name, sizeof name, "libcublas.so.%d", CUDART_VERSION / 1000);
+    snprintf(path, sizeof path, "%s/%s", PAC_CUBLAS_DIR, name);
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    PAC_CHECK(library != NULL, PAC_ECONFIG,
+              "backend cuda needs %s of the CUDA toolkit, which is not found (%s); put its folder into "
+              "LD_LIBRARY_PATH, or use backend cpu",
+              name, dlerror());
+    bool all = look_up(library, "cublasCreate_v2", &blas.create) && look_up(library, "cublasDestroy_v2", &blas.destroy) &&
+               look_up(library, "cublasSetStream_v2", &blas.set_stream) && look_up(library, "cublasGemmEx", &blas.gemm);
+    PAC_CHECK(all, PAC_ECONFIG, "%s lacks a function: it is not the one of the CUDA toolkit", name);
+    return PAC_OK;
+}
+#endif
+
+pac_err pac_gpu_blas_open(void)
+{
+    precision = PAC_PREC_F32;
+    PAC_TRY(cublas_open());
+    PAC_CHECK(blas.create(&handle) == CUBLAS_STATUS_SUCCESS, PAC_EINTERNAL, "cuBLAS does not start on CUDA device %d",
+              pac_gpu.index);
+    PAC_CHECK(blas.set_stream(handle, pac_gpu.compute) == CUBLAS_STATUS_SUCCESS, PAC_EINTERNAL, "cuBLAS takes no stream");
+    return PAC_OK;
+}
+
+/* ---- frozen weights ---- */
+
+typedef struct constant {
+    const float *x;
+    int64_t n;
+    uint16_t *rounded; /* NULL until a product wants it */
+    pac_precision as;
+} constant;
+
+static constant *constants; /* by rising address */
+static int64_t count, room;
+
+static int64_t first_after(const float *x)
+{
+    int64_t low = 0, high = count;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (constants[middle].x <= x)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Where memory is short, the weight is just not kept rounded. */
+void pac_device_constant(const float *x, int64_t n)
+{
+    int64_t at = first_after(x);
+    void *p = constants;
+    if (x == NULL || n <= 0 || (at > 0 && constants[at - 1].x == x))
+        return;
+    if (pac_mem_grow(PAC_MEM_OTHER, &p, &room, count + 1, sizeof *constants) != PAC_OK)
+        return;
+    constants = p;
+    memmove(constants + at + 1, constants + at, (size_t)(count - at) * sizeof *constants);
+    constants[at] = (constant){.x = x, .n = n};
+    count++;
+}
+
+void pac_device_constant_release(const float *x)
+{
+    int64_t at = first_after(x) - 1;
+    if (at < 0 || constants[at].x != x)
+        return;
+    pac_device_free(constants[at].rounded);
+    memmove(constants + at, constants + at + 1, (size_t)(count - at - 1) * sizeof *constants);
+    count--;
+}
+
+void pac_gpu_blas_close(void)
+{
+    for (int64_t i = 0; i < count; i++)
+        pac_device_free(constants[i].rounded);
+    pac_mem_free(constants);
+    constants = NULL;
+    count = room = 0;
+    if (handle != NULL)
+        blas.destroy(handle);
+    handle = NULL;
+}
+
+/* ---- operands ---- */
+
+typedef struct operand {
+    const void *x;
+    int64_t ld;
+} operand;
+
+static void round_to(uint16_t *to, int64_t ldto, const float *x, int64_t ld, int64_t rows, int64_t columns)
+{
+    if (precision == PAC_PREC_F16)
+        pac_cuda_to_f16(to, ldto, x, ld, rows, columns);
+    else
+        pac_cuda_to_bf16(to, ldto, x, ld, rows, columns);
+}
+
+/* The rounded copy of a constant that holds the whole matrix at x, NULL if there is none. */
+static const uint16_t *kept(const float *x, int64_t floats)
+{
+    int64_t at = first_after(x) - 1;
+    if (at < 0 || x + floats > constants[at].x + constants[at].n)
+        return NULL;
+    constant *c = &constants[at];
+    if (c->rounded == NULL) {
+        void *p;
+        if (pac_device_alloc((size_t)c->n * sizeof *c->rounded, &p) != PAC_OK)
+            return NULL;
+        c->rounded = p;
+        c->as = PAC_PREC_F32;
+    }
+    if (c->as != precision) {
+        round_to(c->rounded, c->n, c->x, c->n, 1, c->n);
+        c->as = precision;
+    }
+    return c->rounded + (x - c->x);
+}
+
+static operand rounded(const float *x, int64_t ld, int64_t rows, int64_t columns, pac_scratch_user user)
+{
+    const uint16_t *same = kept(x, (rows - 1) * ld + columns);
+    if (same != NULL)
+        return (operand){same, ld};
+    int64_t ldto = (columns + 7) / 8 * 8; /* rows of whole 16 bytes */
+    uint16_t *to = pac_gpu_scratch(user, (size_t)(rows * ldto) * sizeof *to);
+    if (to != NULL)
+        round_to(to, ldto, x, ld, rows, columns);
+    return (operand){to, ldto};
+}
+
+/* ---- the product ---- */
+
+/* TF32 and bf16 came together, in hardware and in the library. */
+static bool has_tensor_f32(void)
+{
+    return has_tf32 && pac_gpu.major >= 8;
+}
+
+pac_precision pac_device_precision(pac_precision wanted)
+{
+    bool here = wanted == PAC_PREC_F16 || has_tensor_f32();
+    precision = here ? wanted : PAC_PREC_F32;
+    return precision;
+}
+
+void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
+                   int64_t n, int64_t k, float alpha, float beta)
+{
+    if (m == 0 || n == 0)
+        return;
+    if (k == 0) {
+        pac_cuda_scale_matrix(c, ldc, m, n, beta);
+        return;
+    }
+    if (m > INT_MAX || n > INT_MAX || k > INT_MAX || lda > INT_MAX || ldb > INT_MAX || ldc > INT_MAX) {
+        pac_gpu_fault(PAC_ESHAPE, "a product is larger than cuBLAS can count");
+        return;
+    }
+    operand oa = {a, lda}, ob = {b, ldb};
+    cudaDataType type = CUDA_R_32F;
+    compute_type compute = precision == PAC_PREC_F32 || !has_tensor_f32() ? in_f32 : in_tf32;
+    if (precision >= PAC_PREC_BF16 && m * n >= (pac_gpu_least_16bit + k - 1) / k) {
+        oa = rounded(a, lda, ta ? k : m, ta ? m : k, PAC_SCRATCH_A);
+        ob = rounded(b, ldb, tb ? n : k, tb ? k : n, PAC_SCRATCH_B);
+        type = precision == PAC_PREC_F16 ? CUDA_R_16F : bf16;
+        compute = in_f32;
+        if (oa.x == NULL || ob.x == NULL)
+            return;
+    }
+    cublasStatus_t s =
+        blas.gemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)k, &alpha, ob.x,
+                  type, (int)ob.ld, oa.x, type, (int)oa.ld, &beta, c, CUDA_R_32F, (int)ldc, compute, CUBLAS_GEMM_DEFAULT);
+    if (s != CUBLAS_STATUS_SUCCESS)
+        pac_gpu_fault(PAC_EINTERNAL, "cuBLAS refused a product");
+}

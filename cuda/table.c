@@ -1,0 +1,283 @@
+/*
+ * The op table of the accelerator. Most ops are launchers of the .cu files; here are those that first take host arrays to the
+ * device, or bring a number back.
+ */
+#include "launch.h"
+
+#include "pac/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- rows looked up by ids ---- */
+
+static const int32_t *ids_at(const int32_t *ids, int64_t N)
+{
+    return pac_gpu_indices(ids, (size_t)N * sizeof *ids);
+}
+
+static const int64_t *offsets_at(const int64_t *off, int64_t sequences)
+{
+    return pac_gpu_indices(off, (size_t)(sequences + 1) * sizeof *off);
+}
+
+static void embed_fwd(float *y, const float *table, const int32_t *ids, int64_t N, int64_t D)
+{
+    const int32_t *at = N > 0 ? ids_at(ids, N) : NULL;
+    if (at != NULL)
+        pac_cuda_embed_fwd_at(y, table, at, N, D);
+}
+
+typedef struct place {
+    int32_t id, row;
+} place;
+
+static int by_id_then_row(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/* The rows of each word, together: `list` is [word: N][from: N + 1][row: N]. Returns the number of words. */
+static int64_t group_rows(int32_t *list, place *places, const int32_t *ids, int64_t N)
+{
+    int32_t *word = list, *from = list + N, *row = from + N + 1;
+    int64_t words = 0;
+    for (int64_t n = 0; n < N; n++)
+        places[n] = (place){ids[n], (int32_t)n};
+    qsort(places, (size_t)N, sizeof *places, by_id_then_row);
+    for (int64_t i = 0; i < N; i++) {
+        row[i] = places[i].row;
+        if (i == 0 || places[i].id != places[i - 1].id) {
+            word[words] = places[i].id;
+            from[words++] = (int32_t)i;
+        }
+    }
+    for (int64_t u = words; u < N; u++)
+        word[u] = 0;
+    for (int64_t u = words; u <= N; u++)
+        from[u] = (int32_t)N;
+    return words;
+}
+
+/* A word's rows are added by one thread per column, in their order, without atomics. */
+static void embed_bwd(float *dtable, const float *dy, const int32_t *ids, int64_t N, int64_t D)
+{
+    void *p = NULL;
+    if (N == 0)
+        return;
+    size_t words = (size_t)(3 * N + 1) * sizeof(int32_t), padded = (words + 7) / 8 * 8;
+    if (pac_mem_alloc(PAC_MEM_WORK, padded + (size_t)N * sizeof(place), &p) != PAC_OK) {
+        pac_gpu_fault(PAC_ENOMEM, pac_err_message());
+        return;
+    }
+    int32_t *list = p;
+    int64_t U = group_rows(list, (place *)(void *)((char *)p + padded), ids, N);
+    const int32_t *at = pac_gpu_indices(list, words);
+    if (at != NULL)
+        pac_cuda_embed_bwd_at(dtable, dy, at, at + N, at + 2 * N + 1, U, D);
+    pac_mem_free(p);
+}
+
+static void xent(float *loss, float *logits, const int32_t *labels, int64_t N, int64_t V, float scale, bool grad)
+{
+    const int32_t *at = N > 0 ? ids_at(labels, N) : NULL;
+    if (at != NULL)
+        pac_cuda_xent_at(loss, logits, at, N, V, scale, grad);
+}
+
+/* The mixer of src/tensor/drop.h, of the key; the kernel mixes rows and hashes columns. */
+static uint64_t mix(uint64_t z)
+{
+    z += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static void dropout(float *y, const float *x, const uint64_t *row, int64_t N, int64_t D, uint64_t key, float p)
+{
+    const uint64_t *at = N > 0 ? pac_gpu_indices(row, (size_t)N * sizeof *row) : NULL;
+    if (at != NULL)
+        pac_cuda_dropout_at(y, x, at, N, D, mix(key), (uint32_t)((double)p * 0x1p32), (float)(1 / (1 - (double)p)));
+}
+
+static void mean_rows_fwd(float *y, const float *x, const int64_t *off, int64_t A, int64_t D)
+{
+    const int64_t *at = A > 0 ? offsets_at(off, A) : NULL;
+    if (at != NULL)
+        pac_cuda_mean_rows_fwd_at(y, x, at, A, D);
+}
+
+static void mean_rows_bwd(float *dx, const float *dy, const int64_t *off, int64_t A, int64_t D)
+{
+    const int64_t *at = A > 0 ? offsets_at(off, A) : NULL;
+    if (at != NULL)
+        pac_cuda_mean_rows_bwd_at(dx, dy, at, A, D);
+}
+
+static double sumsq(const float *x, int64_t n)
+{
+    double sum = 0;
+    double *work = n > 0 ? pac_gpu_scratch(PAC_SCRATCH_OP, (PAC_SUM_BLOCKS + 1) * sizeof *work) : NULL;
+    if (work == NULL)
+        return 0;
+    pac_cuda_sumsq_into(work + PAC_SUM_BLOCKS, work, x, n);
+    cudaMemcpyAsync(&sum, work + PAC_SUM_BLOCKS, sizeof sum, cudaMemcpyDeviceToHost, pac_gpu.compute);
+    return pac_gpu_ok(cudaStreamSynchronize(pac_gpu.compute), "sumsq") ? sum : 0;
+}
+
+/* ---- attention ---- */
+
+static int64_t longest(const int64_t *off, int64_t B)
+{
+    int64_t n = 0;
+    for (int64_t b = 0; b < B; b++)
+        n = off[b + 1] - off[b] > n ? off[b + 1] - off[b] : n;
+    return n;
+}
+
+/* Buckets of all relative positions -last..last: the host's logarithm decides them for every backend. Made anew when a longer
+ * sequence or another table comes. */
+static struct {
+    int32_t *of;
+    int64_t last, room, buckets, max_distance;
+    bool bidirectional;
+} relative = {.last = -1};
+
+static void release_relative(void)
+{
+    pac_mem_free(relative.of);
+    relative.of = NULL;
+    relative.room = 0;
+    relative.last = -1;
+}
+
+static bool make_relative(const pac_attn *p, int64_t last)
+{
+    if (relative.last >= last && relative.buckets == p->buckets && relative.max_distance == p->max_distance &&
+        relative.bidirectional == p->bidirectional)
+        return true;
+    void *array = relative.of;
+    if (pac_mem_grow(PAC_MEM_WORK, &array, &relative.room, 2 * last + 1, sizeof *relative.of) != PAC_OK) {
+        pac_gpu_fault(PAC_ENOMEM, pac_err_message());
+        return false;
+    }
+    relative.of = array;
+    relative.last = last;
+    relative.buckets = p->buckets;
+    relative.max_distance = p->max_distance;
+    relative.bidirectional = p->bidirectional;
+    for (int64_t r = -last; r <= last; r++)
+        relative.of[r + last] = (int32_t)pac_rel_bucket(r, p->bidirectional, p->buckets, p->max_distance);
+    return true;
+}
+
+/* Returns false when there is nothing to do, or no memory to do it. */
+static bool attn_at(const pac_attn *p, pac_attn_at *out)
+{
+    pac_attn_at at = {.B = p->B,
+                      .H = p->H,
+                      .K = p->K,
+                      .scale = p->scale,
+                      .causal = p->causal,
+                      .qpos = p->qpos,
+                      .buckets = p->buckets,
+                      .bias_table = p->bias_table};
+    if (p->B == 0 || p->H == 0 || p->K == 0)
+        return false;
+    if (p->K > PAC_ATTN_WIDEST) {
+        pac_gpu_fault(PAC_ESHAPE, "heads wider than 256 have no CUDA kernel; use backend cpu");
+        return false;
+    }
+    at.longest_t = longest(p->toff, p->B);
+    at.longest_s = longest(p->soff, p->B);
+    at.toff = offsets_at(p->toff, p->B);
+    at.soff = offsets_at(p->soff, p->B);
+    if (at.toff == NULL || at.soff == NULL)
+        return false;
+    if (p->bias_table != NULL) {
+        int64_t last = p->qpos + (at.longest_t > at.longest_s ? at.longest_t : at.longest_s), grown = 256;
+        while (grown < last)
+            grown *= 2;
+        if (!make_relative(p, grown))
+            return false;
+        at.last = relative.last;
+        at.bucket = pac_gpu_indices(relative.of, (size_t)(2 * relative.last + 1) * sizeof *relative.of);
+        if (at.bucket == NULL)
+            return false;
+    }
+    *out = at;
+    return true;
+}
+
+static void attn_fwd(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk,
+                     const float *v, int64_t ldv, const pac_attn *p)
+{
+    pac_attn_at at;
+    if (attn_at(p, &at))
+        pac_cuda_attn_fwd_at(o, ldo, lse, q, ldq, k, ldk, v, ldv, &at);
+}
+
+static void attn_bwd(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
+                     int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p)
+{
+    pac_attn_at at;
+    if (!attn_at(p, &at))
+        return;
+    int64_t N = p->toff[p->B];
+    float *scratch =
+        pac_gpu_scratch(PAC_SCRATCH_OP, (size_t)pac_cuda_attn_bwd_scratch(&at, N, dbias_table != NULL) * sizeof *scratch);
+    if (scratch != NULL)
+        pac_cuda_attn_bwd_at(dq, dk, dv, dbias_table, d_o, ldo, q, ldq, k, ldk, v, ldv, lse, &at, N, scratch);
+}
+
+void pac_gpu_table_close(void)
+{
+    release_relative();
+}
+
+static const pac_backend table = {
+    .name = PAC_CUDA_NAME,
+    .gemm = pac_cuda_gemm,
+    .bias_fwd = pac_cuda_bias_fwd,
+    .bias_bwd = pac_cuda_bias_bwd,
+    .rmsnorm_fwd = pac_cuda_rmsnorm_fwd,
+    .rmsnorm_bwd = pac_cuda_rmsnorm_bwd,
+    .layernorm_fwd = pac_cuda_layernorm_fwd,
+    .layernorm_bwd = pac_cuda_layernorm_bwd,
+    .act_fwd = pac_cuda_act_fwd,
+    .act_bwd = pac_cuda_act_bwd,
+    .glu_fwd = pac_cuda_glu_fwd,
+    .glu_bwd = pac_cuda_glu_bwd,
+    .attn_fwd = attn_fwd,
+    .attn_bwd = attn_bwd,
+    .embed_fwd = embed_fwd,
+    .embed_bwd = embed_bwd,
+    .add = pac_cuda_add,
+    .axpy = pac_cuda_axpy,
+    .gate_fwd = pac_cuda_gate_fwd,
+    .gate_bwd = pac_cuda_gate_bwd,
+    .xent = xent,
+    .argmax = pac_cuda_argmax,
+    .mse = pac_cuda_mse,
+    .dropout = dropout,
+    .mean_rows_fwd = mean_rows_fwd,
+    .mean_rows_bwd = mean_rows_bwd,
+    .pair_fwd = pac_cuda_pair_fwd,
+    .pair_bwd = pac_cuda_pair_bwd,
+    .zero = pac_cuda_zero,
+    .scale = pac_cuda_scale,
+    .copy = pac_cuda_copy,
+    .add_squares = pac_cuda_add_squares,
+    .sgd = pac_cuda_sgd,
+    .adamw = pac_cuda_adamw,
+    .sumsq = sumsq,
+};
+
+const pac_backend *pac_device_backend(void)
+{
+    return &table;
+}
