@@ -134,8 +134,23 @@ pac_err pac_link_recv(pac_link *k, int64_t n, const pac_slot *slots, int64_t nsl
 pac_err pac_link_flush(pac_link *k, int64_t tag);
 
 /* ---- links between all pairs, measured ---- */
-/** One-way bandwidth (bytes/s) and latency (s) of every ordered pair, [size * size]; pairs one after the other. Collective. */
+/**
+ * One-way bandwidth (bytes/s) and latency (s) of every ordered pair, [size * size]; pairs one after the other. Latency is half the
+ * median round trip of a few bytes, bandwidth the slope of a line through the median times of larger messages. The diagonal is a copy
+ * in memory. Collective.
+ */
 pac_err pac_measure_links(pac_comm *c, double *bandwidth, double *latency);
+/**
+ * Bytes/s that each rank sends to two ranks of other nodes at once, where that is clearly less than both links promise: then its links
+ * share a port. 0: they do not, or there are no two such ranks. port [size]; bandwidth as measured above, the same on all ranks.
+ * Collective.
+ */
+pac_err pac_measure_ports(pac_comm *c, const double *bandwidth, double *port);
+/**
+ * Name of the network interface that leads from this rank to those of other nodes, by the system's routes; "shared memory" where all
+ * ranks are on this node and the MPI library uses it; "" where there is none or it is not known. Collective on the world.
+ */
+pac_err pac_find_interface(char *out, size_t bytes);
 /** Version of the MPI library and the transport in use, for --version and info. */
 void pac_mpi_version(char *buf, size_t bytes);
 

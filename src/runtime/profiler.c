@@ -17,7 +17,20 @@ static pac_err exchange(pac_profile *p, const pac_device *mine)
     PAC_TRY(pac_allgatherv(pac_world(), mine, sizeof *mine, p->device, counts));
     PAC_TRY(pac_measure_links(pac_world(), p->bandwidth, p->latency));
     PAC_TRY(pac_bcast(pac_world(), p->bandwidth, links, 0));
-    return pac_bcast(pac_world(), p->latency, links, 0);
+    PAC_TRY(pac_bcast(pac_world(), p->latency, links, 0));
+    double port[PAC_MAX_DEVICES];
+    PAC_TRY(pac_measure_ports(pac_world(), p->bandwidth, port));
+    for (int64_t i = 0; i < p->devices; i++)
+        p->device[i].port = port[i];
+    return PAC_OK;
+}
+
+/* Only what has a cache has a use for the disk. */
+static pac_err measure_disk(const pac_job *job, pac_device *d)
+{
+    const pac_config *c = &job->cfg;
+    bool useful = c->cache.on && !pac_technique_through(c->technique.kind) && c->train.epochs > 1;
+    return useful || c->cache.keep ? profile_disk(c, d) : PAC_OK;
 }
 
 pac_err pac_job_profile(pac_job *job, pac_profile *out)
@@ -29,6 +42,8 @@ pac_err pac_job_profile(pac_job *job, pac_profile *out)
     PAC_GO(budgets_check(&job->cfg, pac_world_size()));
     PAC_GO(pac_agree(pac_world(), profile_describe(job, pac_world_size(), &p)));
     PAC_GO(pac_agree(pac_world(), profile_times(job, &mine)));
+    PAC_GO(pac_agree(pac_world(), measure_disk(job, &mine)));
+    PAC_GO(pac_find_interface(mine.interface, sizeof mine.interface));
     PAC_GO(exchange(&p, &mine));
     *out = p;
 out:

@@ -23,6 +23,14 @@ int main(int argc, char **argv)
         CHECK_OK(pac_agree_same(pac_world(), bits[0], "bandwidth"));
         CHECK_OK(pac_agree_same(pac_world(), bits[1], "latency"));
     }
+    double port[4];
+    CHECK_OK(pac_measure_ports(pac_world(), bandwidth, port));
+    for (int64_t i = 0; i < size; i++) /* nodes of one rank each share memory, not ports: 0 or a plausible rate */
+        CHECK(port[i] == 0 || (pac_node_count() > 2 && port[i] > 1e6 && port[i] < 1e12), "port %d: %g bytes/s", (int)i,
+              port[i]);
+    char interface[32];
+    CHECK_OK(pac_find_interface(interface, sizeof interface));
+    CHECK(strcmp(interface, size > 1 ? "shared memory" : "") == 0, "'%s'", interface);
     char version[256];
     pac_mpi_version(version, sizeof version);
     CHECK(strlen(version) > 4 && strchr(version, '\n') == NULL, "'%s'", version);
