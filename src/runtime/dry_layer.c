@@ -5,6 +5,8 @@
 #include "dry_layer.h"
 #include "pac/rng.h"
 
+#include <math.h>
+
 pac_err dry_job(const pac_job *job, pac_job **out)
 {
     void *p;
@@ -17,6 +19,25 @@ pac_err dry_job(const pac_job *job, pac_job **out)
     return PAC_OK;
 }
 
+/* Tokens of a row, source and target. */
+static int64_t row_tokens(const pac_dataset *d, int64_t row)
+{
+    return d->soff[row + 1] - d->soff[row] + d->toff[row + 1] - d->toff[row];
+}
+
+/* The row that is nearest to the mean length goes first: one sample stands for all where only one is run. */
+static void typical_first(const pac_dataset *d, int64_t *sample)
+{
+    double mean = (double)(d->soff[d->rows] + d->toff[d->rows]) / (double)d->rows;
+    int64_t best = 0;
+    for (int64_t i = 1; i < d->rows; i++)
+        if (fabs((double)row_tokens(d, sample[i]) - mean) < fabs((double)row_tokens(d, sample[best]) - mean))
+            best = i;
+    int64_t row = sample[best];
+    sample[best] = sample[0];
+    sample[0] = row;
+}
+
 static pac_err open_layer(const pac_job *shapes, int64_t layer, dry_layer *d)
 {
     static const int64_t group = 1;
@@ -26,6 +47,7 @@ static pac_err open_layer(const pac_job *shapes, int64_t layer, dry_layer *d)
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, shapes->train.rows, sizeof(int64_t), &p));
     d->sample = p;
     pac_rng_permutation(shapes->cfg.train.seed, 0, shapes->train.rows, d->sample);
+    typical_first(&shapes->train, d->sample);
     PAC_TRY(stage_new(shapes, layer, layer + 1, STAGE_LEARNS, &d->s));
     return stage_reserve(d->s, 1);
 }

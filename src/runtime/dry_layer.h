@@ -11,7 +11,7 @@ typedef struct dry_layer {
     micro *x;
     pac_plan plan;
     pac_layout layout;
-    int64_t *sample; /* rows of the data set in the order of the first epoch */
+    int64_t *sample; /* rows of the data set: a typical one, then the first of a random order */
     size_t in, out;  /* marks of the micro-batch's arena: behind what was received; behind the forward pass */
 } dry_layer;
 

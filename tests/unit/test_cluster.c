@@ -134,6 +134,7 @@ static void what_is_wrong_is_named_with_its_line(void **state)
         {"devices: [{name: a, tpye: jetson-nano}]\n", "did you mean 'type'?"},
         {"devices: [{name: a, type: jetson-nan}]\n", "did you mean 'jetson-nano'?"},
         {"devices: [{name: a, type: abacus-of-wood}]\n", "experiments/devices"},
+        {"devices: [{name: a, type: cluster}]\n", "unknown key 'devices'"}, /* this file is no description */
         {"devices: [{name: a, type: ../../etc/passwd}]\n", "is not a name"},
         {"devices: [{name: a, type: [x]}]\n", "must be a text"},
         {"devices: [{type: jetson-nano}]\n", "name is missing"},
