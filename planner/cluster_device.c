@@ -27,7 +27,7 @@ static const struct {
     {"memory_bandwidth", PAC_Q_RATE, 1, offsetof(pac_machine, memory_bandwidth)},
     {"peak", PAC_Q_FLOPS, 0, offsetof(pac_machine, peak)},
     {"flops_backward", PAC_Q_FLOPS, 0, offsetof(pac_machine, flops_backward)},
-    {"half_tokens", PAC_Q_NUMBER, 0, offsetof(pac_machine, half_tokens)},
+    {"half_size", PAC_Q_NUMBER, 0, offsetof(pac_machine, half_size)},
     {"launch", PAC_Q_SECONDS, 0, offsetof(pac_machine, launch)},
     {"overhead", PAC_Q_SECONDS, 0, offsetof(pac_machine, overhead)},
     {"block_overhead", PAC_Q_SECONDS, 0, offsetof(pac_machine, block_overhead)},
@@ -43,7 +43,7 @@ static const struct {
 enum { NFIELDS = sizeof fields / sizeof fields[0] };
 
 #define DEVICE_KEYS                                                                                                            \
-    "flops", "memory", "memory_bandwidth", "peak", "flops_backward", "half_tokens", "launch", "overhead", "block_overhead",    \
+    "flops", "memory", "memory_bandwidth", "peak", "flops_backward", "half_size", "launch", "overhead", "block_overhead",    \
         "block_overhead_backward", "side_overhead", "side_overhead_backward", "disk_write", "disk_read", "disk_space", "port"
 const char *const pac_device_keys[] = {DEVICE_KEYS, NULL};
 const char *const pac_entry_keys[] = {"name", "type", "count", DEVICE_KEYS, NULL};

@@ -10,17 +10,17 @@
 
 /* ---- lists of operations ---- */
 
-pac_err pac_work_add(pac_work *w, double flop, double bytes, double rows, double times)
+pac_err pac_work_add(pac_work *w, double flop, double bytes, double extent, double times)
 {
     pac_work_op *op = w->op;
     for (int64_t i = 0; i < w->count; i++)
-        if (op[i].flop == flop && op[i].bytes == bytes && op[i].rows == rows) {
+        if (op[i].flop == flop && op[i].bytes == bytes && op[i].extent == extent) {
             op[i].count += times;
             return PAC_OK;
         }
     PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, &w->op, &w->capacity, w->count + 1, sizeof *op));
     op = w->op;
-    op[w->count++] = (pac_work_op){flop, bytes, rows, times};
+    op[w->count++] = (pac_work_op){flop, bytes, extent, times};
     return PAC_OK;
 }
 
@@ -28,7 +28,7 @@ pac_err pac_work_join(pac_work *w, const pac_work *from, double times)
 {
     const pac_work_op *op = from->op;
     for (int64_t i = 0; i < from->count; i++)
-        PAC_TRY(pac_work_add(w, op[i].flop, op[i].bytes, op[i].rows, times * op[i].count));
+        PAC_TRY(pac_work_add(w, op[i].flop, op[i].bytes, op[i].extent, times * op[i].count));
     return PAC_OK;
 }
 
@@ -61,7 +61,7 @@ double pac_work_time(const pac_machine *m, const pac_work *w, bool backward)
     const pac_work_op *op = w->op;
     double sum = 0, best = backward ? m->flops_backward : m->flops;
     for (int64_t i = 0; i < w->count; i++) {
-        double compute = op[i].rows > 0 ? op[i].flop * (op[i].rows + m->half_tokens) / (op[i].rows * best) : 0;
+        double compute = op[i].extent > 0 ? op[i].flop * (op[i].extent + m->half_size) / (op[i].extent * best) : 0;
         sum += op[i].count * (m->launch + fmax(compute, op[i].bytes / m->memory_bandwidth));
     }
     return sum;

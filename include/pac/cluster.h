@@ -12,17 +12,18 @@ typedef struct pac_machine {
     char name[64], type[64];      /* type "": described in the cluster file itself */
     double peak;                  /* FLOP/s that the data sheet promises; only checked against, 0: not known */
     double flops, flops_backward; /* FLOP/s of large products in the forward and in the backward pass */
-    double half_tokens;           /* rows at which a product reaches half of its rate: rate(n) = flops n / (n + half_tokens) */
+    double half_size;             /* smallest extent at which a product has half of its rate: rate(n) = flops n / (n + half_size) */
     double memory;                /* bytes that the program may use (shared by CPU and GPU where they share) */
     double memory_bandwidth;      /* bytes/s */
-    double launch;                /* seconds that an operation takes at least (starting a kernel) */
+    double launch;                /* seconds of an operation beside its work (starting a kernel) */
     double overhead;              /* seconds of a micro-batch, in each direction */
-    double block_overhead,
-        block_overhead_backward; /* seconds of a backbone layer, of a side layer: for every micro-batch, beside */
-    double side_overhead, side_overhead_backward; /* what operations take */
-    double disk_write, disk_read;                 /* bytes/s; 0: not known */
-    double disk_space;                            /* bytes; 0: not known */
-    double port;                                  /* bytes/s of its own network interface; 0: as the network */
+    double block_overhead;        /* seconds of a backbone layer for every micro-batch, beside what its operations take; */
+    double block_overhead_backward;
+    double side_overhead; /* of a side layer */
+    double side_overhead_backward;
+    double disk_write, disk_read; /* bytes/s; 0: not known */
+    double disk_space;            /* bytes; 0: not known */
+    double port;                  /* bytes/s of its own network interface; 0: as the network */
 } pac_machine;
 
 typedef struct pac_cluster {
@@ -43,9 +44,9 @@ void pac_cluster_free(pac_cluster *c);
 
 /* An operation, `count` of which a kind of work has (a mean over layers, so no whole number). */
 typedef struct pac_work_op {
-    double flop;  /* of a product or attention; else 0 */
-    double bytes; /* that it reads and writes: weights and activations cross the memory bus once each */
-    double rows;  /* of its output */
+    double flop;   /* of a product or attention; else 0 */
+    double bytes;  /* that it reads and writes: weights and activations cross the memory bus once each */
+    double extent; /* the smallest of its product */
     double count;
 } pac_work_op;
 
@@ -56,13 +57,13 @@ typedef struct pac_work {
 } pac_work;
 
 /** times > 0: so many more of an operation; < 0: fewer. Errors: PAC_ENOMEM. */
-pac_err pac_work_add(pac_work *w, double flop, double bytes, double rows, double times);
+pac_err pac_work_add(pac_work *w, double flop, double bytes, double extent, double times);
 /** All of `from`, `times` each. */
 pac_err pac_work_join(pac_work *w, const pac_work *from, double times);
 void pac_work_free(pac_work *w);
 double pac_work_flop(const pac_work *w);
 double pac_work_bytes(const pac_work *w);
-/** Seconds on a machine: sum of launch + max(flop / rate(rows), bytes / memory_bandwidth). */
+/** Seconds on a machine: sum of launch + max(flop / rate(extent), bytes / memory_bandwidth). */
 double pac_work_time(const pac_machine *m, const pac_work *w, bool backward);
 
 /* Kinds of work at several numbers of tokens. */

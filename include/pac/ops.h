@@ -178,8 +178,8 @@ pac_err pac_backend_find(const char *name, const pac_backend **out);
 extern const pac_backend pac_backend_count;
 /** Operations counted by this thread since the last call with reset. */
 double pac_backend_counted(bool reset);
-/* An op on "count": operations (0 but for products and attention), bytes of its operands (each once), rows of a product. */
-typedef void pac_op_seen(void *user, double flop, double bytes, double rows);
+/* An op on "count": operations (0 but for products and attention), bytes of its operands (each once), the smallest extent of its products. */
+typedef void pac_op_seen(void *user, double flop, double bytes, double extent);
 /** From now on `seen` is told of every op of this thread on the backend "count"; NULL: nobody. */
 void pac_backend_watch(pac_op_seen *seen, void *user);
 

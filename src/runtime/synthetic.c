@@ -14,11 +14,11 @@ typedef struct watching {
     pac_err err;
 } watching;
 
-static void note(void *user, double flop, double bytes, double rows)
+static void note(void *user, double flop, double bytes, double extent)
 {
     watching *w = user;
     if (w->err == PAC_OK)
-        w->err = pac_work_add(w->work, flop, bytes, rows, 1);
+        w->err = pac_work_add(w->work, flop, bytes, extent, 1);
 }
 
 /* Collect the operations of `run` in *work: WATCH(&work, stage_bwd(s, x)). */

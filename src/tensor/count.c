@@ -7,6 +7,8 @@
  */
 #include "kernels.h"
 
+#include <math.h>
+
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* every function below is called through its pointer in the table */
 
 static _Thread_local double counted;
@@ -20,11 +22,16 @@ void pac_backend_watch(pac_op_seen *seen, void *user)
 }
 
 /* An op of so many operations, which reads and writes so many numbers of 4 bytes. */
-static void saw(double flop, double numbers, double rows)
+static void saw(double flop, double numbers, double extent)
 {
     counted += flop;
     if (watcher != NULL)
-        watcher(watcher_user, flop, 4 * numbers, rows);
+        watcher(watcher_user, flop, 4 * numbers, extent);
+}
+
+static double smallest(double a, double b, double c)
+{
+    return fmin(a, fmin(b, c));
 }
 
 /* An op of a row or elementwise kind: `passes` arrays of n numbers. */
@@ -45,7 +52,7 @@ static void count_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool 
                        int64_t m, int64_t n, int64_t k, float alpha, float beta)
 {
     double M = (double)m, N = (double)n, K = (double)k;
-    saw(2 * M * N * K, M * K + K * N + M * N * (beta == 0 ? 1 : 2), ta ? K : M);
+    saw(2 * M * N * K, M * K + K * N + M * N * (beta == 0 ? 1 : 2), smallest(M, N, K));
 }
 
 /* <q, k> and p v for every query and every key of its sequence, also for those that a causal mask hides. */
@@ -57,11 +64,18 @@ static double attention_forward(const pac_attn *p)
     return 4 * pairs * (double)p->H * (double)p->K;
 }
 
+/* Of the products of one head and a sequence of mean length. */
+static double attention_extent(const pac_attn *p)
+{
+    double B = p->B > 0 ? (double)p->B : 1;
+    return smallest((double)p->K, (double)p->toff[p->B] / B, (double)p->soff[p->B] / B);
+}
+
 static void count_attn_fwd(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk,
                            const float *v, int64_t ldv, const pac_attn *p)
 {
     double T = (double)p->toff[p->B], S = (double)p->soff[p->B], D = (double)(p->H * p->K);
-    saw(attention_forward(p), (2 * T + 2 * S) * D, T);
+    saw(attention_forward(p), (2 * T + 2 * S) * D, attention_extent(p));
 }
 
 /* Four products, dp, dq, dk and dv, where forward has two. That kernels compute the scores a second time is not counted. */
@@ -70,7 +84,7 @@ static void count_attn_bwd(float *dq, float *dk, float *dv, float *dbias_table, 
                            const pac_attn *p)
 {
     double T = (double)p->toff[p->B], S = (double)p->soff[p->B], D = (double)(p->H * p->K);
-    saw(2 * attention_forward(p), (3 * T + 4 * S) * D, T);
+    saw(2 * attention_forward(p), (3 * T + 4 * S) * D, attention_extent(p));
 }
 
 static double count_sumsq(const float *x, int64_t n)

@@ -57,7 +57,7 @@ static void put(const char *text, size_t bytes)
 static const char good[] =
     "devices:\n"
     "  - {name: nano, type: jetson-nano, count: 3, memory: 1.5 GiB}\n"
-    "  - {name: big, flops: 1.2 TFLOP/s, memory: 17179869184, memory_bandwidth: 60 GB/s, half_tokens: 8,\n"
+    "  - {name: big, flops: 1.2 TFLOP/s, memory: 17179869184, memory_bandwidth: 60 GB/s, half_size: 8,\n"
     "     launch: 5 us, disk_write: 200 MB/s, port: 100 Mbit/s}\n"
     "network:\n"
     "  topology: switch\n"
@@ -90,7 +90,7 @@ static void a_cluster_file_says_what_it_means(void **state)
     near(c.machine[3].flops_backward, 1.2e12);
     near(c.machine[3].memory, 17179869184.0);
     near(c.machine[3].launch, 5e-6);
-    near(c.machine[3].half_tokens, 8);
+    near(c.machine[3].half_size, 8);
     near(c.bandwidth[0 * 4 + 1], 1e8); /* 1 Gbit/s, of which 0.8 are payload */
     near(c.bandwidth[0 * 4 + 3], 1e7); /* big's own interface is the narrower one */
     near(c.bandwidth[2 * 4 + 0], 2.5e8);
@@ -204,16 +204,20 @@ static void damaged_files_end_in_an_error_or_a_cluster(void **state)
 
 /* ---- a profile from shapes ---- */
 
-static pac_job *open_shape(const char *shape, const char *technique, const char *more)
+static const char *const nothing[2];
+
+/* With up to two more overrides. */
+static pac_job *open_shape(const char *shape, const char *technique, const char *const more[2])
 {
     static pac_config c; /* large */
     char model[64], name[64];
-    const char *sets[] = {model,           name, "task={name: tokens, train: none/}", "task.max_source=64", "task.max_target=4",
-                          "train.batch=8", more};
+    const char *sets[] = {
+        model,   name,   "task={name: tokens, train: none/}", "task.max_source=64", "task.max_target=4", "train.batch=8",
+        more[0], more[1]};
     pac_job *job = NULL;
     snprintf(model, sizeof model, "model.path=shape:%s", shape);
     snprintf(name, sizeof name, "technique.name=%s", technique);
-    OK(pac_config_read(NULL, sets, more != NULL ? 7 : 6, &c));
+    OK(pac_config_read(NULL, sets, 6 + (more[0] != NULL) + (more[1] != NULL), &c));
     OK(pac_estimate_open(&c, &job));
     return job;
 }
@@ -246,13 +250,14 @@ static double whole_pass(const pac_profile *p, int64_t batch, bool backward)
 static void the_time_of_all_layers_is_the_models_flop(void **state)
 {
     static const struct {
-        const char *shape, *technique, *more;
-    } rows[] = {{"t5-small", "parallel", NULL},
-                {"t5-small", "full", NULL},
-                {"t5-base", "lora", NULL},
-                {"bart-base", "adapters", NULL},
-                {"bart-base", "parallel", "technique.merge=add"},
-                {"t5-small", "full", "train.recompute=true"}};
+        const char *shape, *technique, *more[2];
+    } rows[] = {{"t5-small", "parallel", {NULL}},
+                {"t5-small", "full", {NULL}},
+                {"t5-base", "lora", {NULL}},
+                {"bart-base", "adapters", {NULL}},
+                {"bert-base", "parallel", {"task.name=mrpc", "head=classification"}},
+                {"bart-base", "parallel", {"technique.merge=add"}},
+                {"t5-small", "full", {"train.recompute=true"}}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         pac_job *job = open_shape(rows[i].shape, rows[i].technique, rows[i].more);
@@ -271,7 +276,7 @@ static void the_time_of_all_layers_is_the_models_flop(void **state)
 
 static void times_follow_rates_and_bandwidth(void **state)
 {
-    pac_job *job = open_shape("t5-small", "parallel", NULL);
+    pac_job *job = open_shape("t5-small", "parallel", nothing);
     pac_profile one, two, narrow, started;
     (void)state;
     profile_on(job, "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e18", &one);
@@ -304,15 +309,15 @@ static void assert_no_slower(const pac_profile *fast, const pac_profile *slow)
 static void a_faster_device_is_never_slower(void **state)
 {
     static const char *const better[] = {
-        "flops: 2e11, memory: 1 GiB, memory_bandwidth: 1e10, launch: 1 us, half_tokens: 50",
-        "flops: 1e11, memory: 1 GiB, memory_bandwidth: 2e10, launch: 1 us, half_tokens: 50",
-        "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e10, half_tokens: 50",
-        "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e10, launch: 1 us, half_tokens: 5",
+        "flops: 2e11, memory: 1 GiB, memory_bandwidth: 1e10, launch: 1 us, half_size: 50",
+        "flops: 1e11, memory: 1 GiB, memory_bandwidth: 2e10, launch: 1 us, half_size: 50",
+        "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e10, half_size: 50",
+        "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e10, launch: 1 us, half_size: 5",
     };
-    pac_job *job = open_shape("bart-base", "parallel", NULL);
+    pac_job *job = open_shape("bart-base", "parallel", nothing);
     pac_profile base, p;
     (void)state;
-    profile_on(job, "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e10, launch: 1 us, half_tokens: 50", &base);
+    profile_on(job, "flops: 1e11, memory: 1 GiB, memory_bandwidth: 1e10, launch: 1 us, half_size: 50", &base);
     for (size_t i = 0; i < sizeof better / sizeof better[0]; i++) {
         profile_on(job, better[i], &p);
         assert_no_slower(&p, &base);
@@ -323,10 +328,25 @@ static void a_faster_device_is_never_slower(void **state)
     pac_job_close(&job);
 }
 
+/* A product as small as half_size runs at half its rate, a much larger one at nearly all of it. */
+static void small_products_are_slower(void **state)
+{
+    pac_machine m = {.flops = 1e9, .flops_backward = 2e9, .memory_bandwidth = 1e18, .half_size = 16};
+    pac_work small = {0}, large = {0};
+    (void)state;
+    OK(pac_work_add(&small, 1e9, 0, 16, 1));
+    OK(pac_work_add(&large, 1e9, 0, 1 << 20, 1));
+    near(pac_work_time(&m, &small, false), 2);
+    near(pac_work_time(&m, &small, true), 1);
+    assert_true(pac_work_time(&m, &large, false) < 1.0001);
+    pac_work_free(&small);
+    pac_work_free(&large);
+}
+
 /* More tokens take longer, and twice the tokens at most twice as long: what is fixed is paid once. */
 static void curves_rise_below_proportion(void **state)
 {
-    pac_job *job = open_shape("t5-base", "full", NULL);
+    pac_job *job = open_shape("t5-base", "full", nothing);
     pac_profile p;
     (void)state;
     profile_on(job, "type: jetson-nano", &p);
@@ -357,7 +377,7 @@ static void bytes_of_layers_sum_to_the_ledgers(void **state)
     static const char *const technique[] = {"parallel", "full", "lora", "adapters"};
     (void)state;
     for (size_t i = 0; i < sizeof technique / sizeof technique[0]; i++) {
-        pac_job *job = open_shape("t5-small", technique[i], NULL);
+        pac_job *job = open_shape("t5-small", technique[i], nothing);
         pac_estimate e;
         pac_profile p;
         OK(pac_estimate_run(job, NULL, false, &e));
@@ -382,6 +402,7 @@ int main(void)
         cmocka_unit_test(the_time_of_all_layers_is_the_models_flop),
         cmocka_unit_test(times_follow_rates_and_bandwidth),
         cmocka_unit_test(a_faster_device_is_never_slower),
+        cmocka_unit_test(small_products_are_slower),
         cmocka_unit_test(curves_rise_below_proportion),
         cmocka_unit_test(bytes_of_layers_sum_to_the_ledgers),
     };
