@@ -42,10 +42,16 @@ void pac_network_close(pac_network *n)
     *n = (pac_network){0};
 }
 
+static double pair_limit(const pac_network *n, const pac_flow *f)
+{
+    return n->p->bandwidth[f->from * n->p->devices + f->to];
+}
+
 pac_err pac_network_send(pac_network *n, const pac_flow *f)
 {
     PAC_CHECK(f->from != f->to && f->bytes > 0, PAC_EINVAL, "a message of %g bytes from device %lld to %lld", f->bytes,
               (long long)f->from, (long long)f->to);
+    PAC_CHECK(pair_limit(n, f) > 0, PAC_EINVAL, "no link from device %lld to %lld", (long long)f->from, (long long)f->to);
     PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, (void **)&n->flow, &n->flows_room, n->flows + 1, sizeof *n->flow));
     pac_flow *to = &n->flow[n->flows++];
     *to = *f;
@@ -91,12 +97,10 @@ static void open_ports(pac_network *n)
     }
 }
 
-/* What a flow could get at most if everyone at its ports got the same. */
-static double limit(const pac_network *n, const pac_flow *f)
+/* What everyone at a flow's ports could get if all got the same. */
+static double port_limit(const pac_network *n, const pac_flow *f)
 {
-    double pair = n->p->bandwidth[f->from * n->p->devices + f->to];
-    double out = n->free_out[f->from] / (double)n->uses_out[f->from], in = n->free_in[f->to] / (double)n->uses_in[f->to];
-    return fmin(pair, fmin(out, in));
+    return fmin(n->free_out[f->from] / (double)n->uses_out[f->from], n->free_in[f->to] / (double)n->uses_in[f->to]);
 }
 
 static void fix_rate(pac_network *n, pac_flow *f, double rate)
@@ -111,22 +115,34 @@ static void fix_rate(pac_network *n, pac_flow *f, double rate)
         n->free_in[f->to] = fmax(n->free_in[f->to] - rate, 0);
 }
 
+/* Fix those whose pair is used up before the first port is, or with `ports` those at the ports that are used up first. */
+static int64_t fix_rates(pac_network *n, double level, bool ports)
+{
+    int64_t fixed = 0;
+    for (int64_t i = 0; i < n->flows; i++) {
+        pac_flow *f = &n->flow[i];
+        if (!f->flows || f->rate > 0)
+            continue;
+        if (!ports && pair_limit(n, f) <= level)
+            fix_rate(n, f, pair_limit(n, f));
+        else if (ports && port_limit(n, f) <= level * (1 + 1e-9))
+            fix_rate(n, f, level);
+        fixed += f->rate > 0;
+    }
+    return fixed;
+}
+
 static void share_ports(pac_network *n)
 {
     int64_t left = find_flowing(n);
     open_ports(n);
     while (left > 0) {
-        double level = INFINITY;
+        double level = INFINITY; /* at which the first port is used up if all rates rise together */
         for (int64_t i = 0; i < n->flows; i++)
             if (n->flow[i].flows && n->flow[i].rate == 0)
-                level = fmin(level, limit(n, &n->flow[i]));
-        for (int64_t i = 0; i < n->flows; i++) {
-            pac_flow *f = &n->flow[i];
-            if (f->flows && f->rate == 0 && limit(n, f) <= level * (1 + 1e-9)) {
-                fix_rate(n, f, level);
-                left--;
-            }
-        }
+                level = fmin(level, port_limit(n, &n->flow[i]));
+        int64_t fixed = fix_rates(n, level, false);
+        left -= fixed > 0 ? fixed : fix_rates(n, level, true);
     }
     n->changed = false;
 }

@@ -36,7 +36,7 @@ typedef struct pac_network {
 pac_err pac_network_open(const pac_profile *p, pac_network *out);
 void pac_network_close(pac_network *n);
 
-/** Send f->bytes (> 0) from f->from to f->to (another device) now. Errors: PAC_ENOMEM, PAC_EINVAL. */
+/** Send f->bytes (> 0) from f->from to f->to (another device) now. Errors: PAC_ENOMEM, PAC_EINVAL (or there is no link). */
 pac_err pac_network_send(pac_network *n, const pac_flow *f);
 
 /** When something will happen next if nothing else is sent; infinity: nothing is under way. */

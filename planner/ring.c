@@ -1,11 +1,11 @@
-/* Member i passes piece i - k on in round k, to member i + 1. */
+/* A message is of the ring, the member that it goes to and the round that this member has to go on with. */
 #include "ring.h"
 
 #include <math.h>
 
-pac_err pac_ring_open(int64_t n, const int64_t *device, int64_t rounds, pac_ring *out)
+pac_err pac_ring_open(int64_t n, const int64_t *device, double bytes, pac_ring *out)
 {
-    pac_ring r = {.n = n, .device = device, .rounds = n > 1 ? rounds : 0};
+    pac_ring r = {.n = n, .device = device, .rounds = 2 * (n - 1), .each = bytes / (double)n};
     void *v;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, 2 * n, sizeof(int64_t), &v));
     r.got = v;
@@ -36,16 +36,16 @@ static void note_end(pac_ring *r, int64_t i, double now)
         r->end[i] = now;
 }
 
-/* A piece of no bytes is a message all the same. */
+/* A part of no bytes is a message all the same. */
 static pac_err pass_on(pac_ring *r, pac_network *net, int64_t i, int64_t round)
 {
-    int64_t piece = ((i - round) % r->n + r->n) % r->n, next = (i + 1) % r->n;
+    int64_t next = (i + 1) % r->n;
     if (round >= r->rounds)
         return PAC_OK;
     r->left[i]++;
     return pac_network_send(net, &(pac_flow){.from = r->device[i],
                                              .to = r->device[next],
-                                             .bytes = fmax(r->piece != NULL ? r->piece[piece] : r->each, 1),
+                                             .bytes = fmax(r->each, 1),
                                              .kind = PAC_RING_FLOW,
                                              .m = r->number,
                                              .member = next});

@@ -1,6 +1,6 @@
 /*
- * Ring collectives as messages: in every round each member passes a piece on to the next, and goes on when it has got the next
- * one. n - 1 rounds gather n pieces everywhere; 2 (n - 1) rounds of equal pieces sum them (Patarasuk & Yuan 2009).
+ * The ring all-reduce as messages (Patarasuk & Yuan 2009): 2 (n - 1) rounds, in each of which every member passes one n-th of
+ * the bytes on to the next; it goes on when it has got the next part. What MPI does with large sums.
  */
 #ifndef PAC_PLANNER_RING_H
 #define PAC_PLANNER_RING_H
@@ -10,15 +10,14 @@
 typedef struct pac_ring {
     int64_t n, rounds, number; /* number: the caller's, comes back as pac_flow.m */
     const int64_t *device;     /* [n] borrowed */
-    const double *piece;       /* [n] bytes, borrowed; NULL: `each` */
-    double each;
-    int64_t *got, *left; /* [n] pieces received; sent pieces that have not arrived */
-    double *begin, *end; /* [n] of each member: NAN before */
+    double each;               /* bytes of a part */
+    int64_t *got, *left;       /* [n] parts received; sent parts that have not arrived */
+    double *begin, *end;       /* [n] of each member: NAN before */
     int64_t arrived;
 } pac_ring;
 
-/** n members, `rounds` rounds. Errors: PAC_ENOMEM. */
-pac_err pac_ring_open(int64_t n, const int64_t *device, int64_t rounds, pac_ring *out);
+/** A sum of `bytes` over n >= 2 devices. Errors: PAC_ENOMEM. */
+pac_err pac_ring_open(int64_t n, const int64_t *device, double bytes, pac_ring *out);
 void pac_ring_close(pac_ring *r);
 
 /** A member is ready; the last one starts the ring. Errors: those of pac_network_send(). */

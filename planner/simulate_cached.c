@@ -31,16 +31,13 @@ static double part_seconds(const pac_profile *p, const pac_sim_batch *b, int64_t
     return fmax(work, d->disk_read > 0 ? samples * p->cached_step_bytes_read / d->disk_read : 0);
 }
 
-static pac_err ring_seconds(const pac_profile *p, int64_t n, const int64_t *device, int64_t rounds, const double *piece,
-                            double each, double *seconds)
+static pac_err allreduce_seconds(const pac_profile *p, int64_t n, const int64_t *device, double bytes, double *seconds)
 {
     pac_ring r;
     *seconds = 0;
     if (n < 2)
         return PAC_OK;
-    PAC_TRY(pac_ring_open(n, device, rounds, &r));
-    r.piece = piece;
-    r.each = each;
+    PAC_TRY(pac_ring_open(n, device, bytes, &r));
     pac_err err = pac_ring_seconds(p, &r, seconds);
     pac_ring_close(&r);
     return err;
@@ -58,7 +55,7 @@ pac_err pac_sim_cached_step(const pac_sim_request *q, const pac_sim_batch *b, do
         work = fmax(work, part_seconds(p, b, device[i], r));
         update = fmax(update, p->device[device[i]].update * tuned);
     }
-    PAC_TRY(ring_seconds(p, n, device, 2 * (n - 1), NULL, pac_wire_bytes(p, tuned) / (double)n, &sum));
+    PAC_TRY(allreduce_seconds(p, n, device, pac_wire_bytes(p, tuned), &sum));
     *seconds = work + sum + update;
     return PAC_OK;
 }
@@ -79,6 +76,33 @@ static void pieces_of(const pac_sim_request *q, double cache, int64_t n, const i
     }
 }
 
+/* Everybody sends what he has to everybody else at once, as MPI_Iallgatherv does. */
+static pac_err send_pieces(pac_network *net, int64_t n, const int64_t *device, const double *piece)
+{
+    pac_flow f;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < n; k++)
+            if (i != k && piece[i] > 0)
+                PAC_TRY(pac_network_send(net, &(pac_flow){.from = device[i], .to = device[k], .bytes = piece[i]}));
+    while (net->flows > 0) {
+        PAC_TRY(pac_network_advance(net, pac_network_next(net)));
+        while (pac_network_take(net, &f))
+            ;
+    }
+    return PAC_OK;
+}
+
+static pac_err allgather_seconds(const pac_profile *p, int64_t n, const int64_t *device, const double *piece, double *seconds)
+{
+    pac_network net;
+    PAC_TRY(pac_network_open(p, &net));
+    pac_err err = send_pieces(&net, n, device, piece);
+    if (err == PAC_OK)
+        *seconds = net.now;
+    pac_network_close(&net);
+    return err;
+}
+
 /* What is received is also written, block after block. */
 pac_err pac_sim_redistribution(const pac_sim_request *q, double *seconds)
 {
@@ -86,7 +110,7 @@ pac_err pac_sim_redistribution(const pac_sim_request *q, double *seconds)
     int64_t device[PAC_MAX_DEVICES], n = devices_of(q->plan, device);
     double piece[PAC_MAX_DEVICES], cache = (double)q->run->rows * p->cached_step_bytes_read, write = 0;
     pieces_of(q, cache, n, device, piece);
-    PAC_TRY(ring_seconds(p, n, device, n - 1, piece, 0, seconds));
+    PAC_TRY(allgather_seconds(p, n, device, piece, seconds));
     for (int64_t i = 0; i < n; i++)
         if (p->device[device[i]].disk_write > 0)
             write = fmax(write, fmax(cache - piece[i], 0) / p->device[device[i]].disk_write);

@@ -109,8 +109,7 @@ static pac_err open_ring(pac_ring *r, int64_t number, const int64_t *device, int
 {
     if (n < 2 || !(bytes > 0))
         return PAC_OK;
-    PAC_TRY(pac_ring_open(n, device, 2 * (n - 1), r));
-    r->each = bytes / (double)n;
+    PAC_TRY(pac_ring_open(n, device, bytes, r));
     r->number = number;
     return PAC_OK;
 }

@@ -67,9 +67,9 @@ static void print_table(const char *json)
 
 static pac_err check_options(const pac_args *a)
 {
-    PAC_CHECK(pac_world_size() == 1, PAC_EUSAGE, "simulate: one process simulates all devices: start it without mpirun");
     PAC_CHECK(a->profile != NULL || a->devices != NULL, PAC_EUSAGE, "simulate: --devices FILE or --profile FILE is needed");
     PAC_CHECK(a->profile == NULL || a->devices == NULL, PAC_EUSAGE, "simulate: --devices FILE or --profile FILE, not both");
+    PAC_CHECK(pac_world_size() == 1, PAC_EUSAGE, "simulate: one process simulates all devices: start it without mpirun");
     return PAC_OK;
 }
 

@@ -214,17 +214,15 @@ static void test_ring(void **state)
     plain(&x, 4);
     for (int i = 0; i < MAX_D * MAX_D; i++)
         x.latency[i] = 0.25;
-    must(pac_ring_open(4, device, 6, &r));
-    r.each = 50;
+    must(pac_ring_open(4, device, 200, &r));
     must(pac_ring_seconds(&x.p, &r, &t));
     near(t, 6 * (0.25 + 0.5));
     pac_ring_close(&r);
     for (int d = 0; d < 4; d++)
-        x.device[d].port = 100; /* one piece in, one out: full duplex disturbs no one */
-    must(pac_ring_open(4, device, 3, &r));
-    r.piece = (const double[]){100, 100, 100, 100};
+        x.device[d].port = 100; /* one part in, one out: full duplex disturbs no one */
+    must(pac_ring_open(4, device, 200, &r));
     must(pac_ring_seconds(&x.p, &r, &t));
-    near(t, 3 * 1.25);
+    near(t, 6 * (0.25 + 0.5));
     pac_ring_close(&r);
 }
 
@@ -237,8 +235,7 @@ static void test_ring_slow_pair(void **state)
     double t;
     plain(&x, 3);
     x.bandwidth[1 * 3 + 2] = 10;
-    must(pac_ring_open(3, (const int64_t[]){0, 1, 2}, 4, &r));
-    r.each = 20;
+    must(pac_ring_open(3, (const int64_t[]){0, 1, 2}, 60, &r));
     must(pac_ring_seconds(&x.p, &r, &t));
     near(t, 4 * 2);
     pac_ring_close(&r);
@@ -253,6 +250,8 @@ static void test_refuses(void **state)
     must(pac_network_open(&x.p, &net));
     assert_int_equal(pac_network_send(&net, &(pac_flow){.from = 1, .to = 1, .bytes = 1}), PAC_EINVAL);
     assert_int_equal(pac_network_send(&net, &(pac_flow){.from = 1, .to = 0, .bytes = 0}), PAC_EINVAL);
+    x.bandwidth[1 * 2 + 0] = 0;
+    assert_int_equal(pac_network_send(&net, &(pac_flow){.from = 1, .to = 0, .bytes = 1}), PAC_EINVAL);
     assert_true(isinf(pac_network_next(&net)));
     pac_network_close(&net);
 }

@@ -124,7 +124,11 @@ static void test_phases(void **state)
     near(t.s.predicted.cached_epoch_s, 5 * side + 3 * (sum + update));
     near(t.s.predicted.redistribute_s, (150 + 200) / 100.0 + 150 / 60.0); /* device 0 also gives what was learnt; both write */
     near(t.s.predicted.total_s, t.s.predicted.hybrid_epoch_s + t.s.predicted.redistribute_s + 2 * t.s.predicted.cached_epoch_s);
-    t.x.device[1].disk_read = 10; /* reading takes longer than computing: 2 x 30 / 10 */
+    for (int d = 0; d < 2; d++)
+        t.x.device[d].disk_write = 0;
+    step(&t);
+    near(t.s.predicted.redistribute_s, 3.5); /* writing cost 150 / 60 */
+    t.x.device[1].disk_read = 10;            /* reading takes longer than computing: 2 x 30 / 10 */
     step(&t);
     near(t.s.predicted.cached_epoch_s, 2 * 6 + 3 + 3 * (sum + update));
     t.plan.cached = false;
