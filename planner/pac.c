@@ -95,25 +95,28 @@ static pac_err try_paper(pac_search *k)
     return PAC_OK;
 }
 
-static pac_err search_all(pac_search *k, pac_layout *one)
+static pac_err search_all(pac_search *k, pac_way way, pac_layout *one)
 {
     one_device(k, one);
     for (int64_t s = 1; s <= k->most_stages; s++)
         try_even(k, s);
     PAC_TRY(try_paper(k));
-    return pac_search_is_small(k) ? pac_search_exact(k) : PAC_OK;
+    bool small = pac_search_is_small(k);
+    if (!small || way != PAC_WAY_AUTO)
+        PAC_TRY(pac_search_large(k));
+    return way == PAC_WAY_EXACT || (small && way == PAC_WAY_AUTO) ? pac_search_exact(k) : PAC_OK;
 }
 
 /* Without its seconds. */
-static pac_err solve(pac_search *k, pac_plan_answer *out)
+static pac_err solve(pac_search *k, pac_way way, pac_plan_answer *out)
 {
     pac_layout one;
-    PAC_TRY(search_all(k, &one));
+    PAC_TRY(search_all(k, way, &one));
     const pac_layout *win = pac_search_winner(k);
     return win == NULL ? pac_explain_misfit(k) : pac_explain_answer(k, win, &one, out);
 }
 
-pac_err pac_plan_best(const pac_plan_request *q, pac_plan_answer *out)
+pac_err pac_plan_best_by(const pac_plan_request *q, pac_way way, pac_plan_answer *out)
 {
     double start = pac_now();
     PAC_TRY(check_request(q));
@@ -123,11 +126,16 @@ pac_err pac_plan_best(const pac_plan_request *q, pac_plan_answer *out)
     pac_plan_answer answer = {0};
     pac_err err = pac_search_init(k, q);
     if (err == PAC_OK)
-        err = solve(k, &answer);
+        err = solve(k, way, &answer);
     pac_search_done(k);
     pac_mem_free(k);
     PAC_TRY(err);
     answer.seconds = pac_now() - start;
     *out = answer;
     return PAC_OK;
+}
+
+pac_err pac_plan_best(const pac_plan_request *q, pac_plan_answer *out)
+{
+    return pac_plan_best_by(q, PAC_WAY_AUTO, out);
 }

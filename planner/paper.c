@@ -138,7 +138,7 @@ static void try_last_group(search *k, int64_t n, int64_t m, int64_t y)
     }
     for (int64_t q = 1; q < y; q++) {
         double t = stage_time(k, q, y, n - m, m);
-        for (int64_t s = 2; s <= k->S; s++)
+        for (int64_t s = 2; s <= k->S && s <= n; s++)
             improve(k, cell(k, n, y, s), fmax(k->W[cell(k, n - m, q, s - 1)], t), q, m);
     }
 }

@@ -74,6 +74,9 @@ const pac_layout *pac_search_winner(const pac_search *k);
 /** Whether k is small enough for pac_search_exact(): it takes well under a second then. */
 bool pac_search_is_small(const pac_search *k);
 
+/** Local search, for any size (docs/planner.md). Errors: PAC_ENOMEM. */
+pac_err pac_search_large(pac_search *k);
+
 /**
  * Branch and bound over every layout (docs/planner.md). Afterwards k->best is the optimum of each number of
  * stages, and k->near lacks least where nothing fits. Errors: PAC_ENOMEM.

@@ -69,20 +69,22 @@ static int64_t fill_many(const filling *f, int64_t samples, int64_t *count)
     return samples - fill_to(f, lo, samples, count);
 }
 
+/* When rank r would be done with one more; infinity: its budget does not admit it. */
+static double with_one_more(const filling *f, int64_t r, const int64_t *count)
+{
+    return admits(f, r, count[r] + 1) ? seconds(f, r, count[r] + 1) : INFINITY;
+}
+
 /* The rank that is done first with one more; the first of equal ones. -1: no budget admits one. */
-static int64_t next_rank(const filling *f, const int64_t *count)
+static int64_t next_rank(const double *done, int64_t n)
 {
     int64_t best = -1;
     double soonest = INFINITY;
-    for (int64_t r = 0; r < f->n; r++) {
-        if (!admits(f, r, count[r] + 1))
-            continue;
-        double t = seconds(f, r, count[r] + 1);
-        if (t < soonest) {
-            soonest = t;
+    for (int64_t r = 0; r < n; r++)
+        if (done[r] < soonest) {
+            soonest = done[r];
             best = r;
         }
-    }
     return best;
 }
 
@@ -100,6 +102,22 @@ static int64_t least_excess(const filling *f, const int64_t *count)
     return best;
 }
 
+static bool fill_one_by_one(const filling *f, int64_t samples, int64_t *count)
+{
+    double done[PAC_MAX_DEVICES];
+    bool fits = true;
+    for (int64_t r = 0; r < f->n; r++)
+        done[r] = with_one_more(f, r, count);
+    for (; samples > 0; samples--) {
+        int64_t r = next_rank(done, f->n);
+        fits = fits && r >= 0;
+        r = r >= 0 ? r : least_excess(f, count);
+        count[r]++;
+        done[r] = with_one_more(f, r, count);
+    }
+    return fits;
+}
+
 static bool fill(const filling *f, int64_t samples, int64_t *count)
 {
     bool fits = true;
@@ -107,13 +125,12 @@ static bool fill(const filling *f, int64_t samples, int64_t *count)
         count[r] = 0;
         fits = fits && admits(f, r, 0);
     }
-    int64_t left = samples > ONE_BY_ONE ? fill_many(f, samples, count) : samples;
-    for (; left > 0; left--) {
-        int64_t r = next_rank(f, count);
-        fits = fits && r >= 0;
-        count[r >= 0 ? r : least_excess(f, count)]++;
+    if (f->n == 1) {
+        count[0] = samples;
+        return admits(f, 0, samples);
     }
-    return fits;
+    int64_t left = samples > ONE_BY_ONE ? fill_many(f, samples, count) : samples;
+    return fill_one_by_one(f, left, count) && fits;
 }
 
 bool pac_split_by_speed(const pac_costs *c, const pac_stage_cost *s, pac_stage_bytes_of need, const int64_t *rank, int64_t n,

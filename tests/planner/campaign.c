@@ -7,6 +7,8 @@
  */
 #include "instances.h"
 
+#include "../../planner/pac.h"
+
 #include "pac/err.h"
 
 #include <math.h>
@@ -15,7 +17,7 @@
 #include <string.h>
 
 typedef struct options {
-    int64_t small, large, gain;
+    int64_t small, large, gain, skip;
     uint64_t seed;
 } options;
 
@@ -61,7 +63,7 @@ static void compare(const instance *x, int64_t number, small_result *r)
 
 static bool run_small(const options *o)
 {
-    static const instance_kind kind = {1, 4, 1, 8, 1, 16, 1, 8, false, false};
+    static const instance_kind kind = {1, 4, 1, 8, 1, 16, 1, 8, .least_room = 0.7};
     small_result r = {.worst = -INFINITY};
     for (int64_t i = 0; i < o->small; i++) {
         instance x;
@@ -76,6 +78,55 @@ static bool run_small(const options *o)
     return r.wrong == 0;
 }
 
+/* ---- large ---- */
+
+typedef struct gaps {
+    int64_t infeasible, missed;
+    double sum, worst, seconds, exact_seconds;
+} gaps;
+
+static void measure_gap(const instance *x, int64_t number, gaps *r)
+{
+    pac_plan_answer large = {0}, exact = {0};
+    pac_err found = pac_plan_best_by(&x->q, PAC_WAY_LARGE, &large), fits = pac_plan_best_by(&x->q, PAC_WAY_EXACT, &exact);
+    if (fits != PAC_OK) {
+        r->infeasible++;
+    } else if (found != PAC_OK || !plan_is_sound(x, &large.plan)) {
+        printf("  MISSED, instance %lld: %s\n", (long long)number, found != PAC_OK ? pac_err_message() : "unsound");
+        r->missed++;
+    } else {
+        double gap = large.plan.predicted.total_s / exact.plan.predicted.total_s - 1;
+        if (gap > 0.03)
+            printf("  instance %lld: gap %.3g %%\n    found %s | %s | %s M %lld\n    best  %s | %s | %s M %lld\n", (long long)number, 100 * gap,
+                   large.candidate[0].shape, large.candidate[0].layers, large.candidate[0].devices, (long long)large.plan.microbatches,
+                   exact.candidate[0].shape, exact.candidate[0].layers, exact.candidate[0].devices, (long long)exact.plan.microbatches);
+        r->sum += gap;
+        r->worst = fmax(r->worst, gap);
+        r->seconds += large.seconds;
+        r->exact_seconds += exact.seconds;
+    }
+    pac_plan_answer_free(&large);
+    pac_plan_answer_free(&exact);
+}
+
+static bool run_large(const options *o)
+{
+    static const instance_kind kind = {5, 6, 2, 8, 1, 16, 1, 8, .least_room = 1};
+    gaps r = {0};
+    for (int64_t i = o->skip; i < o->large; i++) {
+        instance x;
+        make_instance(&x, &kind, o->seed + 1000, (uint64_t)i);
+        measure_gap(&x, i, &r);
+        progress("large", i, o->large);
+    }
+    double fitting = (double)(o->large - r.infeasible - r.missed), mean = fitting > 0 ? r.sum / fitting : 0;
+    printf("large: %lld instances of 5 and 6 devices, 2 to 8 layers, batches 1 to 16, by local search; gap to the optimum: mean %.3g %%, "
+           "worst %.3g %%; %lld do not fit, %lld missed; %.3g s each (exact: %.3g s)\n",
+           (long long)o->large, 100 * mean, 100 * r.worst, (long long)r.infeasible, (long long)r.missed,
+           r.seconds / fmax(fitting, 1), r.exact_seconds / fmax(fitting, 1));
+    return r.missed == 0 && mean <= 0.02 && r.worst <= 0.1;
+}
+
 /* ---- options ---- */
 
 static bool read_options(int argc, char **argv, options *o)
@@ -88,6 +139,8 @@ static bool read_options(int argc, char **argv, options *o)
             o->large = n;
         else if (strcmp(argv[i], "--gain") == 0)
             o->gain = n;
+        else if (strcmp(argv[i], "--skip") == 0)
+            o->skip = n;
         else if (strcmp(argv[i], "--seed") == 0)
             o->seed = (uint64_t)n;
         else
@@ -105,5 +158,6 @@ int main(int argc, char **argv)
     }
     bool good = true;
     good = run_small(&o) && good;
+    good = run_large(&o) && good;
     return good ? 0 : 1;
 }

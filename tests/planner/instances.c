@@ -88,11 +88,12 @@ static void make_budgets(instance *x, const instance_kind *kind)
     double all = x->p.fixed, parts = (double)x->p.devices;
     for (int64_t l = 0; l < x->p.layers_enc + x->p.layers_dec; l++)
         all += x->layer[l].weights + 4 * x->layer[l].tuned + 4 * x->layer[l].activations;
-    double tight = between(0.7, 4);
+    bool roomy = kind->least_room == 0;
+    double tight = roomy ? 0 : between(kind->least_room, 4);
     for (int64_t d = 0; d < x->p.devices; d++) {
-        x->device[d].memory = kind->roomy ? 1e12 : fmin(all * 2, tight * all / parts * between(0.5, 2));
+        x->device[d].memory = roomy ? 1e12 : fmin(all * 2, tight * all / parts * between(0.5, 2));
         double need = (double)x->q.rows * x->p.cached_step_bytes_read;
-        x->device[d].disk_space = kind->roomy || integer(0, 5) > 0 ? 0 : need * uniform(0.8, 2);
+        x->device[d].disk_space = roomy || integer(0, 5) > 0 ? 0 : need * uniform(0.8, 2);
     }
 }
 

@@ -19,7 +19,7 @@ typedef struct instance {
 typedef struct instance_kind {
     int64_t least_devices, most_devices, least_layers, most_layers, least_batch, most_batch;
     double least_ratio, most_ratio; /* of the fastest device's speed to the slowest's */
-    bool roomy;                     /* no device lacks memory or disk */
+    double least_room;              /* memory of all devices to what the model takes, at least; 0: no device lacks memory or disk */
     bool plain;                     /* no conditions of the request */
 } instance_kind;
 
