@@ -70,6 +70,31 @@ pac_draft pac_draft_of(const pac_search *k, const pac_layout *x)
 
 /* ---- cuts ---- */
 
+enum { MOST_EACH = 64, MOST_RATE_BYTES = 32 << 20 };
+
+static void fill_rates(const pac_costs *c, int64_t d, int64_t samples, double *t)
+{
+    for (int64_t l = 0; l < c->L; l++) {
+        const pac_stage_cost *s = &c->range[l * (c->L + 1) + l + 1];
+        t[l + 1] = t[l] + pac_work_seconds(c, s, d, samples, false) + pac_work_seconds(c, s, d, samples, true) -
+                   2 * c->p->device[d].overhead;
+    }
+}
+
+pac_err pac_search_rates(pac_search *k)
+{
+    int64_t fitting = MOST_RATE_BYTES / (int64_t)sizeof(double) / (k->c.D * (k->c.L + 1)), most = k->q->batch;
+    most = most < MOST_EACH ? most : MOST_EACH;
+    k->most_each = most < fitting ? most : fitting;
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, k->c.D * k->most_each, (size_t)(k->c.L + 1) * sizeof(double), &v));
+    k->rate = v;
+    for (int64_t d = 0; d < k->c.D; d++)
+        for (int64_t n = 1; n <= k->most_each; n++)
+            fill_rates(&k->c, d, n, k->rate + (d * k->most_each + n - 1) * (k->c.L + 1));
+    return PAC_OK;
+}
+
 typedef struct cutting {
     const pac_search *k;
     const pac_draft *x;
@@ -94,17 +119,18 @@ static double seconds(const cutting *t, int64_t i, int64_t a, int64_t b)
 {
     const pac_costs *c = &t->k->c;
     int64_t g = t->first[i + 1] - t->first[i], n = t->m.size[1], each = (n + g - 1) / g;
-    pac_stage_cost s;
-    pac_range_cost(c, a, b, &s);
-    pac_stage_bytes_of need = pac_stage_needs(c, &s, a, b, t->x->stages - i, t->m.M);
+    const pac_stage_cost *s = &c->range[a * (c->L + 1) + b];
+    pac_stage_bytes_of need = pac_stage_needs(c, s, a, b, t->x->stages - i, t->m.M);
     double rate = 0, admitted = 0;
+    each = each < t->k->most_each ? each : t->k->most_each;
     for (int64_t r = t->first[i]; r < t->first[i + 1]; r++) {
         int64_t d = t->rank[r];
         double room = c->p->device[d].memory - need.base;
+        const double *sum = t->k->rate + (d * t->k->most_each + each - 1) * (c->L + 1);
         if (room < 0)
             return INFINITY;
-        admitted += need.sample > 0 ? fmin(floor(room / need.sample), (double)n) : (double)n;
-        rate += (double)each / (pac_work_seconds(c, &s, d, each, false) + pac_work_seconds(c, &s, d, each, true));
+        admitted += need.sample * (double)n <= room ? (double)n : floor(room / need.sample);
+        rate += (double)each / (sum[b] - sum[a] + 2 * c->p->device[d].overhead);
     }
     return admitted < (double)n ? INFINITY : (double)n / rate;
 }

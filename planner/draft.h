@@ -21,8 +21,8 @@ void pac_draft_score(pac_search *k, pac_draft *x);
 bool pac_draft_is_better(const pac_draft *a, const pac_draft *b);
 
 /**
- * Cuts the layers anew for the draft's groups: the smallest time within which every stage can do its layers at its devices' summed
- * rates, given memory. An approximation (samples are not whole) that takes a few evaluations' time.
+ * Cuts the layers anew for the draft's groups: the smallest time within which every stage can do its layers at its devices'
+ * summed rates, given memory. An approximation (samples are not whole) that takes a few evaluations' time.
  */
 void pac_draft_cut(const pac_search *k, pac_draft *x);
 

@@ -1,10 +1,10 @@
 /*
  * Beyond small clusters: local search over drafts (docs/planner.md).
  *
- * Starts: for each number of stages several orders of the devices (by speed, by memory, as given, both ways), cut into groups of
- * equal summed speed; cuts by rates. Every start descends through single changes, of cuts, M, devices and stages, until none helps;
- * then the best drafts are shaken and descend again, until the effort that the cluster's size allows is spent. Effort counts
- * operations, not seconds: the answer is the same on every machine.
+ * Starts: for each number of stages several orders of the devices (by speed, by memory, as given, both ways), cut into groups
+ * of equal summed speed; cuts by rates. Every start descends through single changes, of cuts, M, devices and stages, until none
+ * helps; then the best drafts are shaken and descend again, until the effort that the cluster's size allows is spent. Effort
+ * counts operations, not seconds: the answer is the same on every machine.
  */
 #include "draft.h"
 
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_M = 64, ORDERS = 6, FEW_DEVICES = 12 };
+enum { MOST_M = 64, ORDERS = 6, FEW_DEVICES = 12, TOP = 3 };
 
 typedef struct large {
     pac_search *k;
@@ -107,10 +107,14 @@ static bool shift_layers(large *g, pac_draft *x)
     return better;
 }
 
-static bool change_M(large *g, pac_draft *x)
+/* Numbers of micro-batches at most `reach` places away. */
+static bool change_M(large *g, pac_draft *x, int64_t reach)
 {
     bool better = false;
-    for (int64_t i = 0; i < g->nM; i++) {
+    int64_t at = 0;
+    while (at < g->nM - 1 && g->M[at] < x->M)
+        at++;
+    for (int64_t i = at - reach < 0 ? 0 : at - reach; i < g->nM && i <= at + reach; i++) {
         pac_draft y = *x;
         y.M = g->M[i];
         if (y.M != x->M)
@@ -212,7 +216,11 @@ static bool change_stages(large *g, pac_draft *x)
     for (int64_t i = 0; i < x->stages && !spent(g); i++)
         for (int bit = 0; bit < 6; bit++)
             for (int swap = 0; swap < 2; swap++)
-                better = split(g, x, i, bit < 4 ? (uint64_t)1 << bit : bit == 4 ? 0xaaaaaaaaaaaaaaaau : 0xccccccccccccccccu, swap) ||
+                better = split(g, x, i,
+                               bit < 4    ? (uint64_t)1 << bit
+                               : bit == 4 ? 0xaaaaaaaaaaaaaaaau
+                                          : 0xccccccccccccccccu,
+                               swap) ||
                          better;
     for (int64_t d = 0; d < g->k->c.D && !spent(g); d++)
         for (int64_t i = 0; i <= x->stages; i++)
@@ -220,14 +228,17 @@ static bool change_stages(large *g, pac_draft *x)
     return better;
 }
 
-static void descend(large *g, pac_draft *x)
+/* `keep`: the number of stages, so that starts with different numbers stay apart. */
+static void descend(large *g, pac_draft *x, bool keep)
 {
     bool better = true;
     while (better && !spent(g)) {
         better = shift_layers(g, x);
-        better = change_M(g, x) || better;
+        better = change_M(g, x, 1) || better;
         better = change_devices(g, x) || better;
         if (!better)
+            better = change_M(g, x, g->nM);
+        if (!better && !keep)
             better = change_stages(g, x);
     }
 }
@@ -335,14 +346,15 @@ static pac_draft shaken(large *g, const pac_draft *from)
     return *from;
 }
 
-/* Groups drawn anew. */
+/* Groups drawn anew, of about all, three quarters or a half of the devices. */
 static pac_draft drawn(large *g, int64_t stages)
 {
     pac_draft none = {.total = INFINITY, .lacks = INFINITY};
+    int64_t left_out = draw(g, 3);
     for (int i = 0; i < 20; i++) {
         pac_draft x = {.stages = stages, .M = g->M[draw(g, g->nM)]};
         for (int64_t d = 0; d < g->k->c.D; d++)
-            x.in[d] = (int16_t)(draw(g, 4 * stages + 1) == 0 ? -1 : draw(g, stages));
+            x.in[d] = (int16_t)(draw(g, 4) < left_out ? -1 : draw(g, stages));
         if (take_any_cut(g, &none, &x, false))
             return none;
     }
@@ -361,23 +373,32 @@ static void choose_M(large *g)
         g->M[g->nM++] = to;
 }
 
+/* The n best of best[1..most], best first. Returns how many there are. */
+static int64_t top_of(const pac_draft *best, int64_t most, int64_t n, int64_t *top)
+{
+    int64_t have = 0;
+    for (int64_t s = 1; s <= most; s++) {
+        int64_t at = have;
+        for (; at > 0 && pac_draft_is_better(&best[s], &best[top[at - 1]]); at--)
+            if (at < n)
+                top[at] = top[at - 1];
+        if (at < n)
+            top[at] = s;
+        have += have < n && best[s].stages > 0;
+    }
+    return have;
+}
+
 static void shake_best(large *g, pac_draft *best, int64_t most)
 {
-    int64_t top[3] = {0}, n = 0; /* the numbers of stages that came out best */
-    for (int64_t s = 1; s <= most; s++) {
-        int64_t at = n < 3 ? n++ : 2;
-        if (at == 2 && top[2] > 0 && !pac_draft_is_better(&best[s], &best[top[2]]))
-            continue;
-        for (; at > 0 && pac_draft_is_better(&best[s], &best[top[at - 1]]); at--)
-            top[at] = top[at - 1];
-        top[at] = s;
-    }
-    for (int64_t round = 0; !spent(g) && n > 0; round++) {
-        pac_draft *from = &best[top[round % 4 < 2 ? 0 : round % 4 == 2 ? (n > 1) : n - 1]];
-        pac_draft x = round % 3 < 2 ? shaken(g, from) : drawn(g, 1 + draw(g, most));
+    for (int64_t round = 0; !spent(g); round++) {
+        int64_t top[TOP], n = top_of(best, most, TOP, top);
+        if (n == 0)
+            return;
+        pac_draft x = round % 2 == 0 ? shaken(g, &best[top[round % 4 == 0 ? 0 : draw(g, n)]]) : drawn(g, 1 + draw(g, most));
         if (x.stages < 1)
             continue;
-        descend(g, &x);
+        descend(g, &x, round % 4 < 2);
         if (pac_draft_is_better(&x, &best[x.stages]))
             best[x.stages] = x;
     }
@@ -387,9 +408,10 @@ pac_err pac_search_large(pac_search *k)
 {
     large g = {.k = k};
     void *v;
+    PAC_TRY(pac_search_rates(k));
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, k->most_stages + 1, sizeof(pac_draft), &v));
     pac_draft *best = v;
-    g.most_effort = 8e7 * fmax(1, pow((double)k->c.D / 8, 1.6));
+    g.most_effort = 1.2e8 * fmax(1, pow((double)k->c.D / 8, 1.6));
     for (int64_t d = 0; d < k->c.D; d++)
         g.speed[d] = 1 / (pac_work_seconds(&k->c, &k->c.whole, d, 1, false) + pac_work_seconds(&k->c, &k->c.whole, d, 1, true));
     choose_M(&g);
@@ -399,7 +421,7 @@ pac_err pac_search_large(pac_search *k)
         g.most_effort = all * (0.2 + 0.4 * (double)s / (double)k->most_stages);
         starts(&g, s, &best[s]);
         if (best[s].stages > 0)
-            descend(&g, &best[s]);
+            descend(&g, &best[s], true);
     }
     g.most_effort = all;
     shake_best(&g, best, k->most_stages);

@@ -115,9 +115,14 @@ double pac_work_seconds(const pac_costs *c, const pac_stage_cost *s, int64_t dev
     const double *row = NULL;
     if (c->time != NULL && samples <= c->most)
         row = c->time + ((device * (c->most + 1) + samples) * 2 + backward) * PAC_COST_NKINDS;
+    if (row != NULL) {
+        for (int k = 0; k < PAC_COST_NKINDS; k++)
+            t += s->count[k] * row[k];
+        return t;
+    }
     for (int k = 0; k < PAC_COST_NKINDS; k++)
         if (s->count[k] > 0)
-            t += s->count[k] * (row != NULL ? row[k] : kind_seconds(c, device, k, samples, backward));
+            t += s->count[k] * kind_seconds(c, device, k, samples, backward);
     return t;
 }
 

@@ -42,7 +42,7 @@ static double slowest(const pac_costs *c, const pac_stage_cost *s, const pac_sta
 {
     double worst = 0;
     for (int64_t r = 0; r < st->ranks; r++)
-        worst = fmax(worst, pac_work_seconds(c, s, st->rank[r], lo[r + 1] - lo[r], backward));
+        worst = pac_larger(worst, pac_work_seconds(c, s, st->rank[r], lo[r + 1] - lo[r], backward));
     return worst;
 }
 
@@ -62,7 +62,7 @@ static double crossing(const pac_costs *c, const pac_stage_plan *from, const int
             double seconds = c->p->latency[at] + (double)(hi - lo) * bytes / c->p->bandwidth[at];
             sends += seconds;
             receives += seconds;
-            worst = fmax(worst, fmax(sends, receives));
+            worst = pac_larger(worst, pac_larger(sends, receives));
         }
         bool sender_done = f[i + 1] <= t[j + 1];
         if (sender_done) {
@@ -80,7 +80,7 @@ static double slowest_update(const pac_costs *c, const pac_stage_plan *st, doubl
 {
     double worst = 0;
     for (int64_t r = 0; r < st->ranks; r++)
-        worst = fmax(worst, c->p->device[st->rank[r]].update * bytes);
+        worst = pac_larger(worst, c->p->device[st->rank[r]].update * bytes);
     return worst;
 }
 
@@ -127,7 +127,7 @@ static double write_seconds(const pac_costs *c, const pac_stage_plan *st, const 
         int64_t n0 = b->lo[0][at + r + 1] - b->lo[0][at + r], n1 = b->lo[1][at + r + 1] - b->lo[1][at + r];
         double samples = (double)(m->larger * n1 + (m->M - m->larger) * n0), speed = c->p->device[st->rank[r]].disk_write;
         if (speed > 0)
-            worst = fmax(worst, samples * s->cache / speed);
+            worst = pac_larger(worst, samples * s->cache / speed);
     }
     return worst;
 }
@@ -152,7 +152,7 @@ pac_score pac_score_stages(const pac_costs *c, const pac_stage_plan *stage, int6
         pac_range_cost(c, stage[i].first, stage[i].last, &s);
         stage_times(c, stage, P, i, &s, &b, &t[i]);
         stage_bytes(c, stage, P, i, &s, m, &b);
-        score.write = fmax(score.write, write_seconds(c, &stage[i], &s, m, &b, b.at[i]));
+        score.write = pac_larger(score.write, write_seconds(c, &stage[i], &s, m, &b, b.at[i]));
     }
     score.step = pac_timeline_1f1b(t, P, m->M, m->larger, arrive);
     return score;
@@ -166,7 +166,7 @@ double pac_cached_device_seconds(const pac_costs *c, int64_t device, int64_t sam
     double compute =
         pac_work_seconds(c, &c->side, device, samples, false) + pac_work_seconds(c, &c->side, device, samples, true);
     double speed = c->p->device[device].disk_read;
-    return fmax(compute, speed > 0 ? (double)samples * c->p->cached_step_bytes_read / speed : 0);
+    return pac_larger(compute, speed > 0 ? (double)samples * c->p->cached_step_bytes_read / speed : 0);
 }
 
 pac_cached_cost pac_cached_seconds(const pac_costs *c, const int64_t *rank, int64_t n, const int64_t *part)
@@ -174,10 +174,10 @@ pac_cached_cost pac_cached_seconds(const pac_costs *c, const int64_t *rank, int6
     double step = 0, update = 0, write = 0, cache = (double)c->q->rows * c->p->cached_step_bytes_read;
     for (int64_t i = 0; i < n; i++) {
         const pac_device *d = &c->p->device[rank[i]];
-        step = fmax(step, pac_cached_device_seconds(c, rank[i], part[i]));
-        update = fmax(update, d->update * c->whole.learning);
+        step = pac_larger(step, pac_cached_device_seconds(c, rank[i], part[i]));
+        update = pac_larger(update, d->update * c->whole.learning);
         if (d->disk_write > 0)
-            write = fmax(write, cache * (double)(n - 1) / (double)n / d->disk_write);
+            write = pac_larger(write, cache * (double)(n - 1) / (double)n / d->disk_write);
     }
     step += pac_allreduce_time(c->p, rank, n, c->whole.learning) + update;
     return (pac_cached_cost){.redistribute = pac_allgather_time(c->p, rank, n, cache + c->whole.learning) + write,

@@ -38,6 +38,7 @@ void pac_search_done(pac_search *k)
     pac_mem_free(k->near);
     pac_mem_free(k->memo);
     pac_mem_free(k->arrive);
+    pac_mem_free(k->rate);
     memset(k, 0, sizeof *k);
 }
 

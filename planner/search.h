@@ -37,6 +37,8 @@ typedef struct pac_search {
     pac_layout *near;                      /* likewise, those that lack least; stages 0: none seen */
     pac_set_cost *memo;                    /* [PAC_SET_MEMO] */
     double *arrive;                        /* [to_M] */
+    int64_t most_each;                     /* samples up to which `rate` is kept */
+    double *rate;                          /* [D][most_each][L + 1] seconds of the first l layers, both directions */
     pac_stage_plan stage[PAC_MAX_DEVICES]; /* of the layout being scored */
     int64_t rank[PAC_MAX_DEVICES];
     double share[PAC_MAX_DEVICES], bytes[PAC_MAX_DEVICES];
@@ -73,6 +75,9 @@ const pac_layout *pac_search_winner(const pac_search *k);
 
 /** Whether k is small enough for pac_search_exact(): it takes well under a second then. */
 bool pac_search_is_small(const pac_search *k);
+
+/** Fills k->rate. Errors: PAC_ENOMEM. */
+pac_err pac_search_rates(pac_search *k);
 
 /** Local search, for any size (docs/planner.md). Errors: PAC_ENOMEM. */
 pac_err pac_search_large(pac_search *k);

@@ -10,8 +10,6 @@
 
 #include "pac/profile.h"
 
-#include <math.h>
-
 typedef struct timeline {
     const pac_stage_times *t;
     int64_t P, M, larger;
@@ -24,7 +22,7 @@ typedef struct timeline {
 /* The message leaves when it is ready and the one before is through. Returns its arrival. */
 static double send(double *link, double now, double seconds)
 {
-    *link = fmax(*link, now) + seconds;
+    *link = pac_larger(*link, now) + seconds;
     return *link;
 }
 
@@ -33,7 +31,7 @@ static void forwards_until(timeline *x, int64_t p, int64_t end)
     const pac_stage_times *t = &x->t[p];
     for (int64_t m = x->forwards[p]; m < end; m++) {
         int size = m < x->larger;
-        x->clock[p] = fmax(x->clock[p], x->arrive[m]) + t->fwd[size];
+        x->clock[p] = pac_larger(x->clock[p], x->arrive[m]) + t->fwd[size];
         x->arrive[m] = send(&x->link_fwd[p], x->clock[p], t->send_fwd[size]);
     }
     x->forwards[p] = end > x->forwards[p] ? end : x->forwards[p];
@@ -44,7 +42,7 @@ static void backwards(timeline *x, int64_t j)
     int size = j < x->larger;
     double arrival = 0;
     for (int64_t p = x->P - 1; p >= 0; p--) {
-        x->clock[p] = fmax(x->clock[p], arrival) + x->t[p].bwd[size];
+        x->clock[p] = pac_larger(x->clock[p], arrival) + x->t[p].bwd[size];
         arrival = send(&x->link_bwd[p], x->clock[p], x->t[p].send_bwd[size]);
     }
 }
@@ -66,8 +64,8 @@ double pac_timeline_1f1b(const pac_stage_times *t, int64_t P, int64_t M, int64_t
     }
     double reduced = 0, update = 0;
     for (int64_t p = 0; p < P; p++) {
-        reduced = fmax(reduced, x.clock[p] + t[p].reduce);
-        update = fmax(update, t[p].update);
+        reduced = pac_larger(reduced, x.clock[p] + t[p].reduce);
+        update = pac_larger(update, t[p].update);
     }
     return reduced + update;
 }

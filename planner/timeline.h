@@ -4,6 +4,12 @@
 
 #include "pac/mem.h"
 
+/* fmax() of numbers, without a call: most of what scoring does. */
+static inline double pac_larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
 /* Times of one stage: [0] for the micro-batches of the smaller size, [1] for those of the larger. */
 typedef struct pac_stage_times {
     double fwd[2], bwd[2];

@@ -16,8 +16,8 @@ static void measure(int64_t devices, int64_t layers, int64_t batch)
         clock_t start = clock();
         pac_err err = pac_plan_best(&x.q, &a);
         double cpu = (double)(clock() - start) / CLOCKS_PER_SEC;
-        printf("%2d devices, %2d layers, batch %3d: %.3f s (processor %.3f s), %s\n", (int)devices, (int)layers, (int)batch, a.seconds, cpu,
-               err == PAC_OK ? a.candidate[0].shape : pac_err_message());
+        printf("%2d devices, %2d layers, batch %3d: %.3f s (processor %.3f s), %s\n", (int)devices, (int)layers, (int)batch,
+               a.seconds, cpu, err == PAC_OK ? a.candidate[0].shape : pac_err_message());
         pac_plan_answer_free(&a);
     }
 }

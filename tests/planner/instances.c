@@ -198,6 +198,7 @@ typedef struct every {
     pac_stage_plan stage[FEW_DEVICES];
     int64_t rank[FEW_DEVICES][FEW_DEVICES];
     double share[FEW_DEVICES][FEW_DEVICES], bytes[FEW_DEVICES][FEW_DEVICES], cached_share[FEW_DEVICES];
+    bool equal; /* shares are set */
     double best;
     int64_t plans;
 } every;
@@ -205,7 +206,8 @@ typedef struct every {
 static void try_plan(every *e, bool cached)
 {
     e->plan.cached = cached;
-    if (pac_plan_share(&e->x->p, &e->x->q, &e->plan) != PAC_OK || pac_plan_predict(&e->x->p, &e->x->q, &e->plan) != PAC_OK)
+    if ((!e->equal && pac_plan_share(&e->x->p, &e->x->q, &e->plan) != PAC_OK) ||
+        pac_plan_predict(&e->x->p, &e->x->q, &e->plan) != PAC_OK)
         return;
     e->plans++;
     if (keeps_to_budgets(e->x, &e->plan) && e->plan.predicted.total_s < e->best)
@@ -269,16 +271,77 @@ static void every_group(every *e, int64_t d, int64_t *in)
         every_group(e, d + 1, in);
 }
 
+static void prepare(every *e, const instance *x, bool equal)
+{
+    *e = (every){.x = x, .equal = equal, .best = INFINITY};
+    e->plan = (pac_plan){.world = x->p.devices, .layers = x->p.layers_enc + x->p.layers_dec, .stage = e->stage};
+    e->plan.cached_share = equal ? NULL : e->cached_share;
+    for (int i = 0; i < FEW_DEVICES; i++)
+        e->stage[i] = (pac_stage_plan){.rank = e->rank[i], .share = e->share[i], .bytes = e->bytes[i]};
+}
+
 double best_of_all(const instance *x, int64_t *plans)
 {
     int64_t L = x->p.layers_enc + x->p.layers_dec, in[FEW_DEVICES];
-    every e = {.x = x, .best = INFINITY};
-    e.plan = (pac_plan){.world = x->p.devices, .layers = L, .stage = e.stage, .cached_share = e.cached_share};
-    for (int i = 0; i < FEW_DEVICES; i++)
-        e.stage[i] = (pac_stage_plan){.rank = e.rank[i], .share = e.share[i], .bytes = e.bytes[i]};
+    every e;
+    prepare(&e, x, false);
     int64_t most = x->q.most_stages > 0 && x->q.most_stages < L ? x->q.most_stages : L;
     for (e.plan.stages = 1; e.plan.stages <= most && e.plan.stages <= x->p.devices; e.plan.stages++)
         every_group(&e, 0, in);
     *plans = e.plans;
+    return e.best;
+}
+
+/* ---- plans in the order of the profile ---- */
+
+/* Layers by `weight` of each stage, at least one. */
+static void cut_evenly(every *e, bool by_ranks)
+{
+    int64_t first = 0, sum = 0, all = by_ranks ? e->x->p.devices : e->plan.stages;
+    for (int64_t i = 0; i < e->plan.stages; i++) {
+        pac_stage_plan *st = &e->stage[i];
+        int64_t after = e->plan.stages - 1 - i;
+        sum += by_ranks ? st->ranks : 1;
+        st->first = first;
+        st->last = (int64_t)rint((double)(e->plan.layers * sum) / (double)all);
+        st->last = st->last > e->plan.layers - after ? e->plan.layers - after : st->last <= first ? first + 1 : st->last;
+        first = st->last;
+    }
+    every_microbatches(e);
+}
+
+/* The bits of `cuts` say behind which devices a stage ends. */
+static void group_in_order(every *e, int64_t cuts)
+{
+    e->plan.stages = 0;
+    e->stage[0].ranks = 0;
+    for (int64_t d = 0; d < e->x->p.devices; d++) {
+        pac_stage_plan *st = &e->stage[e->plan.stages];
+        st->rank[st->ranks++] = d;
+        if (d + 1 == e->x->p.devices || cuts >> d & 1) {
+            for (int64_t r = 0; r < st->ranks; r++)
+                st->share[r] = 1 / (double)st->ranks;
+            e->plan.stages++;
+            if (d + 1 < e->x->p.devices)
+                e->stage[e->plan.stages].ranks = 0;
+        }
+    }
+}
+
+double best_in_order(const instance *x, order_rule rule)
+{
+    every e;
+    prepare(&e, x, rule == EQUAL);
+    for (int64_t cuts = 0; cuts < (int64_t)1 << (x->p.devices - 1); cuts++) {
+        group_in_order(&e, cuts);
+        if (e.plan.stages > e.plan.layers)
+            continue;
+        if (rule == UNEQUAL) {
+            every_cut(&e, 0, 0);
+        } else {
+            cut_evenly(&e, false);
+            cut_evenly(&e, true);
+        }
+    }
     return e.best;
 }

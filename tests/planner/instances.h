@@ -19,8 +19,8 @@ typedef struct instance {
 typedef struct instance_kind {
     int64_t least_devices, most_devices, least_layers, most_layers, least_batch, most_batch;
     double least_ratio, most_ratio; /* of the fastest device's speed to the slowest's */
-    double least_room;              /* memory of all devices to what the model takes, at least; 0: no device lacks memory or disk */
-    bool plain;                     /* no conditions of the request */
+    double least_room; /* memory of all devices to what the model takes, at least; 0: no device lacks memory or disk */
+    bool plain;        /* no conditions of the request */
 } instance_kind;
 
 /** Fills x, the number-th of its kind under a seed. */
@@ -31,6 +31,14 @@ void make_instance(instance *x, const instance_kind *kind, uint64_t seed, uint64
  * pac_plan_share(). Infinity: none fits. Scored by pac_plan_predict() alone.
  */
 double best_of_all(const instance *x, int64_t *plans);
+
+typedef enum order_rule {
+    EQUAL,   /* equal shares, layers in equal parts or in proportion to the ranks, whichever is better */
+    UNEQUAL, /* any cuts, shares by pac_plan_share() */
+} order_rule;
+
+/** The least total of plans that use every device in the profile's order: any groups, any M, with cache and without. */
+double best_in_order(const instance *x, order_rule rule);
 
 /** Whether the plan keeps to budgets, disks and the request's conditions, each rank in one stage or left out, shares above 0.
  */
