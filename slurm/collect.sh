@@ -3,7 +3,8 @@
 #
 # DIR/table.md of what is there: seconds of training in the shape of the paper's Table 2 (mean over seeds; a word where a cell did not end
 # well), then what pac report says of the runs that did. DIR/report holds its plots.
-# Exit status: 0, or 1 if a cell did not end with 0 or 4 (what does not fit is an answer), or pac's if the runs cannot be compared.
+# Exit status: 0, or 1 if a cell did not end with 0 or 4 (what does not fit is an answer), or pac's if the runs cannot be compared. The
+# table is there in any case, and names what is missing.
 set -eu
 out=$1 pac=$2
 
@@ -19,8 +20,9 @@ results() {
 
 # Seconds of all epochs, and of moving the cache between them.
 training() {
-    { grep '"event":"epoch"' "$1/metrics.jsonl" | sed 's/.*"seconds":\([-+0-9.eE]*\).*/\1/'
-      sed -n 's/.*"seconds_redistribute":\([-+0-9.eE]*\).*/\1/p' "$1/result.json"; } | awk '{ s += $1 } END { printf "%.6f", s }'
+    { grep -s '"event":"epoch"' "$1/metrics.jsonl" | sed 's/.*"seconds":\([-+0-9.eE]*\).*/\1/'
+      [ ! -f "$1/result.json" ] || sed -n 's/.*"seconds_redistribute":\([-+0-9.eE]*\).*/\1/p' "$1/result.json"
+    } | awk '{ s += $1 } END { if (s > 0) printf "%.6f", s; else printf "missing" }'
 }
 
 # Rows technique and system, columns model and task, each in the order of the grid.
@@ -64,9 +66,17 @@ done
     echo
     echo "All epochs and, where there is one, the redistribution of the cache; mean over seeds. OOM: the plan does not fit."
 } >"$out/table.new"
+status=0
 if [ $# -gt 0 ]; then
-    "$pac" report "$@" -o "$out/report" --quiet
-    { printf '\n# Runs\n\n'; grep '^|' "$out/report/report.md"; printf '\nWhat the columns mean, and plots: report/report.md.\n'; } >>"$out/table.new"
+    printf '\n# Runs\n\n' >>"$out/table.new"
+    said=$("$pac" report "$@" -o "$out/report" --quiet 2>&1) || status=$?
+    printf '%s\n' "$said"
+    if [ "$status" = 0 ]; then
+        { grep '^|' "$out/report/report.md"; printf '\nWhat the columns mean, and plots: report/report.md.\n'; } >>"$out/table.new"
+    else
+        printf 'They could not be compared (%s):\n\n    %s\n' "$status" "$(printf '%s\n' "$said" | tail -n 1)" >>"$out/table.new"
+    fi
 fi
 mv "$out/table.new" "$out/table.md"
+[ "$status" = 0 ] || exit "$status"
 ! grep -qE '	(missing|.*\([0-9]+\))$' "$out/results.tsv"
