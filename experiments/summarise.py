@@ -27,7 +27,11 @@ class Runs:
         self.by_seed = {}
 
     def add(self, seed, metrics):
-        self.by_seed[seed] = {name: 100 * metrics[name] for name in METRICS if metrics.get(name) is not None}
+        """False, and nothing counts: a run without metrics, such as one that diverged."""
+        found = {name: 100 * metrics[name] for name in METRICS if isinstance(metrics.get(name), (int, float))}
+        if found:
+            self.by_seed[seed] = found
+        return bool(found)
 
     def metrics(self):
         return [name for name in METRICS if any(name in m for m in self.by_seed.values())]
@@ -37,10 +41,10 @@ class Runs:
 
     def score(self):
         """The mean over seeds of the mean of the metrics: accuracy and F1, or Pearson and Spearman, count half each."""
-        return statistics.fmean(statistics.fmean(m.values()) for m in self.by_seed.values() if m)
+        return statistics.fmean(statistics.fmean(m.values()) for m in self.by_seed.values())
 
     def spread(self):
-        scores = [statistics.fmean(m.values()) for m in self.by_seed.values() if m]
+        scores = [statistics.fmean(m.values()) for m in self.by_seed.values()]
         return statistics.stdev(scores) if len(scores) > 1 else 0.0
 
     def text(self):
@@ -58,11 +62,15 @@ def read_pac(folder):
     for path in sorted(pathlib.Path(folder).glob("**/seed-*/result.json")):
         name = path.parent.parent.relative_to(folder).as_posix()
         try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))["eval"]
-        except (json.JSONDecodeError, KeyError):
+            metrics, seed = json.loads(path.read_text(encoding="utf-8"))["eval"], int(path.parent.name[5:])
+        except (ValueError, KeyError, TypeError):
             print(f"{path}: not the result of a finished run, left out", file=sys.stderr)
             continue
-        found.setdefault(name, Runs()).add(int(path.parent.name[5:]), metrics)
+        runs = found.get(name, Runs())
+        if runs.add(seed, metrics):
+            found[name] = runs
+        else:
+            print(f"{path}: a run without metrics, left out: did it diverge?", file=sys.stderr)
     return found
 
 
@@ -79,9 +87,12 @@ def name_of(record):
 def read_torch(files):
     found = {}
     for file in files:
-        for line in pathlib.Path(file).read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            found.setdefault(name_of(record), Runs()).add(record["seed"], record)
+        for number, line in enumerate(pathlib.Path(file).read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                record = json.loads(line)
+                found.setdefault(name_of(record), Runs()).add(record["seed"], record)
+            except (ValueError, KeyError, TypeError) as error:
+                sys.exit(f"{file}:{number}: not a line of a torch_*.py script: {error!r}")
     return found
 
 
@@ -90,7 +101,9 @@ def in_order(*runs):
 
     def key(name):
         task, _, configuration = name.rpartition("/")
-        return task, configuration.endswith("-separate"), ORDER.index(configuration.split("-")[0]), configuration
+        technique = configuration.split("-")[0]
+        place = ORDER.index(technique) if technique in ORDER else len(ORDER)
+        return task, configuration.endswith("-separate"), place, configuration
 
     return sorted({name for r in runs for name in r}, key=key)
 

@@ -60,12 +60,12 @@ start_munge() {
         >"$dir/cluster/munged.out" 2>&1 &
 }
 
-# Wait up to 30 seconds until a command succeeds.
+# Wait up to two minutes (a busy host is slow) until a command succeeds.
 wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -le 150 ] || return 1
+        [ $tries -le 600 ] || return 1
         sleep 0.2
     done
 }
