@@ -7,8 +7,10 @@
 #include "pac/file.h"
 #include "pac/safetensors.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- writing ---- */
 
@@ -29,11 +31,21 @@ static pac_err write_tensors(const pac_param *v, int64_t count, const char *dir)
     return err;
 }
 
+/* An earlier run's description goes first: with the new tensors it would be half a result that looks whole. */
+static pac_err remove_description(const char *dir)
+{
+    char path[PAC_PATH];
+    PAC_TRY(adapters_path(path, dir, "adapters.json"));
+    PAC_CHECK(unlink(path) == 0 || errno == ENOENT, PAC_EIO, "%s: cannot replace: %s", path, strerror(errno));
+    return PAC_OK;
+}
+
 static pac_err save_at_root(const pac_job *job, const pac_param *v, int64_t count, const char *dir)
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
     PAC_TRY(pac_file_make_dirs(dir));
+    PAC_TRY(remove_description(dir));
     PAC_TRY(write_tensors(v, count, dir));
     return adapters_write_json(job, dir);
 }

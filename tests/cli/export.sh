@@ -141,6 +141,11 @@ if [ "$ranks" = 1 ]; then
         works "$@" "$dir/killed"
         rm -rf "$dir/killed"
     done
+
+    # a run that is killed while it saves over an earlier one leaves nothing that looks whole
+    (ulimit -c 0; ulimit -f 8192; exec "$pac" train "$dir/wide_full.yaml" --quiet --set "output=$dir/wide_full" --set cache=none --steps 1) \
+        >"$dir/stdout" 2>"$dir/stderr" && wrong "a second run was not killed"
+    expect 3 "adapters.json: cannot open" export --adapters "$dir/wide_full/adapters" --format merged "$dir/x"
 fi
 
 # ---- damaged adapters ----
