@@ -1,7 +1,7 @@
 /*
  * Products by cuBLAS, in four precisions. cuBLAS counts columns first, so it is asked for C^T = op(B)^T op(A)^T.
  *
- * The library is opened when a device is (cublas_open()), not linked: loading it costs 0.2 s, which a run on the CPU need not
+ * The library is opened when a device is (open_library()), not linked: loading it costs 0.2 s, which a run on the CPU need not
  * spend, and where it is missing the rest of the program still runs.
  *
  * The 16-bit modes round operands first. Frozen weights are rounded once and kept (pac_device_constant()), other operands
@@ -45,7 +45,7 @@ static struct {
 static cublasHandle_t handle;
 
 #ifdef PAC_CUBLAS_LINKED
-static pac_err cublas_open(void)
+static pac_err open_library(void)
 {
     blas.create = cublasCreate_v2;
     blas.destroy = cublasDestroy_v2;
@@ -65,7 +65,7 @@ static bool look_up(void *library, const char *name, void *function)
     return p != NULL;
 }
 
-static pac_err cublas_open(void)
+static pac_err open_library(void)
 {
     char name[64], path[512];
     snprintf(name, sizeof name, "libcublas.so.%d", CUDART_VERSION / 1000);
@@ -87,7 +87,7 @@ static pac_err cublas_open(void)
 pac_err pac_gpu_blas_open(void)
 {
     precision = PAC_PREC_F32;
-    PAC_TRY(cublas_open());
+    PAC_TRY(open_library());
     PAC_CHECK(blas.create(&handle) == CUBLAS_STATUS_SUCCESS, PAC_EINTERNAL, "cuBLAS does not start on CUDA device %d",
               pac_gpu.index);
     PAC_CHECK(blas.set_stream(handle, pac_gpu.compute) == CUBLAS_STATUS_SUCCESS, PAC_EINTERNAL, "cuBLAS takes no stream");

@@ -13,8 +13,10 @@
 #include <pthread.h>
 #include <string.h>
 
+/* PAC_REF_ONLY: a build without the cpu kernels, which need OpenBLAS (cuda/build_bare.sh). */
 extern const pac_backend pac_ref_backend, pac_base_backend;
-#ifdef __x86_64__
+#if defined(__x86_64__) && !defined(PAC_REF_ONLY)
+#define WIDE_KERNELS
 extern const pac_backend pac_avx2_backend, pac_avx512_backend;
 #endif
 
@@ -27,7 +29,7 @@ static void detect(void)
 {
     const pac_backend **next = available;
     *next++ = &pac_ref_backend;
-#ifdef __x86_64__
+#ifdef WIDE_KERNELS
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -36,7 +38,9 @@ static void detect(void)
     if (avx2)
         *next++ = &pac_avx2_backend;
 #endif
+#ifndef PAC_REF_ONLY
     *next = &pac_base_backend;
+#endif
 }
 
 const pac_backend *const *pac_backend_all(void)
@@ -58,7 +62,7 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
 {
     const pac_backend *const *all = pac_backend_all();
     if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) {
-        *out = all[1];
+        *out = all[1] != NULL ? all[1] : all[0];
         return PAC_OK;
     }
     for (; *all != NULL; all++)
