@@ -84,6 +84,7 @@ pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan
 typedef struct pac_simulate_opts {
     const char *plan_path;  /* NULL: planned here */
     const char *schedule;   /* 1f1b, gpipe, sequential; NULL: what the runtime runs */
+    const char *bytes;      /* ledger: of a dry run; profile: what its layers say (pac/profile.h); NULL: ledger */
     const char *chart_path; /* an SVG file; NULL: none */
 } pac_simulate_opts;
 
@@ -94,9 +95,9 @@ typedef struct pac_simulated {
 } pac_simulated;
 
 /**
- * Simulate a job of pac_estimate_open() on the devices of a profile (pac/simulate.h): bytes from a dry run, lengths of the job's data.
+ * Simulate a job of pac_estimate_open() on the devices of a profile (pac/simulate.h): bytes of a dry run, lengths of the job's data.
  * That nothing fits is a result: then the plan is the one that would be best if memory were no matter. Of a world of one rank.
- * Errors: PAC_ECONFIG (profile, plan and job belong to different models or systems), PAC_EUSAGE (schedule), PAC_EIO.
+ * Errors: PAC_ECONFIG (profile, plan and job belong to different models or systems), PAC_EUSAGE (a word of opts), PAC_EIO.
  */
 pac_err pac_job_simulate(pac_job *job, pac_profile *profile, const pac_simulate_opts *o, pac_simulated *out);
 

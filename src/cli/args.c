@@ -29,6 +29,7 @@ static const option_row options[] = {
     {"plan", "FILE", "use this plan instead of planning", TEXT, AT(plan), false, 0, 0},
     {"profile", "FILE", "use this profile instead of measuring", TEXT, AT(profile), false, 0, 0},
     {"schedule", "NAME", "1f1b (what the runtime runs), gpipe or sequential", TEXT, AT(schedule), false, 0, 0},
+    {"bytes", "NAME", "ledger (what a dry run takes) or profile (what the profile says of its layers)", TEXT, AT(bytes), false, 0, 0},
     {"steps", "N", "stop after N optimizer steps", NUMBER, AT(steps), false, 1, 0},
     {"resume", NULL, "continue a stopped run", FLAG, AT(resume), true, 0, 0},
     {"devices", "FILE|N", "plan, profile, simulate: a cluster file of devices that are not here; estimate: N equal devices", TEXT, AT(devices), false, 0, 0},

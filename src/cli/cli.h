@@ -18,7 +18,7 @@ typedef struct pac_args {
     int64_t nsets;
     const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR, RUN... */
     int64_t nwords;
-    const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format, *shape, *technique, *schedule;
+    const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format, *shape, *technique, *schedule, *bytes;
     int64_t steps, beams, max_new, seed, batch, source, target, rows;
 } pac_args;
 

@@ -24,9 +24,9 @@ static void print_head(const json_t *r)
     const json_t *plan = json_object_get(r, "plan");
     printf(
         "simulated, not measured: schedule %s, devices by stage %s, %.0f samples in %.0f micro-batches, %.0f rows, %.0f epochs "
-        "(plan: %s; lengths: %s)\n\n",
+        "(plan: %s; lengths: %s; bytes: %s)\n\n",
         text(r, "schedule"), text(plan, "shape"), number(r, "batch"), number(plan, "microbatches"), number(r, "rows"),
-        number(r, "epochs"), text(plan, "planner"), text(r, "lengths"));
+        number(r, "epochs"), text(plan, "planner"), text(r, "lengths"), text(r, "bytes"));
     printf("%-20s %5s %-8s %8s %12s %8s %12s %12s\n", "device", "stage", "layers", "share", "busy", "idle", "peak", "budget");
 }
 
@@ -95,7 +95,7 @@ pac_err cmd_simulate(const pac_args *a)
     pac_job *job = NULL;
     pac_profile profile = {0};
     pac_simulated s = {0};
-    pac_simulate_opts o = {.plan_path = a->plan, .schedule = a->schedule, .chart_path = a->output};
+    pac_simulate_opts o = {.plan_path = a->plan, .schedule = a->schedule, .bytes = a->bytes, .chart_path = a->output};
     pac_err err;
     PAC_TRY(pac_agree(pac_world(), check_options(a)));
     PAC_TRY(read_config(a, &cfg));

@@ -24,7 +24,7 @@ const command commands[] = {
      "pac simulate run.yaml --devices experiments/clusters/nano8.yaml -o chart.svg\n"
      "pac simulate run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --plan plan.yaml --schedule gpipe\n"
      "pac simulate run.yaml --profile profile.yaml --json        # devices that were measured",
-     "devices profile plan schedule rows output set quiet json help", cmd_simulate, true, 1, 1},
+     "devices profile plan schedule bytes rows output set quiet json help", cmd_simulate, true, 1, 1},
     {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml|--shape NAME [options]",
      "pac estimate run.yaml\n"
      "pac estimate run.yaml --plan runs/mrpc/plan.yaml\n"

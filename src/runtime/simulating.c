@@ -74,6 +74,14 @@ static pac_err make_plan(simulating *x)
 
 /* ---- bytes ---- */
 
+static pac_err choose_bytes(simulating *x)
+{
+    const char *name = x->o->bytes != NULL ? x->o->bytes : "ledger";
+    x->model_bytes = strcmp(name, "profile") == 0;
+    PAC_CHECK(x->model_bytes || strcmp(name, "ledger") == 0, PAC_EUSAGE, "--bytes %s: ledger or profile", name);
+    return PAC_OK;
+}
+
 /* The ledger's peak in a step is what one micro-batch keeps, times those in flight under 1F1B, and the rest. */
 static void split_step(const simulating *x, const pac_footprint *step, int64_t number, pac_sim_bytes *out)
 {
@@ -138,7 +146,8 @@ static pac_err measure_dry(simulating *x)
     PAC_GO(dry_new(x->job, &d));
     d.most = x->plan.world < MOST_RUNS ? MOST_RUNS / x->plan.world : 1;
     d.caches = x->run.cached && x->plan.cached;
-    PAC_GO(dry_devices(x, &d));
+    if (!x->model_bytes)
+        PAC_GO(dry_devices(x, &d));
     err = take_lengths(x, &d);
 out:
     dry_free(&d);
@@ -189,6 +198,7 @@ static pac_err simulate(simulating *x)
 {
     pac_sim_schedule schedule;
     PAC_TRY(simulating_schedule(x->o->schedule, &schedule));
+    PAC_TRY(choose_bytes(x));
     PAC_TRY(x->o->plan_path != NULL ? read_plan(x) : make_plan(x));
     PAC_TRY(measure_dry(x));
     x->q = (pac_sim_request){.profile = x->profile,
@@ -196,7 +206,7 @@ static pac_err simulate(simulating *x)
                              .run = &x->run,
                              .schedule = schedule,
                              .lengths = x->lengths.samples > 0 ? &x->lengths : NULL,
-                             .bytes = x->bytes};
+                             .bytes = x->model_bytes ? NULL : x->bytes};
     PAC_TRY(pac_simulate(&x->q, &x->s));
     judge(x);
     explain(x);

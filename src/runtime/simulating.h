@@ -11,7 +11,8 @@ typedef struct simulating {
     const pac_simulate_opts *o;
     pac_plan plan;
     pac_plan_request run;
-    pac_sim_bytes bytes[PAC_MAX_DEVICES]; /* of a mini-batch, from a dry run */
+    bool model_bytes;                     /* those of the cost model, not of a dry run: */
+    pac_sim_bytes bytes[PAC_MAX_DEVICES]; /* of a mini-batch */
     double peak[PAC_MAX_DEVICES];         /* of the whole run */
     pac_lengths lengths;                  /* of the first mini-batches; samples 0: there is no data */
     double *tokens;                       /* what they are kept in */

@@ -58,17 +58,24 @@ awk -v a="$step" -v b="$(field hybrid_step_s)" 'BEGIN { exit !(a < b) }' || wron
 works simulate "$yaml" --devices "$cluster" --plan "$dir/plan.yaml" --schedule gpipe --json
 
 # What does not fit: the whole result, the reason, status 4.
-for how in "--plan $dir/plan.yaml" ""; do
-    command="simulate --set system.memory=50KiB $how"
+does_not_fit() {
+    command="simulate $*"
     status=0
-    # shellcheck disable=SC2086
-    start simulate "$yaml" --devices "$cluster" --set system.memory=50KiB --json $how || status=$?
+    start simulate "$@" || status=$?
     [ "$status" = 4 ] || wrong "ended with $status instead of 4"
     grep -q '"fits": *false' "$dir/stdout" || wrong "does not say that it does not fit"
     grep -q '"oom": *\["' "$dir/stdout" || wrong "names no device"
     [ "$(grep -c '^pac: error: memory: ' "$dir/stderr")" = 1 ] || wrong "does not say why"
-done
+}
+does_not_fit "$yaml" --devices "$cluster" --set system.memory=50KiB --json
+does_not_fit "$yaml" --devices "$cluster" --set system.memory=50KiB --json --plan "$dir/plan.yaml"
 
+# Bytes that a profile says: layers that keep 10 MB more of each sample are too much for these devices.
+sed 's/activations: /&1000/' "$dir/profile.yaml" >"$dir/larger.yaml"
+works simulate "$yaml" --profile "$dir/profile.yaml" --bytes profile --plan "$dir/plan.yaml" --json
+works simulate "$yaml" --profile "$dir/larger.yaml" --plan "$dir/plan.yaml" --json
+does_not_fit "$yaml" --profile "$dir/larger.yaml" --bytes profile --plan "$dir/plan.yaml" --json
+expect 2 "--bytes some: ledger or profile" simulate "$yaml" --devices "$cluster" --bytes some
 expect 2 "--schedule 2f2b: 1f1b, gpipe or sequential" simulate "$yaml" --devices "$cluster" --schedule 2f2b
 sed '/gamma/d' "$cluster" >"$dir/two.yaml"
 expect 2 "plan.yaml: the plan is for 3 ranks, the profile has 2 devices" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$dir/two.yaml"
