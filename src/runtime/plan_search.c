@@ -30,7 +30,7 @@ pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *pl
 
 static pac_err ask(const pac_job *job, const pac_plan_request *q, pac_plan_answer *out)
 {
-    return job->cfg.system.planner == PAC_PLANNER_PAPER ? pac_plan_paper(q, out) : pac_plan_paper(q, out);
+    return job->cfg.system.planner == PAC_PLANNER_PAPER ? pac_plan_paper(q, out) : pac_plan_best(q, out);
 }
 
 /* Take what a device was over its budget from what the planner may spend there. Returns the device that is over most, or -1. */

@@ -76,7 +76,7 @@ static pac_err take_part(run *r)
 static void decide_cache(run *r)
 {
     pac_config *c = &r->t.job->cfg;
-    if (r->planned.cached || r->cache_reused || !train_uses_cache(c))
+    if (r->planned.cached || r->cache_reused || c->cache.keep || !train_uses_cache(c))
         return;
     pac_log(PAC_LOG_INFO, "no cache: by the plan every epoch runs the backbone");
     c->cache.on = false;

@@ -122,7 +122,8 @@ rm -rf "$dir/cache"
 # ---- profiles, plans and budgets
 pac_run 0 2 profile "$dir/run.yaml" -o "$dir/profile.yaml" --json
 pac_run 0 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --json --set 'system.memory=[1MB,2MB]'
-says '"budget":1000000.0}.*"budget":2000000.0}'
+says '"bytes":[0-9.]*,"budget":1000000.0}'
+says '"bytes":[0-9.]*,"budget":2000000.0}'
 pac_run 2 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set 'system.memory=[1MB,2MB,3MB]'
 pac_run 4 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set system.memory=100kB
 pac_run 0 1 eval "$dir/run.yaml" --json --set 'system.memory=[1MB,2MB]'
