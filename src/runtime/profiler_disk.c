@@ -4,7 +4,6 @@
  */
 #include "profiler.h"
 #include "pac/clock.h"
-#include "pac/log.h"
 #include "pac/rng.h"
 
 #include <errno.h>
@@ -54,7 +53,8 @@ static pac_err open_nameless(const char *dir, int *fd)
     char path[PAC_PATH + 32];
     snprintf(path, sizeof path, "%s/pac-profile-XXXXXX", dir);
     *fd = mkstemp(path);
-    PAC_CHECK(*fd >= 0, PAC_EIO, "%s: cannot be written to: %s", dir, strerror(errno));
+    PAC_CHECK(*fd >= 0, PAC_EIO, "%s: cannot be written to: %s (choose another cache.dir, or cache: none)", dir,
+              strerror(errno));
     unlink(path);
     return PAC_OK;
 }
@@ -64,14 +64,12 @@ static pac_err measure_disk(const char *dir, char *block, pac_device *d)
     struct statvfs s;
     int fd;
     PAC_CHECK(statvfs(dir, &s) == 0, PAC_EIO, "%s: free space is not known: %s", dir, strerror(errno));
+    PAC_TRY(open_nameless(dir, &fd)); /* also on a full disk, for an error if it cannot be */
     d->disk_space = (double)s.f_bavail * (double)s.f_frsize;
     int64_t fit = (int64_t)(d->disk_space * part_of_space / BLOCK), most = fit < MOST_BLOCKS ? fit : MOST_BLOCKS;
-    if (most == 0)
-        return PAC_OK;
-    PAC_TRY(open_nameless(dir, &fd));
     for (int64_t i = 0; i < BLOCK / 8; i++)
         ((uint64_t *)(void *)block)[i] = pac_rng_u64(1, PAC_STREAM_TEST, (uint64_t)i); /* nothing that a disk could compress */
-    d->disk_write = write_speed(fd, block, most);
+    d->disk_write = most > 0 ? write_speed(fd, block, most) : 0;
     d->disk_read = d->disk_write > 0 ? read_speed(fd, block) : 0;
     close(fd);
     return PAC_OK;
@@ -98,10 +96,6 @@ pac_err profile_disk(const pac_config *c, pac_device *d)
     snprintf(dir, sizeof dir, "%s", c->cache.dir);
     existing_part(dir);
     pac_err err = measure_disk(dir, block, d);
-    if (err == PAC_EIO) {
-        pac_log(PAC_LOG_WARN, "the disk of cache.dir is not measured: %s", pac_err_message());
-        err = PAC_OK;
-    }
     pac_mem_free(block);
     return err;
 }

@@ -100,7 +100,7 @@ for groups in 4 1,1,1; do
 done
 
 # ---- half the bytes
-train 0 2
+train 0 2 --set 'system.groups=[2]'
 whole=$(sed 's/.*"cache":{"bytes":\([0-9]*\).*/\1/' "$dir/out.json")
 for groups in 2 1,1; do
     train 0 2 --set "system.groups=[$groups]" --set cache.dtype=bf16
