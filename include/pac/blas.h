@@ -9,5 +9,7 @@
 void pac_blas_version(char *buf, size_t bytes);
 /** Use n >= 1 threads. OPENBLAS_NUM_THREADS, where the user set it, wins. Returns the number in use. Not thread-safe. */
 int64_t pac_blas_set_threads(int64_t n);
+/** Threads in use. */
+int64_t pac_blas_threads(void);
 
 #endif

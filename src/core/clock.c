@@ -1,13 +1,23 @@
-/* Time on CLOCK_MONOTONIC. */
+/* Time on CLOCK_MONOTONIC, processor time of the process. */
 #include "pac/clock.h"
 
 #include <time.h>
 
-double pac_now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double pac_now(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+double pac_cpu_seconds(void)
+{
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 void pac_sleep(double seconds)

@@ -5,19 +5,6 @@
 
 #include "train.h"
 
-/* What is being measured on this rank. */
-typedef struct bench {
-    pac_job *job;
-    pac_device *device;
-    pac_arena *keep, *work;
-    double round; /* seconds that a round of repeats lasts at least */
-    int64_t points;
-    int64_t batch[PAC_MAX_POINTS]; /* samples of each point */
-    int64_t *sample;               /* rows of the data set in a random order; points take them from the front */
-    int64_t done, total;           /* measurements, for progress */
-    double started;
-} bench;
-
 /** Times of every kind of layer, of the optimizer and of a micro-batch's overhead, into device. Not collective. */
 pac_err profile_times(pac_job *job, pac_device *device);
 
@@ -26,8 +13,5 @@ pac_err profile_times(pac_job *job, pac_device *device);
  * Takes about a second and at most 64 MiB. Not collective.
  */
 pac_err profile_disk(const pac_config *c, pac_device *device);
-
-/** 0 without a side network. */
-int64_t profile_side_width(const pac_job *job);
 
 #endif

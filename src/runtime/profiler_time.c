@@ -1,26 +1,30 @@
 /*
- * Times of layers at several token counts. One layer is in memory at a time; layers of equal shape share one measurement.
- *
- * A time is the median of ROUNDS rounds, each the mean over as many runs as last `round` seconds. The mean inside a round is
- * what a step sees, which is a sum over many layers: on a device that is slowed down in bursts (a CPU quota, heat) the fastest
- * run promises a speed that it does not keep. The median over rounds forgets what disturbed some of them, and there are more
- * (MOST_ROUNDS) where they differ much. A round lasts at least a period of the CPU quota where there is one.
+ * Times of layers at several token counts, of the head, and of the optimizer's step. One layer is in memory at a time; layers
+ * of equal shape share one measurement.
  */
 #include "profiler.h"
-#include "pac/clock.h"
-#include "pac/limits.h"
+#include "meter.h"
+#include "pac/log.h"
 #include "pac/rng.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 5, FEW_ROUNDS = 3, MOST_ROUNDS = 15, FWD = 0, BWD = 1, MOST_UPDATED = 1 << 20, OVERHEAD_SAMPLES = 1 };
-static const double shortest_round = 0.015, slow_run = 0.15, very_slow_run = 1.5; /* seconds */
-static const double too_wide = 0.2;                                               /* spread that calls for more rounds */
+enum { OVERHEAD_SAMPLES = 1, MOST_UPDATED = 1 << 20 /* floats */ };
+
+/* What is being measured on this rank. */
+typedef struct bench {
+    pac_job *job;
+    pac_device *device;
+    meter m;
+    pac_arena *keep, *work;
+    int64_t points;
+    int64_t batch[PAC_MAX_POINTS]; /* samples of each point */
+    int64_t *sample;               /* rows of the data set in a random order; points take them from the front */
+} bench;
 
 /* One layer at one point. */
 typedef struct layer_bench {
+    bench *b;
     pac_model *model;
     pac_tuned *tuned;
     int64_t layer;
@@ -33,88 +37,15 @@ typedef struct layer_bench {
     stage head; /* as much of a stage as the loss needs */
     micro loss;
     pac_optimizer *opt;
-    double spent[2]; /* seconds of the runs of this round */
 } layer_bench;
 
-typedef pac_err (*work)(bench *b, layer_bench *l);
-
-/* ---- repeating ---- */
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median_of(const double *v, int64_t n)
-{
-    double sorted[MOST_ROUNDS];
-    for (int64_t i = 0; i < n; i++)
-        sorted[i] = v[i];
-    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
-    return sorted[n / 2];
-}
-
-/* How far the fastest is below the median. */
-static double spread_of(const double *v, int64_t n)
-{
-    double fastest = v[0];
-    for (int64_t i = 1; i < n; i++)
-        fastest = v[i] < fastest ? v[i] : fastest;
-    return fastest > 0 ? median_of(v, n) / fastest - 1 : 0;
-}
-
-/* Mean seconds of a run in each direction, over a round. */
-static pac_err run_round(bench *b, layer_bench *l, work run, double *fwd, double *bwd)
-{
-    double start = pac_now(), runs = 0;
-    l->spent[FWD] = l->spent[BWD] = 0;
-    do {
-        PAC_TRY(run(b, l));
-        runs++;
-    } while (pac_now() - start < b->round);
-    *fwd = l->spent[FWD] / runs;
-    *bwd = l->spent[BWD] / runs;
-    return PAC_OK;
-}
-
-static void report(bench *b)
-{
-    const pac_observer *w = &b->job->watch;
-    b->done++;
-    if (w->progress != NULL && pac_world_rank() == 0)
-        w->progress(w->user, &(pac_progress){.phase = "profile",
-                                             .done = b->done,
-                                             .total = b->total > b->done ? b->total : b->done,
-                                             .seconds = pac_now() - b->started,
-                                             .loss = NAN});
-}
-
-/* The median of the rounds in each direction; *spread: how far the fastest round is below it. */
-static pac_err repeat(bench *b, layer_bench *l, work run, double out[2], double *spread)
-{
-    double fwd[MOST_ROUNDS], bwd[MOST_ROUNDS], all[MOST_ROUNDS], start = pac_now();
-    PAC_TRY(run(b, l)); /* touches its memory, and tells how long it takes */
-    double once = pac_now() - start;
-    int64_t done = 0, rounds = once > very_slow_run ? 1 : once > slow_run ? FEW_ROUNDS : ROUNDS;
-    int64_t most = rounds == ROUNDS ? MOST_ROUNDS : rounds;
-    for (int64_t r = 0; r < most && (r < rounds || spread_of(all, r) > too_wide); r++) {
-        PAC_TRY(run_round(b, l, run, &fwd[r], &bwd[r]));
-        all[r] = fwd[r] + bwd[r];
-        done = r + 1;
-    }
-    out[FWD] = median_of(fwd, done);
-    out[BWD] = median_of(bwd, done);
-    *spread = spread_of(all, done);
-    report(b);
-    return PAC_OK;
-}
+typedef pac_err (*work)(void *layer_bench);
 
 static pac_err measure(bench *b, layer_bench *l, work run, pac_cost_kind kind, int64_t at)
 {
     pac_cost_curve *c = &b->device->cost[kind];
     double seconds[2], spread;
-    PAC_TRY(repeat(b, l, run, seconds, &spread));
+    PAC_TRY(meter_repeat(&b->m, run, l, seconds, &spread));
     c->fwd[at] = seconds[FWD];
     c->bwd[at] = seconds[BWD];
     c->spread = spread > c->spread ? spread : c->spread;
@@ -131,87 +62,98 @@ static pac_err random_rows(pac_arena *arena, int64_t n, float **out)
     return PAC_OK;
 }
 
-int64_t profile_side_width(const pac_job *job)
+/* 0 without a side network. */
+static int64_t side_width(const pac_job *job)
 {
     return pac_technique_through(job->tune.kind) ? 0 : job->desc.block[PAC_ENC].D / job->tune.reduction;
 }
 
-static pac_err embed(bench *b, layer_bench *l)
+static pac_err embed(void *layer)
 {
-    double start = pac_now();
-    (void)b;
+    layer_bench *l = layer;
+    bench *b = l->b;
+    double start = meter_start(&b->m);
     PAC_TRY(pac_model_embed(l->model, l->stack, &l->batch, l->y));
-    l->spent[FWD] += pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     return PAC_OK;
 }
 
-static pac_err backbone(bench *b, layer_bench *l)
+static pac_err backbone(void *layer)
 {
-    double start = pac_now();
+    layer_bench *l = layer;
+    bench *b = l->b;
+    double start = meter_start(&b->m);
     PAC_TRY(pac_model_block(l->model, l->layer, &l->batch, l->enc, l->y, l->x, b->work));
-    l->spent[FWD] += pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     return PAC_OK;
 }
 
 /* A layer that carries gradients: forward with activations kept, backward with whatever learns in it. */
-static pac_err through(bench *b, layer_bench *l)
+static pac_err through(void *layer)
 {
+    layer_bench *l = layer;
+    bench *b = l->b;
     pac_pass p = {.batch = &l->batch, .keep = b->keep, .work = b->work};
     size_t mark = pac_arena_mark(b->keep);
     pac_block_saved *saved;
     int64_t n = (l->stack == PAC_ENC ? l->batch.soff : l->batch.toff)[l->batch.B] * b->job->desc.block[PAC_ENC].D;
-    double start = pac_now();
+    double start = meter_start(&b->m);
     PAC_TRY(pac_model_layer_fwd(l->model, l->layer, &p, l->enc, l->y, l->x, &saved));
-    double fwd = pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     memcpy(l->y, l->g, (size_t)n * sizeof(float)); /* it becomes the gradient of the input */
-    start = pac_now();
+    start = meter_start(&b->m);
     PAC_TRY(pac_model_layer_bwd(l->model, l->layer, &p, l->enc, l->y, l->stack == PAC_DEC ? l->denc : NULL, l->y, saved));
-    l->spent[FWD] += fwd;
-    l->spent[BWD] += pac_now() - start + (b->job->cfg.train.recompute ? fwd : 0);
+    meter_stop(&b->m, BWD, start);
     pac_arena_release(b->keep, mark);
     return PAC_OK;
 }
 
-static pac_err side(bench *b, layer_bench *l)
+static pac_err side(void *layer)
 {
+    layer_bench *l = layer;
+    bench *b = l->b;
     pac_pass p = {.batch = &l->batch, .keep = b->keep, .work = b->work};
     pac_side *s = pac_tuned_side(l->tuned);
     pac_side_state out, din, dout = {0};
     pac_side_saved *saved;
     float *h = NULL;
     size_t mark = pac_arena_mark(b->keep);
-    double start = pac_now();
+    double start = meter_start(&b->m);
     PAC_TRY(pac_side_fwd(s, &p, &l->acts, &l->in, &out, &h, true, &saved));
-    l->spent[FWD] += pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     if (h == NULL) /* else the head's gradient is what it gets */
         *(l->layer == b->job->desc.layers[PAC_ENC] - 1 ? &dout.enc : &dout.a) = l->g;
-    start = pac_now();
+    start = meter_start(&b->m);
     PAC_TRY(pac_side_bwd(s, &p, &l->acts, &dout, h != NULL ? l->g : NULL, &din, saved));
-    l->spent[BWD] += pac_now() - start;
+    meter_stop(&b->m, BWD, start);
     pac_arena_release(b->keep, mark);
     return PAC_OK;
 }
 
 /* Head and loss of either kind, with the backward to its input, which runs at once. */
-static pac_err head(bench *b, layer_bench *l)
+static pac_err head(void *layer)
 {
+    layer_bench *l = layer;
+    bench *b = l->b;
     size_t mark = pac_arena_mark(b->keep);
-    double start = pac_now();
+    double start = meter_start(&b->m);
     PAC_TRY(stage_loss(&l->head, &l->loss, l->model, 1.0f, true));
-    l->spent[FWD] += pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     pac_arena_release(b->keep, mark);
     return PAC_OK;
 }
 
 /* Clipping and the optimizer's step. */
-static pac_err update(bench *b, layer_bench *l)
+static pac_err update(void *layer)
 {
+    layer_bench *l = layer;
+    bench *b = l->b;
     const pac_backend *be = b->job->be;
     pac_params p = {.w = l->x, .g = l->y, .total = l->opt->total};
-    double start = pac_now();
+    double start = meter_start(&b->m);
     double sum = be->sumsq(p.g, p.total);
     pac_optimizer_step(l->opt, be, &p, 1e-6f, sum >= 0 ? 0.5f : 1);
-    l->spent[FWD] += pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     return PAC_OK;
 }
 
@@ -232,7 +174,7 @@ static pac_err prepare(bench *b, layer_bench *l, int64_t at)
 {
     int64_t B = b->batch[at];
     const pac_job *job = b->job;
-    int64_t E = job->desc.layers[PAC_ENC], D = job->desc.block[PAC_ENC].D, R = profile_side_width(job);
+    int64_t E = job->desc.layers[PAC_ENC], D = job->desc.block[PAC_ENC].D, R = side_width(job);
     pac_arena_reset(b->keep);
     PAC_TRY(pac_batch_gather(&job->train, b->sample, B, &job->batching, b->keep, &l->batch));
     note_tokens(b, &l->batch, at);
@@ -259,8 +201,12 @@ static pac_err layer_at(bench *b, layer_bench *l, int64_t at, bool first)
     bool enc = l->stack == PAC_ENC;
     if (first)
         return measure(b, l, embed, enc ? PAC_COST_ENC_EMBED : PAC_COST_DEC_EMBED, at);
-    if (pac_technique_through(b->job->tune.kind))
-        return measure(b, l, through, enc ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK, at);
+    pac_cost_curve *block = &b->device->cost[enc ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK];
+    if (pac_technique_through(b->job->tune.kind)) {
+        PAC_TRY(measure(b, l, through, enc ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK, at));
+        block->bwd[at] += b->job->cfg.train.recompute ? block->fwd[at] : 0;
+        return PAC_OK;
+    }
     PAC_TRY(measure(b, l, backbone, enc ? PAC_COST_ENC_BLOCK : PAC_COST_DEC_BLOCK, at));
     return measure(b, l, side, enc ? PAC_COST_ENC_SIDE : PAC_COST_DEC_SIDE, at);
 }
@@ -284,7 +230,7 @@ out:
 static pac_err bench_layer(bench *b, int64_t layer, bool first)
 {
     pac_job *job = b->job;
-    layer_bench l = {.layer = layer, .stack = layer < job->desc.layers[PAC_ENC] ? PAC_ENC : PAC_DEC};
+    layer_bench l = {.b = b, .layer = layer, .stack = layer < job->desc.layers[PAC_ENC] ? PAC_ENC : PAC_DEC};
     pac_err err;
     int flags = job->tune.head == PAC_HEAD_LM && job->tune.kind == PAC_TECH_FULL ? PAC_LOAD_HEAD : 0;
     PAC_GO(load_layer(b, &l, flags));
@@ -331,7 +277,7 @@ static pac_err bench_head(bench *b)
 {
     pac_job *job = b->job;
     int64_t L = pac_depth(&job->desc);
-    layer_bench l = {.layer = L - 1, .stack = pac_last_stack(&job->desc)};
+    layer_bench l = {.b = b, .layer = L - 1, .stack = pac_last_stack(&job->desc)};
     pac_err err;
     if (job->tune.head == PAC_HEAD_LM)
         PAC_GO(pac_model_load(&job->desc, job->be, L, L, PAC_LOAD_HEAD_ONLY, &l.model));
@@ -352,14 +298,14 @@ static pac_err bench_update(bench *b)
     pac_job *job = b->job;
     int64_t n = pac_tune_parameters(&job->desc, &job->tune) + pac_head_parameters(&job->desc, &job->tune);
     double seconds[2], spread;
-    layer_bench l = {0};
+    layer_bench l = {.b = b};
     pac_err err;
     n = n < MOST_UPDATED ? n : MOST_UPDATED;
     pac_arena_reset(b->keep);
     PAC_GO(random_rows(b->keep, n, &l.x));
     PAC_GO(random_rows(b->keep, n, &l.y));
     PAC_GO(pac_optimizer_new(&job->cfg.train.optimizer, n, &l.opt));
-    PAC_GO(repeat(b, &l, update, seconds, &spread));
+    PAC_GO(meter_repeat(&b->m, update, &l, seconds, &spread));
     b->device->update = seconds[FWD] / (4.0 * (double)n);
 out:
     pac_optimizer_free(&l.opt);
@@ -367,22 +313,24 @@ out:
 }
 
 /* What a micro-batch takes beside its layers: gathering its rows. Its messages' share is in the links' latency. */
-static pac_err gather(bench *b, layer_bench *l)
+static pac_err gather(void *layer)
 {
-    double start = pac_now();
+    layer_bench *l = layer;
+    bench *b = l->b;
+    double start = meter_start(&b->m);
     size_t mark = pac_arena_mark(b->keep);
     PAC_TRY(pac_batch_gather(&b->job->train, b->sample, OVERHEAD_SAMPLES, &b->job->batching, b->keep, &l->batch));
     pac_arena_release(b->keep, mark);
-    l->spent[FWD] += pac_now() - start;
+    meter_stop(&b->m, FWD, start);
     return PAC_OK;
 }
 
 static pac_err bench_overhead(bench *b)
 {
     double seconds[2], spread;
-    layer_bench l = {0};
+    layer_bench l = {.b = b};
     pac_arena_reset(b->keep);
-    PAC_TRY(repeat(b, &l, gather, seconds, &spread));
+    PAC_TRY(meter_repeat(&b->m, gather, &l, seconds, &spread));
     b->device->overhead = seconds[FWD] / 2; /* once for both directions */
     return PAC_OK;
 }
@@ -398,23 +346,37 @@ static void choose_points(bench *b)
     b->batch[b->points++] = most;
 }
 
+/* As much as a device's part of the backbone goes through the caches before a layer comes again. */
 static pac_err prepare_bench(bench *b)
 {
     pac_job *job = b->job;
-    double period;
-    void *p;
+    bool lm = job->tune.head == PAC_HEAD_LM, through_it = pac_technique_through(job->tune.kind);
+    int64_t part = pac_model_slice_bytes(&job->desc, 0, pac_depth(&job->desc), lm) / pac_world_size();
     int64_t stacks = (job->desc.layers[PAC_ENC] > 0) + (job->desc.layers[PAC_DEC] > 0);
-    pac_limits_cores("", &period);
-    b->round = period > shortest_round ? period : shortest_round;
-    b->started = pac_now();
+    void *p;
     choose_points(b);
-    b->total = b->points * (stacks * (pac_technique_through(job->tune.kind) ? 2 : 3) + 1) + 2;
+    PAC_TRY(meter_new(&job->watch, part, b->points * (stacks * (through_it ? 2 : 3) + 1) + 2, &b->m));
     PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &b->keep));
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &b->work));
     PAC_TRY(pac_mem_array(PAC_MEM_WORK, job->train.rows, sizeof(int64_t), &p));
     b->sample = p;
     pac_rng_permutation(job->cfg.train.seed, 0, job->train.rows, b->sample);
     return PAC_OK;
+}
+
+static void scale_times(const bench *b)
+{
+    pac_device *d = b->device;
+    double slower = meter_scale(&b->m);
+    for (int k = 0; k < PAC_COST_NKINDS; k++)
+        for (int64_t i = 0; i < d->cost[k].points; i++) {
+            d->cost[k].fwd[i] *= slower;
+            d->cost[k].bwd[i] *= slower;
+        }
+    d->update *= slower;
+    d->overhead *= slower;
+    if (b->m.cpu)
+        pac_log(PAC_LOG_DEBUG, "a second of processor time takes %.2f s here", slower);
 }
 
 pac_err profile_times(pac_job *job, pac_device *device)
@@ -427,8 +389,10 @@ pac_err profile_times(pac_job *job, pac_device *device)
     PAC_GO(bench_stack(&b, E, job->desc.layers[PAC_DEC]));
     PAC_GO(bench_head(&b));
     PAC_GO(bench_update(&b));
-    err = bench_overhead(&b);
+    PAC_GO(bench_overhead(&b));
+    scale_times(&b);
 out:
+    meter_free(&b.m);
     pac_mem_free(b.sample);
     pac_arena_free(&b.keep);
     pac_arena_free(&b.work);

@@ -14,5 +14,10 @@ int64_t pac_blas_set_threads(int64_t n)
 {
     if (getenv("OPENBLAS_NUM_THREADS") == NULL)
         openblas_set_num_threads((int)n);
+    return pac_blas_threads();
+}
+
+int64_t pac_blas_threads(void)
+{
     return openblas_get_num_threads();
 }
