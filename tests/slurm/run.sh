@@ -114,7 +114,7 @@ nodes 2
 model demo
 task  data  task.train=none
 task  fit   system.memory=[1MiB,1MiB]
-task  long  train.epochs=100000
+task  long  train.epochs=100000 system.memory=auto
 cell  parallel pac
 GRID
 submit '3 cells on 2 nodes' -o "$dir/failing" "$dir/failing.grid"
