@@ -33,6 +33,7 @@ out:
 void pac_network_close(pac_network *n)
 {
     pac_mem_free(n->flow);
+    pac_mem_free(n->open);
     pac_mem_free(n->arrived);
     pac_mem_free(n->free_out);
     pac_mem_free(n->free_in);
@@ -53,6 +54,7 @@ pac_err pac_network_send(pac_network *n, const pac_flow *f)
               (long long)f->from, (long long)f->to);
     PAC_CHECK(pair_limit(n, f) > 0, PAC_EINVAL, "no link from device %lld to %lld", (long long)f->from, (long long)f->to);
     PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, (void **)&n->flow, &n->flows_room, n->flows + 1, sizeof *n->flow));
+    PAC_TRY(pac_mem_grow(PAC_MEM_OTHER, (void **)&n->open, &n->open_room, n->flows + 1, sizeof *n->open));
     pac_flow *to = &n->flow[n->flows++];
     *to = *f;
     to->start = n->now;
@@ -66,7 +68,7 @@ pac_err pac_network_send(pac_network *n, const pac_flow *f)
 
 /* ---- rates ---- */
 
-/* The first message of each pair flows once its latency is over. */
+/* The first message of each pair flows once its latency is over: n->open lists them. Returns how many. */
 static int64_t find_flowing(pac_network *n)
 {
     int64_t flowing = 0;
@@ -78,23 +80,36 @@ static int64_t find_flowing(pac_network *n)
         *head = n->round;
         f->flows = first && f->ready <= n->now;
         f->end = first && !f->flows ? f->ready : INFINITY;
-        f->rate = 0;
-        flowing += f->flows;
+        if (f->flows)
+            n->open[flowing++] = i;
     }
     return flowing;
 }
 
-static void open_ports(pac_network *n)
+static void open_ports(pac_network *n, int64_t flowing)
 {
     for (int64_t d = 0; d < n->p->devices; d++) {
         double port = n->p->device[d].port;
         n->free_out[d] = n->free_in[d] = port > 0 ? port : INFINITY;
         n->uses_out[d] = n->uses_in[d] = 0;
     }
-    for (int64_t i = 0; i < n->flows; i++) {
-        n->uses_out[n->flow[i].from] += n->flow[i].flows;
-        n->uses_in[n->flow[i].to] += n->flow[i].flows;
+    for (int64_t i = 0; i < flowing; i++) {
+        n->uses_out[n->flow[n->open[i]].from]++;
+        n->uses_in[n->flow[n->open[i]].to]++;
     }
+}
+
+/* The rate at which the first port is used up if the rates of all that are left rise together. */
+static double first_port(const pac_network *n)
+{
+    double level = INFINITY;
+    for (int64_t d = 0; d < n->p->devices; d++) {
+        if (n->uses_out[d] > 0)
+            level = fmin(level, n->free_out[d] / (double)n->uses_out[d]);
+        if (n->uses_in[d] > 0)
+            level = fmin(level, n->free_in[d] / (double)n->uses_in[d]);
+    }
+    return level;
 }
 
 /* What everyone at a flow's ports could get if all got the same. */
@@ -115,34 +130,33 @@ static void fix_rate(pac_network *n, pac_flow *f, double rate)
         n->free_in[f->to] = fmax(n->free_in[f->to] - rate, 0);
 }
 
-/* Fix those whose pair is used up before the first port is, or with `ports` those at the ports that are used up first. */
-static int64_t fix_rates(pac_network *n, double level, bool ports)
+/*
+ * Fix those of n->open[0..left) whose pair is used up before the first port is, or with `ports` those at the ports that are
+ * used up first. Returns how many are left.
+ */
+static int64_t fix_rates(pac_network *n, int64_t left, double level, bool ports)
 {
-    int64_t fixed = 0;
-    for (int64_t i = 0; i < n->flows; i++) {
-        pac_flow *f = &n->flow[i];
-        if (!f->flows || f->rate > 0)
-            continue;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < left; i++) {
+        pac_flow *f = &n->flow[n->open[i]];
         if (!ports && pair_limit(n, f) <= level)
             fix_rate(n, f, pair_limit(n, f));
         else if (ports && port_limit(n, f) <= level * (1 + 1e-9))
             fix_rate(n, f, level);
-        fixed += f->rate > 0;
+        else
+            n->open[kept++] = n->open[i];
     }
-    return fixed;
+    return kept;
 }
 
 static void share_ports(pac_network *n)
 {
     int64_t left = find_flowing(n);
-    open_ports(n);
+    open_ports(n, left);
     while (left > 0) {
-        double level = INFINITY; /* at which the first port is used up if all rates rise together */
-        for (int64_t i = 0; i < n->flows; i++)
-            if (n->flow[i].flows && n->flow[i].rate == 0)
-                level = fmin(level, port_limit(n, &n->flow[i]));
-        int64_t fixed = fix_rates(n, level, false);
-        left -= fixed > 0 ? fixed : fix_rates(n, level, true);
+        double level = first_port(n);
+        int64_t kept = fix_rates(n, left, level, false);
+        left = kept < left ? kept : fix_rates(n, left, level, true);
     }
     n->changed = false;
 }

@@ -26,6 +26,7 @@ typedef struct pac_network {
     bool changed;             /* rates are to be computed anew */
     pac_flow *flow, *arrived; /* under way in the order of sending; arrived but not taken */
     int64_t flows, flows_room, arrivals, arrivals_room, taken;
+    int64_t *open, open_room;   /* flows whose rates are not fixed yet while they are computed */
     double *free_out, *free_in; /* [devices] what is left of the ports while rates are computed */
     int64_t *uses_out, *uses_in;
     int64_t *head; /* [devices * devices] the round in which the pair was met */

@@ -5,6 +5,7 @@
 #include "simulating.h"
 #include "estimate.h"
 #include "planning.h"
+#include "pac/cache.h"
 #include "pac/rng.h"
 
 #include <math.h>
@@ -192,6 +193,23 @@ static void explain(simulating *x)
         ceil(x->s.device[worst].peak_bytes));
 }
 
+/* With allgather every device of the plan stores the whole cache. */
+static void check_disks(simulating *x)
+{
+    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(&x->plan, ranks);
+    double bytes = (double)x->run.rows * x->profile->cached_step_bytes_read;
+    bool whole = x->job->cfg.cache.redistribute == PAC_REDIST_ALLGATHER;
+    for (int64_t i = 0; i < n && whole && x->run.cached && x->plan.cached && x->why[0] == '\0'; i++) {
+        const pac_device *d = &x->profile->device[ranks[i]];
+        if (d->disk_space > 0 && bytes > d->disk_space)
+            snprintf(x->why, sizeof x->why,
+                     "%s has room for %.1f MB on its disk, the cache takes %.1f MB: cache.dtype: bf16, cache.redistribute: "
+                     "shard, or "
+                     "cache: none",
+                     d->name, d->disk_space / 1e6, bytes / 1e6);
+    }
+}
+
 /* ---- the whole ---- */
 
 static pac_err simulate(simulating *x)
@@ -210,6 +228,7 @@ static pac_err simulate(simulating *x)
     PAC_TRY(pac_simulate(&x->q, &x->s));
     judge(x);
     explain(x);
+    check_disks(x);
     return x->o->chart_path != NULL ? pac_simulation_svg(&x->q, &x->s, x->o->chart_path) : PAC_OK;
 }
 

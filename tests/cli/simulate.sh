@@ -64,11 +64,16 @@ does_not_fit() {
     start simulate "$@" || status=$?
     [ "$status" = 4 ] || wrong "ended with $status instead of 4"
     grep -q '"fits": *false' "$dir/stdout" || wrong "does not say that it does not fit"
-    grep -q '"oom": *\["' "$dir/stdout" || wrong "names no device"
     [ "$(grep -c '^pac: error: memory: ' "$dir/stderr")" = 1 ] || wrong "does not say why"
 }
-does_not_fit "$yaml" --devices "$cluster" --set system.memory=50KiB --json
-does_not_fit "$yaml" --devices "$cluster" --set system.memory=50KiB --json --plan "$dir/plan.yaml"
+for how in "" "--plan $dir/plan.yaml"; do
+    # shellcheck disable=SC2086
+    does_not_fit "$yaml" --devices "$cluster" --set system.memory=50KiB --json $how
+    grep -q '"oom": *\["' "$dir/stdout" || wrong "names no device"
+done
+sed 's/alpha,/&disk_space: 100 KB,/' "$cluster" >"$dir/small.yaml"
+does_not_fit "$yaml" --devices "$dir/small.yaml" --plan "$dir/plan.yaml" --json
+grep -q 'alpha has room for 0.1 MB' "$dir/stderr" || wrong "does not say whose disk"
 
 # Bytes that a profile says: layers that keep 10 MB more of each sample are too much for these devices.
 sed 's/activations: /&1000/' "$dir/profile.yaml" >"$dir/larger.yaml"

@@ -138,6 +138,31 @@ static void test_phases(void **state)
     done(&t);
 }
 
+/* A device that the plan leaves out does nothing, needs nothing, and takes no part in what follows. */
+static void test_left_out(void **state)
+{
+    (void)state;
+    trial t = {0};
+    plain(&t.x, 2, 3);
+    prepare(&t, (const int64_t[]){1, 1}, 2, 2, 2);
+    t.plan.world = 3;
+    t.plan.left_out = 1;
+    t.plan.stage[1].rank[0] = 2;
+    t.x.device[1].memory = 0;
+    t.run.epochs = 2;
+    t.run.cached = true;
+    t.x.p.cached_step_bytes_read = 10;
+    for (int i = 0; i < 9; i++)
+        t.x.latency[i] = i == 2 || i == 6 ? 0 : 1e6; /* only 0 and 2 are near one another */
+    assert_true(step(&t) < 100);
+    assert_true(t.s.predicted.total_s < 1000);
+    near(t.s.device[1].idle, t.s.predicted.hybrid_step_s);
+    assert_int_equal(t.s.device[1].points, 0);
+    assert_true(t.s.fits && t.s.device[1].fits && t.s.device[1].peak_bytes == 0);
+    assert_non_null(find(&t.s, 0, 2, PAC_OP_SEND_FWD, 1));
+    done(&t);
+}
+
 static void test_lengths(void **state)
 {
     (void)state;
@@ -216,9 +241,16 @@ static void test_bubble(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_device), cmocka_unit_test(test_two_stages),        cmocka_unit_test(test_port),
-        cmocka_unit_test(test_reduce),     cmocka_unit_test(test_shared_parameters), cmocka_unit_test(test_phases),
-        cmocka_unit_test(test_lengths),    cmocka_unit_test(test_does_not_fit),      cmocka_unit_test(test_sequential_is_valid),
+        cmocka_unit_test(test_one_device),
+        cmocka_unit_test(test_two_stages),
+        cmocka_unit_test(test_port),
+        cmocka_unit_test(test_reduce),
+        cmocka_unit_test(test_shared_parameters),
+        cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_does_not_fit),
+        cmocka_unit_test(test_sequential_is_valid),
         cmocka_unit_test(test_bubble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
