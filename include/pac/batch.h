@@ -20,7 +20,7 @@ typedef struct pac_batch {
     const int32_t *tids; /* [T] decoder input ids (labels shifted right; the source shifted right for a classification head) */
     const int32_t *labels; /* [T] token labels, or PAC_IGNORE; NULL when the source is shifted */
     const int32_t *cls;    /* [B] class label, or NULL */
-    const float *value;    /* [B] regression target, or NULL */
+    const float *value;    /* [B] regression target, where the backend has its rows (pac/space.h), or NULL */
     int64_t A;             /* encoder sequences that attend to themselves: the samples, or the sentences of separate pairs */
     const int64_t *aoff;   /* [A + 1] first source row of each, a refinement of soff; NULL: soff itself (A = B) */
     const int32_t *stypes; /* [S] token types (BERT: 0 first sentence, 1 second), or NULL */

@@ -58,6 +58,7 @@ int64_t pac_mem_current(pac_mem_tag tag); /* bytes */
 int64_t pac_mem_peak(pac_mem_tag tag);    /* bytes, since start or the last reset */
 int64_t pac_mem_current_total(void);      /* bytes, all tags */
 int64_t pac_mem_peak_total(void);         /* peak of the sum (not the sum of peaks) */
+int64_t pac_mem_peak_space(void);         /* bytes of it that are not the host's (pac/space.h), peak of the sum */
 int64_t pac_mem_blocks(void);             /* live blocks: 0 at a clean exit */
 
 /** Give freed memory back to the system at once, so that the resident size shows it. */

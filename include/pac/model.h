@@ -336,9 +336,14 @@ pac_block_weights *pac_model_block_tunable(pac_model *m, int64_t layer);
  */
 pac_err pac_model_head_dense(const pac_model_desc *d, bool *found, float *w, float *b);
 
-/** A weight of the backbone by its role, for the pruning initialiser: borrowed f32 views of a block of this slice. */
+/** The weights of a block of this slice, borrowed, where the backend has them; NULL: not in the slice. */
 const pac_block_weights *pac_model_block_weights(const pac_model *m, int64_t layer);
-const float *pac_model_bias_table(const pac_model *m, pac_stack stack);
-const float *pac_model_final_norm(const pac_model *m, pac_stack stack);
+/**
+ * Weights by their role for the host to read (the pruning initialiser): the model's own, or copies in `work` where the backend has
+ * memory of its own. NULL: the model has none. Waits. Errors: PAC_EINVAL (not in the slice), PAC_ENOMEM.
+ */
+pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work, pac_block_weights *out);
+pac_err pac_model_read_riders(const pac_model *m, pac_stack stack, pac_arena *work, const float **bias_table,
+                              const float **final_norm);
 
 #endif

@@ -7,13 +7,14 @@
  *
  * Conventions. Size letters: B sequences, N rows (sum of sequence lengths), T target rows, S source rows, D model width, H
  * heads, K head width, F feed-forward width, V vocabulary. Matrices are row-major and dense unless a leading dimension is
- * given. Arguments: outputs, inputs, sizes, scalars. Gradients of parameters ACCUMULATE (+=); gradients of activations are
+ * given. Arguments: outputs, inputs, sizes, scalars. Where the backend has a space of its own, every float array and the outputs of
+ * argmax and of losses lie there; ids, labels, offsets, dropout's row and structs are the host's, and are read before an op returns. Gradients of parameters ACCUMULATE (+=); gradients of activations are
  * OVERWRITTEN unless the comment says otherwise. Rows may be zero in number.
  */
 #ifndef PAC_OPS_H
 #define PAC_OPS_H
 
-#include "pac/err.h"
+#include "pac/space.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,7 +51,8 @@ typedef struct pac_adamw {
 } pac_adamw;
 
 typedef struct pac_backend {
-    const char *name; /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "cuda" */
+    const char *name;       /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "split", "cuda" */
+    const pac_space *space; /* where its rows live; NULL: memory of the host */
 
     /* C[m,n] = alpha * op(A) op(B) + beta * C; op(A) is [m,k], transposed when ta. beta == 0 does not read C. */
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
@@ -182,6 +184,9 @@ double pac_backend_counted(bool reset);
 typedef void pac_op_seen(void *user, double flop, double bytes, double extent);
 /** From now on `seen` is told of every op of this thread on the backend "count"; NULL: nobody. */
 void pac_backend_watch(pac_op_seen *seen, void *user);
+
+/** A backend for arrays of the host: `be` itself, or the fastest of this processor where be has a space of its own. */
+const pac_backend *pac_backend_host(const pac_backend *be);
 
 /** Backends that run here, ref first, NULL after the last: what the op tests iterate over. */
 const pac_backend *const *pac_backend_all(void);

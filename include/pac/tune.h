@@ -28,13 +28,14 @@ typedef struct pac_params {
     int64_t count, total;   /* parameters, elements */
     pac_param *v;           /* in canonical order (the order of the whole network) */
     float *w, *g;           /* [total] contiguous; g NULL where nothing learns (evaluation) */
+    const pac_space *space; /* where both lie (pac/space.h) */
 } pac_params;
 
 /** Does the slice of layers [first, last) use the parameter? Nothing is used by an empty slice. */
 bool pac_param_in(const pac_param *p, int64_t first, int64_t last);
 /** The parameter called `name`, searched from *from on (canonical order), which then lies behind it; NULL: not there. */
 const pac_param *pac_params_find(const pac_params *p, const char *name, int64_t *from);
-/** Copy the values of every parameter of `to` from the one of that name. Errors: PAC_EINTERNAL (not there). */
+/** Copy the values of every parameter of `to` from the one of that name, in the same space. Errors: PAC_EINTERNAL (not there). */
 pac_err pac_params_copy(const pac_params *to, const pac_params *from);
 
 /* ---- techniques ---- */
@@ -218,10 +219,12 @@ typedef struct pac_optimizer_opts {
 typedef struct pac_optimizer {
     pac_optimizer_opts opts;
     int64_t total, step;
-    float *m, *v; /* [total] each, NULL for SGD; ledger: OPTIMIZER */
+    float *m, *v; /* [total] each, in `space`, NULL for SGD; ledger: OPTIMIZER */
+    const pac_space *space;
 } pac_optimizer;
 
-pac_err pac_optimizer_new(const pac_optimizer_opts *o, int64_t total, pac_optimizer **out);
+/** For `total` parameters in `space` (NULL: the host's memory). The caller owns *out. */
+pac_err pac_optimizer_new(const pac_optimizer_opts *o, const pac_space *space, int64_t total, pac_optimizer **out);
 void pac_optimizer_free(pac_optimizer **o);
 /** One step on p->w from p->g, the gradients scaled by `scale` first (clipping); p->g is zeroed. */
 void pac_optimizer_step(pac_optimizer *o, const pac_backend *be, pac_params *p, float lr, float scale);

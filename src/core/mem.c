@@ -6,7 +6,7 @@
  * when the block is freed, so that the resident size follows the ledger. In dry mode all but small blocks are such, and nothing
  * is reserved for them.
  */
-#include "pac/mem.h"
+#include "ledger.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -28,6 +28,7 @@ static struct {
     pthread_mutex_t lock;
     int64_t current[PAC_MEM_NTAGS], peak[PAC_MEM_NTAGS];
     int64_t total, total_peak;
+    int64_t apart, apart_peak; /* of it, not the host's memory */
     int64_t blocks;
     int64_t fail_at;
     bool dry;
@@ -52,13 +53,24 @@ static void count(pac_mem_tag tag, int64_t delta)
         ledger.total_peak = ledger.total;
 }
 
-static bool fault_is_due(bool *dry)
+bool ledger_fault_is_due(bool *dry)
 {
     pthread_mutex_lock(&ledger.lock);
     bool due = ledger.fail_at > 0 && --ledger.fail_at == 0;
     *dry = ledger.dry;
     pthread_mutex_unlock(&ledger.lock);
     return due;
+}
+
+void ledger_block(pac_mem_tag tag, int64_t bytes, int blocks, bool apart)
+{
+    pthread_mutex_lock(&ledger.lock);
+    count(tag, bytes);
+    ledger.blocks += blocks;
+    ledger.apart += apart ? bytes : 0;
+    if (ledger.apart > ledger.apart_peak)
+        ledger.apart_peak = ledger.apart;
+    pthread_mutex_unlock(&ledger.lock);
 }
 
 static header *from_heap(size_t padded)
@@ -82,7 +94,7 @@ static header *from_mapping(size_t padded, bool dry)
 pac_err pac_mem_alloc(pac_mem_tag tag, size_t bytes, void **out)
 {
     bool dry = false;
-    if (bytes > SIZE_MAX - 2 * ALIGN || fault_is_due(&dry))
+    if (bytes > SIZE_MAX - 2 * ALIGN || ledger_fault_is_due(&dry))
         return pac_fail(PAC_ENOMEM, "cannot allocate %zu bytes for %s", bytes, pac_mem_tag_name(tag));
     size_t padded = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
     header *h = bytes >= (dry ? LARGE_DRY : LARGE) ? from_mapping(padded, dry) : from_heap(padded);
@@ -91,10 +103,7 @@ pac_err pac_mem_alloc(pac_mem_tag tag, size_t bytes, void **out)
     h->bytes = bytes;
     h->tag = tag;
     char *block = (char *)h + ALIGN;
-    pthread_mutex_lock(&ledger.lock);
-    count(tag, (int64_t)bytes);
-    ledger.blocks++;
-    pthread_mutex_unlock(&ledger.lock);
+    ledger_block(tag, (int64_t)bytes, 1, false);
     *out = block;
     return PAC_OK;
 }
@@ -140,10 +149,7 @@ void pac_mem_free(void *p)
     if (p == NULL)
         return;
     header *h = (header *)((char *)p - ALIGN);
-    pthread_mutex_lock(&ledger.lock);
-    count(h->tag, -(int64_t)h->bytes);
-    ledger.blocks--;
-    pthread_mutex_unlock(&ledger.lock);
+    ledger_block(h->tag, -(int64_t)h->bytes, -1, false);
     if (h->mapped > 0)
         munmap(h, h->mapped);
     else
@@ -159,9 +165,7 @@ void pac_mem_dry(bool on)
 
 void pac_mem_account(pac_mem_tag tag, int64_t delta)
 {
-    pthread_mutex_lock(&ledger.lock);
-    count(tag, delta);
-    pthread_mutex_unlock(&ledger.lock);
+    ledger_block(tag, delta, 0, false);
 }
 
 static int64_t read_locked(const int64_t *value)
@@ -192,6 +196,11 @@ int64_t pac_mem_peak_total(void)
     return read_locked(&ledger.total_peak);
 }
 
+int64_t pac_mem_peak_space(void)
+{
+    return read_locked(&ledger.apart_peak);
+}
+
 int64_t pac_mem_blocks(void)
 {
     return read_locked(&ledger.blocks);
@@ -207,6 +216,7 @@ void pac_mem_reset_peaks(void)
     pthread_mutex_lock(&ledger.lock);
     memcpy(ledger.peak, ledger.current, sizeof ledger.peak);
     ledger.total_peak = ledger.total;
+    ledger.apart_peak = ledger.apart;
     pthread_mutex_unlock(&ledger.lock);
 }
 
@@ -215,123 +225,4 @@ void pac_mem_fail_at(int64_t k)
     pthread_mutex_lock(&ledger.lock);
     ledger.fail_at = k;
     pthread_mutex_unlock(&ledger.lock);
-}
-
-/* ---- arenas ----
- * A list of chunks, newest first. Offsets are global (sum of the chunks before), so a mark is one number. A reset replaces many
- * chunks by one of the total size; after the first steps an arena is one chunk and allocates nothing.
- */
-
-typedef struct chunk {
-    struct chunk *older;
-    size_t start; /* global offset of its first byte */
-    size_t size;
-    char *data;
-} chunk;
-
-struct pac_arena {
-    pac_mem_tag tag;
-    chunk *newest;
-    size_t used; /* global offset of the next free byte */
-    size_t high; /* largest `used` ever: the size of the chunk that a reset makes */
-};
-
-enum { SMALLEST_CHUNK = 1 << 16 };
-
-pac_err pac_arena_new(pac_mem_tag tag, pac_arena **out)
-{
-    void *a;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_arena), &a));
-    ((pac_arena *)a)->tag = tag;
-    *out = a;
-    return PAC_OK;
-}
-
-static void drop_chunks(pac_arena *a)
-{
-    while (a->newest != NULL) {
-        chunk *c = a->newest;
-        a->newest = c->older;
-        pac_mem_free(c->data);
-        pac_mem_free(c);
-    }
-}
-
-void pac_arena_free(pac_arena **arena)
-{
-    if (arena == NULL || *arena == NULL)
-        return;
-    drop_chunks(*arena);
-    pac_mem_free(*arena);
-    *arena = NULL;
-}
-
-static pac_err add_chunk(pac_arena *a, size_t size)
-{
-    void *c, *data;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(chunk), &c));
-    pac_err err = pac_mem_alloc(a->tag, size, &data);
-    if (err != PAC_OK) {
-        pac_mem_free(c);
-        return err;
-    }
-    *(chunk *)c = (chunk){.older = a->newest, .start = a->used, .size = size, .data = data};
-    a->newest = c;
-    return PAC_OK;
-}
-
-pac_err pac_arena_get(pac_arena *a, size_t bytes, void **out)
-{
-    PAC_CHECK(bytes <= SIZE_MAX / 4, PAC_ENOMEM, "cannot allocate %zu bytes for %s", bytes, pac_mem_tag_name(a->tag));
-    size_t rounded = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    chunk *c = a->newest;
-    if (c == NULL || a->used + rounded > c->start + c->size) {
-        size_t size = rounded > SMALLEST_CHUNK ? rounded : SMALLEST_CHUNK;
-        PAC_TRY(add_chunk(a, size));
-        c = a->newest;
-    }
-    *out = c->data + (a->used - c->start);
-    a->used += rounded;
-    if (a->used > a->high)
-        a->high = a->used;
-    return PAC_OK;
-}
-
-pac_err pac_arena_floats(pac_arena *a, int64_t n, float **out)
-{
-    void *p;
-    PAC_CHECK(n >= 0 && n <= INT64_MAX / 8, PAC_ENOMEM, "cannot allocate %lld floats", (long long)n);
-    PAC_TRY(pac_arena_get(a, (size_t)n * sizeof(float), &p));
-    *out = p;
-    return PAC_OK;
-}
-
-void pac_arena_reset(pac_arena *a)
-{
-    a->used = 0;
-    if (a->newest == NULL || a->newest->older == NULL)
-        return;
-    size_t high = a->high;
-    drop_chunks(a);
-    pac_err ignored = add_chunk(a, high); /* on failure the arena is empty and grows again */
-    (void)ignored;
-}
-
-size_t pac_arena_mark(const pac_arena *a)
-{
-    return a->used;
-}
-
-/* Chunks stay in place until the next reset unless they lie wholly behind the mark. */
-void pac_arena_release(pac_arena *a, size_t mark)
-{
-    while (a->newest != NULL && a->newest->older != NULL && a->newest->start >= mark) {
-        chunk *c = a->newest;
-        a->newest = c->older;
-        pac_mem_free(c->data);
-        pac_mem_free(c);
-    }
-    a->used = mark;
-    if (mark == 0)
-        pac_arena_reset(a);
 }

@@ -2,6 +2,7 @@
  * Rows of the data set gathered into a packed batch. Decoder inputs are made here, from labels or source shifted right by one.
  */
 #include "pac/batch.h"
+#include "pac/space.h"
 
 #include <string.h>
 
@@ -53,17 +54,33 @@ static pac_err shift_right(const int32_t *ids, const int64_t *off, int64_t n, co
     return PAC_OK;
 }
 
-/* Gold values of a classification head, 4 bytes each (class or score); NULL stays NULL. */
-static pac_err copy_gold(const void *from, const int64_t *sample, int64_t n, pac_arena *arena, void **out)
+/* Classes of a classification head; NULL stays NULL. */
+static pac_err copy_classes(const int32_t *from, const int64_t *sample, int64_t n, pac_arena *arena, const int32_t **out)
 {
+    void *p;
     *out = NULL;
     if (from == NULL)
         return PAC_OK;
-    void *p;
-    PAC_TRY(pac_arena_get(arena, (size_t)n * 4, &p));
+    PAC_TRY(pac_arena_get(arena, (size_t)n * sizeof *from, &p));
     for (int64_t b = 0; b < n; b++)
-        memcpy((char *)p + 4 * b, (const char *)from + 4 * sample[b], 4);
+        ((int32_t *)p)[b] = from[sample[b]];
     *out = p;
+    return PAC_OK;
+}
+
+/* Scores, which are floats like rows. */
+static pac_err copy_scores(const float *from, const int64_t *sample, int64_t n, pac_arena *arena, const float **out)
+{
+    void *p;
+    float *copy;
+    *out = NULL;
+    if (from == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_arena_get(arena, (size_t)n * sizeof *from, &p));
+    for (int64_t b = 0; b < n; b++)
+        ((float *)p)[b] = from[sample[b]];
+    PAC_TRY(pac_arena_copy(arena, p, n, &copy));
+    *out = copy;
     return PAC_OK;
 }
 
@@ -110,7 +127,9 @@ pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t
     const int64_t *aoff = NULL;
     const int32_t *stypes = NULL;
     int64_t A = n;
-    void *cls, *value, *p;
+    const int32_t *cls;
+    const float *value;
+    void *p;
     PAC_TRY(check_rows(data, sample, n));
     PAC_TRY(pac_arena_get(arena, (size_t)n * sizeof(int64_t), &p));
     rows = p;
@@ -124,8 +143,8 @@ pac_err pac_batch_gather(const pac_dataset *data, const int64_t *sample, int64_t
         PAC_TRY(copy_ids(data->labels, data->toff, sample, n, toff, arena, &labels));
     }
     PAC_TRY(shift_right(opts->shift_source ? sids : labels, toff, n, opts, arena, &tids));
-    PAC_TRY(copy_gold(data->cls, sample, n, arena, &cls));
-    PAC_TRY(copy_gold(data->value, sample, n, arena, &value));
+    PAC_TRY(copy_classes(data->cls, sample, n, arena, &cls));
+    PAC_TRY(copy_scores(data->value, sample, n, arena, &value));
     if (opts->separate)
         PAC_TRY(cut_seconds(data, sample, n, soff, arena, &aoff, &A));
     if (opts->types)

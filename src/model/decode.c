@@ -28,13 +28,18 @@ static pac_err integers(pac_arena *arena, int64_t n, int64_t **out)
     return PAC_OK;
 }
 
-static pac_err empty_slots(pac_kv *kv, pac_arena *arena)
+/* Zeroed: attention multiplies what a mask hides by 0, which makes no number of an infinity. */
+static pac_err empty_slots(pac_kv *kv, const pac_backend *be, pac_arena *arena)
 {
+    int64_t n = kv->slots * kv->capacity * kv->I;
     PAC_TRY(integers(arena, kv->slots + 1, &kv->slot_off));
     for (int64_t s = 0; s <= kv->slots; s++)
         kv->slot_off[s] = s * kv->capacity;
-    PAC_TRY(pac_arena_floats(arena, kv->slots * kv->capacity * kv->I, &kv->k));
-    return pac_arena_floats(arena, kv->slots * kv->capacity * kv->I, &kv->v);
+    PAC_TRY(pac_arena_floats(arena, n, &kv->k));
+    PAC_TRY(pac_arena_floats(arena, n, &kv->v));
+    be->zero(kv->k, n);
+    be->zero(kv->v, n);
+    return PAC_OK;
 }
 
 /* Keys and values of the encoder output, which no step changes. */
@@ -60,7 +65,7 @@ pac_err pac_kv_new(const pac_block_cfg *cfg, const pac_block_weights *w, const p
     PAC_TRY(pac_arena_get(arena, sizeof(pac_kv), &p));
     pac_kv *kv = p;
     *kv = (pac_kv){.slots = io->batch->B * beams, .beams = beams, .capacity = capacity, .I = cfg->H * cfg->K};
-    PAC_TRY(empty_slots(kv, arena));
+    PAC_TRY(empty_slots(kv, io->be, arena));
     if (cfg->cross) {
         block_ctx c = {.be = io->be, .cfg = cfg, .io = io, .S = io->batch->soff[io->batch->B], .D = cfg->D, .I = kv->I};
         PAC_TRY(read_sources(kv, &c, &w->cross, arena));

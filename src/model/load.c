@@ -1,6 +1,7 @@
 /*
  * Load a slice of the backbone: every tensor that its layers need is looked up, checked, and used in place in the mapped file
- * when it is f32, else converted. Only the pages of the slice ever become resident.
+ * when it is f32, else converted. Only the pages of the slice ever become resident. A backend with memory of its own gets all
+ * of them as copies there, and the files are closed.
  */
 #include "model.h"
 
@@ -66,15 +67,42 @@ const float **pac_model_slot(pac_model *m, const pac_tensor_need *need)
     return (const float **)(void *)(base + r->slot);
 }
 
+/* To another memory in pieces, through a buffer of the host: the file's bytes may lie at any address. */
+static pac_err convert_to(const pac_space *space, float *w, const pac_tensor *t, int64_t n)
+{
+    enum { PIECE = 1 << 20 };
+    void *piece;
+    pac_err err = PAC_OK;
+    int64_t most = n < PIECE ? n : PIECE;
+    PAC_TRY(pac_mem_array(PAC_MEM_WORK, most, sizeof(float), &piece));
+    for (int64_t at = 0; at < n && err == PAC_OK; at += most) {
+        int64_t count = n - at < most ? n - at : most;
+        err = pac_to_f32(piece, (const char *)t->data + (size_t)at * pac_dtype_size(t->dtype), t->dtype, count);
+        if (err == PAC_OK)
+            err = pac_upload(space, w + at, piece, count);
+    }
+    pac_mem_free(piece);
+    return err;
+}
+
 static pac_err convert(const pac_model *m, pac_tensor_need *need, const pac_tensor *t, const float **slot)
 {
+    const pac_space *space = m->be->space;
     void *w;
-    PAC_TRY(pac_mem_array(PAC_MEM_WEIGHTS, need->n, sizeof(float), &w));
+    PAC_TRY(pac_space_array(space, PAC_MEM_WEIGHTS, need->n, sizeof(float), &w));
     *slot = w;
     need->home = PAC_AT_COPY;
-    PAC_TRY(pac_to_f32(w, t->data, t->dtype, need->n));
+    PAC_TRY(space != NULL ? convert_to(space, w, t, need->n) : pac_to_f32(w, t->data, t->dtype, need->n));
     pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
     return PAC_OK;
+}
+
+/* May the file's own values stay where they are: aligned f32, and nothing reads them elsewhere before they are taken? */
+static bool stays(const pac_model *m, const pac_tensor_need *need, const pac_tensor *t)
+{
+    bool taken = m->uncounted && !(need->rule->flags & PAC_T_BUFFER);
+    bool plain = t->dtype == PAC_F32 && (uintptr_t)t->data % sizeof(float) == 0;
+    return plain && (m->be->space == NULL || m->nowhere != NULL || taken);
 }
 
 /* The slot of an earlier need for the same tensor. */
@@ -98,7 +126,7 @@ static pac_err place(pac_model *m, pac_tensor_need *need)
         PAC_TRY(pac_model_find(m->files, &m->desc, need, &t));
     if (t.data == NULL)
         return PAC_OK;
-    if (t.dtype != PAC_F32 || (uintptr_t)t.data % sizeof(float) != 0)
+    if (!stays(m, need, &t))
         return convert(m, need, &t, slot);
     *slot = t.data;
     need->home = PAC_AT_FILE;
@@ -175,7 +203,7 @@ void pac_model_free(pac_model **model)
         munmap(m->nowhere, m->nowhere_bytes);
     for (int64_t i = 0; i < m->count; i++)
         if (m->needs[i].home == PAC_AT_COPY)
-            pac_mem_free((void *)(uintptr_t)*pac_model_slot(m, &m->needs[i]));
+            pac_space_free(m->be->space, (void *)(uintptr_t)*pac_model_slot(m, &m->needs[i]));
     pac_mem_free(m->needs);
     pac_mem_free(m->blocks);
     pac_mem_free(m);

@@ -18,7 +18,7 @@ static void vacate(pac_model *m, pac_tensor_need *t, const float *old)
 {
     int64_t bytes = t->n * (int64_t)sizeof *old;
     if (t->home == PAC_AT_COPY)
-        pac_mem_free((void *)(uintptr_t)old);
+        pac_space_free(m->be->space, (void *)(uintptr_t)old);
     if (t->home == PAC_AT_FILE) {
         m->mapped -= bytes;
         pac_model_account(m, -bytes);
@@ -44,7 +44,7 @@ pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g)
     const float *old = *pac_model_slot(m, t);
     PAC_CHECK(old != NULL, PAC_EINVAL, "%s: the files have no %s", m->desc.dir, name);
     if (m->nowhere == NULL && w != old)
-        memcpy(w, old, (size_t)t->n * sizeof *w);
+        PAC_TRY(t->home == PAC_AT_FILE ? pac_upload(m->be->space, w, old, t->n) : pac_move(m->be->space, w, old, t->n));
     for (int64_t i = 0; i < m->count; i++)
         if (strcmp(m->needs[i].name, name) == 0)
             set_slot(m, &m->needs[i], w, g);
@@ -57,19 +57,44 @@ pac_block_weights *pac_model_block_tunable(pac_model *m, int64_t layer)
     return layer >= m->first && layer < m->last ? &m->blocks[layer - m->first] : NULL;
 }
 
+/* One tensor that the host may read: itself, or a copy in `work`. NULL stays NULL. */
+static pac_err readable(const pac_model *m, const float *w, int64_t n, pac_arena *work, const float **out)
+{
+    void *copy;
+    *out = w;
+    if (w == NULL || m->be->space == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_arena_get(work, (size_t)n * sizeof *w, &copy));
+    *out = copy;
+    return pac_download(m->be->space, copy, w, n);
+}
+
+pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work, pac_block_weights *out)
+{
+    const pac_block_weights *b = pac_model_block_weights(m, layer);
+    PAC_CHECK(b != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold layer %lld", (long long)m->first, (long long)m->last,
+              (long long)layer);
+    *out = *b;
+    for (int64_t i = 0; i < m->count; i++) {
+        const pac_tensor_need *t = &m->needs[i];
+        const float **slot = (const float **)(void *)((char *)out + t->rule->slot);
+        if (t->rule->scope == PAC_T_BLOCK && t->use.first == layer)
+            PAC_TRY(readable(m, *slot, t->n, work, slot));
+    }
+    return PAC_OK;
+}
+
+pac_err pac_model_read_riders(const pac_model *m, pac_stack stack, pac_arena *work, const float **bias_table,
+                              const float **final_norm)
+{
+    const pac_block_cfg *b = &m->desc.block[stack];
+    PAC_TRY(readable(m, m->riders[stack].bias_table.w, b->buckets * b->H, work, bias_table));
+    return readable(m, m->riders[stack].final_norm.w, b->D, work, final_norm);
+}
+
 const pac_block_weights *pac_model_block_weights(const pac_model *m, int64_t layer)
 {
     return layer >= m->first && layer < m->last ? &m->blocks[layer - m->first] : NULL;
-}
-
-const float *pac_model_bias_table(const pac_model *m, pac_stack stack)
-{
-    return m->riders[stack].bias_table.w;
-}
-
-const float *pac_model_final_norm(const pac_model *m, pac_stack stack)
-{
-    return m->riders[stack].final_norm.w;
 }
 
 /* ---- the head that a checkpoint carries ---- */

@@ -50,6 +50,34 @@ static pac_err save_at_root(const pac_job *job, const pac_param *v, int64_t coun
     return adapters_write_json(job, dir);
 }
 
+/* Values that are not the host's, in the order of the list, into `memory`. */
+static pac_err write_copies(const pac_params *mine, const char *dir, float *memory)
+{
+    void *list;
+    PAC_TRY(pac_download(mine->space, memory, mine->w, mine->total));
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, mine->count, sizeof *mine->v, &list));
+    pac_param *v = list;
+    memcpy(v, mine->v, (size_t)mine->count * sizeof *v);
+    for (int64_t i = 0; i < mine->count; i++)
+        v[i].w = memory + (mine->v[i].w - mine->w);
+    pac_err err = write_tensors(v, mine->count, dir);
+    pac_mem_free(list);
+    return err;
+}
+
+/* All of it lies on rank 0. */
+static pac_err save_own(const pac_job *job, const pac_params *mine, const char *dir)
+{
+    void *memory;
+    if (pac_world_rank() != 0 || mine->space == NULL)
+        return save_at_root(job, mine->v, mine->count, dir);
+    PAC_TRY(pac_file_make_dirs(dir));
+    PAC_TRY(pac_file_scratch(dir, (size_t)mine->total * sizeof(float), &memory));
+    pac_err err = write_copies(mine, dir, memory);
+    pac_file_scratch_free(memory, (size_t)mine->total * sizeof(float));
+    return err == PAC_OK ? adapters_write_json(job, dir) : err;
+}
+
 /* Rank 0's place for everything: a scratch file beside the result. Others: room for one parameter. */
 static pac_err receiving_memory(const param_list *all, const char *dir, void **memory)
 {
@@ -68,7 +96,7 @@ static pac_err collect(const pac_plan *plan, const pac_params *mine, const param
         const pac_param *here = pac_world_rank() == from ? pac_params_find(mine, p->name, &at) : NULL;
         p->w = memory;
         if (here != NULL)
-            memcpy(memory, here->w, (size_t)p->n * sizeof(float));
+            PAC_TRY(pac_download(mine->space, memory, here->w, p->n));
         PAC_TRY(pac_bcast(pac_world(), memory, (size_t)p->n * sizeof(float), from));
         memory += pac_world_rank() == 0 ? p->n : 0;
     }
@@ -78,7 +106,7 @@ static pac_err collect(const pac_plan *plan, const pac_params *mine, const param
 pac_err adapters_save(const pac_job *job, const pac_plan *plan, const pac_params *mine, const char *dir)
 {
     if (plan == NULL || plan->stages == 1)
-        return pac_agree(pac_world(), save_at_root(job, mine->v, mine->count, dir));
+        return pac_agree(pac_world(), save_own(job, mine, dir));
     param_list all;
     void *memory = NULL;
     pac_err err;
@@ -135,7 +163,7 @@ static pac_err spread(const param_list *all, const pac_params *mine, float *buff
         PAC_TRY(pac_bcast(pac_world(), buffer, (size_t)p->n * sizeof(float), 0));
         const pac_param *here = pac_params_find(mine, p->name, &at);
         if (here != NULL)
-            memcpy(here->w, buffer, (size_t)p->n * sizeof(float));
+            PAC_TRY(pac_upload(mine->space, here->w, buffer, p->n));
     }
     return PAC_OK;
 }

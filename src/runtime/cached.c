@@ -47,8 +47,8 @@ static pac_err cached_local(cached *c)
     c->s.R = c->s.D / job->tune.reduction;
     c->chunk = cached_chunk(&t->map);
     pac_tune_reads(&job->desc, &job->tune, c->s.reads, &c->s.reads_final);
-    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &c->s.work));
-    PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &c->x.arena));
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &c->s.work));
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &c->x.arena));
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, job->train.rows, sizeof(int64_t), &p));
     c->mine = p;
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, train_batches(t), sizeof(int64_t), &p));
@@ -62,7 +62,7 @@ pac_err cached_new(train *t, cached **out)
     PAC_TRY(pac_agree(pac_world(), pac_mem_alloc(PAC_MEM_OTHER, sizeof(cached), &p)));
     cached *c = p;
     c->t = t;
-    reducer_for_world(&c->reduce);
+    reducer_for_world(t->job, &c->reduce);
     pac_err err = pac_agree(pac_world(), cached_local(c));
     if (err != PAC_OK)
         cached_free(&c);
@@ -78,6 +78,7 @@ void cached_free(cached **cp)
         return;
     pac_model_free(&c->head);
     pac_arena_free(&c->x.arena);
+    stage_drop_losses(&c->s);
     pac_arena_free(&c->s.work);
     pac_mem_free(c->mine);
     pac_mem_free(c->mine_end);
@@ -132,15 +133,30 @@ static pac_err ask_next(cached *c)
 
 /* ---- one mini-batch ---- */
 
-static void bind_parts(const cache_map *map, const int64_t layers[2], const float *const *part, pac_acts *acts)
+/* A part as the backend reads it: where the cache has it, or a copy in the backend's memory. */
+static pac_err bind_part(const stage *s, const micro *x, const cache_map *map, int64_t number, const float *rows,
+                         const float **out)
 {
-    *acts = (pac_acts){0};
+    float *copy;
+    const int64_t *off = map->shape.stack[number] == PAC_ENC ? x->batch.soff : x->batch.toff;
+    *out = rows;
+    if (s->job->be->space == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_arena_copy(x->arena, rows, off[x->batch.B] * map->shape.D, &copy));
+    *out = copy;
+    return PAC_OK;
+}
+
+static pac_err bind_parts(const stage *s, micro *x, const cache_map *map, const float *const *part)
+{
+    x->acts = (pac_acts){0};
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
-        for (int64_t i = 0; i <= layers[stack]; i++)
-            if (map->part[stack][i] >= 0)
-                acts->b[stack][i] = part[map->part[stack][i]];
-    if (map->final >= 0)
-        acts->final = part[map->final];
+        for (int64_t i = 0; i <= s->job->desc.layers[stack]; i++) {
+            int64_t number = map->part[stack][i];
+            if (number >= 0)
+                PAC_TRY(bind_part(s, x, map, number, part[number], &x->acts.b[stack][i]));
+        }
+    return map->final >= 0 ? bind_part(s, x, map, map->final, part[map->final], &x->acts.final) : PAC_OK;
 }
 
 pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map *map, const float *const *part,
@@ -150,8 +166,8 @@ pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map 
     pac_side *side = pac_tuned_side(s->tuned);
     pac_side_state none = {0}, out;
     pac_arena_reset(x->arena);
-    bind_parts(map, job->desc.layers, part, &x->acts);
     PAC_TRY(pac_batch_gather(&job->train, sample, n, &job->batching, x->arena, &x->batch));
+    PAC_TRY(bind_parts(s, x, map, part));
     PAC_TRY(micro_drop(job, x, s->drop_key));
     pac_pass p = micro_pass(x, s->work, true);
     PAC_TRY(pac_side_fwd(side, &p, &x->acts, &none, &out, &x->h, true, &x->saved));
@@ -159,14 +175,12 @@ pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map 
     return pac_side_bwd(side, &p, &x->acts, &none, x->dh, &out, x->saved);
 }
 
-static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scale, double *loss)
+static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scale)
 {
     const float *part[2 * PAC_MAX_LAYERS + 3];
     PAC_TRY(pac_cache_take(c->t->cache, part));
     PAC_TRY(ask_next(c));
-    PAC_TRY(cached_micro(&c->s, &c->x, c->head, &c->t->map, part, sample, n, scale));
-    *loss += c->x.loss;
-    return PAC_OK;
+    return cached_micro(&c->s, &c->x, c->head, &c->t->map, part, sample, n, scale);
 }
 
 static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *out)
@@ -178,7 +192,8 @@ static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *ou
     int64_t counted = loss_count(job, &job->train, t->order + r.lo, r.hi - r.lo), tokens = train_tokens(t, r);
     float scale = counted > 0 ? 1.0f / (float)counted : 0;
     for (int64_t from = i == 0 ? 0 : c->mine_end[i - 1]; from < c->mine_end[i]; from = chunk_end(c, i, from))
-        PAC_TRY(run_chunk(c, c->mine + from, chunk_end(c, i, from) - from, scale, &loss));
+        PAC_TRY(run_chunk(c, c->mine + from, chunk_end(c, i, from) - from, scale));
+    PAC_TRY(stage_take_loss(&c->s, &loss));
     PAC_TRY(train_update(t, &c->reduce, pac_tuned_params(t->whole), loss, tokens, "cached", epoch, started, &loss));
     out->loss += loss * (double)(r.hi - r.lo);
     out->samples += r.hi - r.lo;

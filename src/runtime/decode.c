@@ -160,15 +160,65 @@ static pac_err stage_step(evaluator *e, const decoder *d, micro *x, int64_t posi
 
 /* ---- answers ---- */
 
+static pac_err host_room(pac_arena *arena, int64_t n, void **out)
+{
+    return pac_arena_get(arena, (size_t)n * sizeof(float), out); /* or of int32_t */
+}
+
+/* Greedy: the best token of each row, and its logit. A micro-batch has few rows: N V is an int32. */
+static pac_err best_tokens(const evaluator *e, micro *x, const float *logits, int64_t N, row_answers *out)
+{
+    const pac_backend *be = e->job->be;
+    int64_t V = e->job->desc.vocab;
+    float *rows; /* first of int32_t, then of floats: where the backend has its rows */
+    void *best, *at, *logit;
+    _Static_assert(sizeof(float) == sizeof(int32_t), "a token takes the place of a float");
+    PAC_TRY(pac_arena_floats(x->arena, N, &rows));
+    PAC_TRY(host_room(x->arena, N, &best));
+    PAC_TRY(host_room(x->arena, N, &at));
+    PAC_TRY(host_room(x->arena, N, &logit));
+    be->argmax((int32_t *)(void *)rows, logits, N, V);
+    PAC_TRY(pac_download_ids(be->space, best, (int32_t *)(void *)rows, N));
+    for (int64_t n = 0; n < N; n++)
+        ((int32_t *)at)[n] = (int32_t)(n * V) + ((int32_t *)best)[n];
+    be->embed_fwd(rows, logits, at, N, 1);
+    PAC_TRY(pac_download(be->space, logit, rows, N));
+    out->best = best;
+    out->best_logit = logit;
+    return PAC_OK;
+}
+
+/* log p = logit - log sum exp; the cross-entropy of token 0 is that sum minus its logit. */
+static pac_err log_probabilities(const evaluator *e, micro *x, float *logits, int64_t N, row_answers *out)
+{
+    const pac_backend *be = e->job->be;
+    int64_t V = e->job->desc.vocab;
+    float *loss;
+    void *zeros, *losses, *rows = logits;
+    PAC_TRY(pac_arena_floats(x->arena, N, &loss));
+    PAC_TRY(host_room(x->arena, N, &zeros));
+    PAC_TRY(host_room(x->arena, N, &losses));
+    if (be->space != NULL)
+        PAC_TRY(host_room(x->arena, N * V, &rows));
+    memset(zeros, 0, (size_t)N * sizeof(int32_t));
+    be->xent(loss, logits, zeros, N, V, 1.0f, false);
+    PAC_TRY(pac_download(be->space, losses, loss, N));
+    PAC_TRY(pac_download(be->space, rows, logits, N * V));
+    out->logits = rows;
+    out->loss = losses;
+    return PAC_OK;
+}
+
 static pac_err answers(evaluator *e, const step *t, micro *x, int64_t first)
 {
-    stage *s = e->s;
     int64_t V = e->job->desc.vocab, N = x->batch.toff[x->batch.B];
     float *logits;
+    row_answers s = {.V = V};
     PAC_TRY(pac_arena_floats(x->arena, N * V, &logits));
-    PAC_TRY(pac_model_logits(s->model, logits, x->h, N));
+    PAC_TRY(pac_model_logits(e->s->model, logits, x->h, N));
+    PAC_TRY(t->beams == 1 ? best_tokens(e, x, logits, N, &s) : log_probabilities(e, x, logits, N, &s));
     for (int64_t i = 0; i < x->batch.B; i += t->beams)
-        best_continuations(e->job->be, logits + x->batch.toff[i] * V, V, t, (first + i) / t->beams);
+        best_continuations(&s, x->batch.toff[i], t, (first + i) / t->beams);
     return PAC_OK;
 }
 
@@ -185,6 +235,8 @@ static pac_err micro_step(evaluator *e, step *t, int64_t m, pac_range rows)
     const decoder *d = e->decoder[m];
     int64_t first;
     pac_arena_release(e->s->slot[m].arena, d->mark);
+    if (e->s->slot[m].staging != NULL)
+        pac_arena_reset(e->s->slot[m].staging);
     micro x = e->s->slot[m];
     PAC_TRY(reorder(e, t, m, (rows.lo + x.own.lo) * t->beams));
     PAC_TRY(rows_of_step(t, rows, &x, &first));

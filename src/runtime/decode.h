@@ -29,11 +29,20 @@ pac_err decode_begin(evaluator *e, int64_t n, int64_t capacity);
 /** The slots' rows through all stages: every rank gets the answers in t->next and t->next_score. Collective. */
 pac_err decode_step(evaluator *e, step *t);
 
+/* What the rows of a micro-batch answer, in memory of the host: greedy, the best token of each; beams, all logits. */
+typedef struct row_answers {
+    int64_t V;
+    const int32_t *best;     /* [N] */
+    const float *best_logit; /* [N] */
+    const float *logits;     /* [N, V] */
+    const float *loss;       /* [N] log sum exp minus logits[0] */
+} row_answers;
+
 /**
- * The K best continuations of a sample from logits [its going slots, V], into its t->next and t->next_score, which are 0 on
- * entry: greedy, the best token; beams, of all its slots together by sum of log p. Of equals the first. Logits that are not
- * finite have no continuation: greedy looks at the best one only, beams at all of a slot.
+ * The K best continuations of a sample from its going slots, whose rows begin at `row`, into its t->next and t->next_score,
+ * which are 0 on entry: greedy, the best token; beams, of all its slots together by sum of log p. Of equals the first. Logits
+ * that are not finite have no continuation: greedy looks at the best one only, beams at all of a slot.
  */
-void best_continuations(const pac_backend *be, const float *logits, int64_t V, const step *t, int64_t sample);
+void best_continuations(const row_answers *s, int64_t row, const step *t, int64_t sample);
 
 #endif

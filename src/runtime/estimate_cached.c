@@ -46,7 +46,7 @@ static pac_err load(phase *f, int64_t stages)
     f->s.R = f->s.D / job->tune.reduction;
     f->chunk = cached_chunk(&f->d->t.map);
     PAC_TRY(pac_tuned_new(&job->desc, &job->tune, job->be, 0, L, true, &f->s.tuned));
-    PAC_TRY(pac_optimizer_new(&job->cfg.train.optimizer, pac_tuned_params(f->s.tuned)->total, &f->opt));
+    PAC_TRY(pac_optimizer_new(&job->cfg.train.optimizer, job->be->space, pac_tuned_params(f->s.tuned)->total, &f->opt));
     pac_tune_reads(&job->desc, &job->tune, f->s.reads, &f->s.reads_final);
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &f->s.work));
     PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &f->x.arena));

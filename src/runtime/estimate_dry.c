@@ -255,7 +255,7 @@ static pac_err load(device *v)
     PAC_TRY(stage_new(t->job, mine->first, mine->last, v->d->inference ? STAGE_BACKBONE : STAGE_LEARNS, &v->s));
     if (v->d->inference)
         return PAC_OK;
-    PAC_TRY(pac_optimizer_new(&t->job->cfg.train.optimizer, pac_tuned_params(v->s->tuned)->total, &v->opt));
+    PAC_TRY(pac_optimizer_new(&t->job->cfg.train.optimizer, t->job->be->space, pac_tuned_params(v->s->tuned)->total, &v->opt));
     return keep_best(v);
 }
 
@@ -269,7 +269,7 @@ static pac_err hand_over(device *v)
     if (!v->d->caches || job->cfg.train.epochs < 2)
         return PAC_OK;
     PAC_GO(pac_tuned_new(&job->desc, &job->tune, job->be, 0, pac_depth(&job->desc), true, &whole));
-    err = pac_optimizer_new(&job->cfg.train.optimizer, pac_tuned_params(whole)->total, &opt);
+    err = pac_optimizer_new(&job->cfg.train.optimizer, job->be->space, pac_tuned_params(whole)->total, &opt);
 out:
     pac_optimizer_free(&opt);
     pac_tuned_free(&whole);

@@ -200,12 +200,15 @@ static pac_err class_logits(stage *s, micro *x, float *logits)
 /* scores [rows of the data set, C]: those of this rank's rows. */
 static pac_err class_scores(evaluator *e, micro *x, double *scores)
 {
-    int64_t C = e->job->tune.classes;
+    int64_t C = e->job->tune.classes, n = x->batch.B * C;
     float *logits;
-    PAC_TRY(pac_arena_floats(x->arena, x->batch.B * C, &logits));
+    void *p;
+    PAC_TRY(pac_arena_floats(x->arena, n, &logits));
+    PAC_TRY(pac_arena_get(x->arena, (size_t)n * sizeof(float), &p));
     PAC_TRY(class_logits(e->s, x, logits));
-    for (int64_t i = 0; i < x->batch.B * C; i++)
-        scores[x->batch.sample[i / C] * C + i % C] = (double)logits[i];
+    PAC_TRY(pac_download(e->job->be->space, p, logits, n));
+    for (int64_t i = 0; i < n; i++)
+        scores[x->batch.sample[i / C] * C + i % C] = (double)((const float *)p)[i];
     return PAC_OK;
 }
 
@@ -217,7 +220,9 @@ static pac_err forced_pass(evaluator *e, int64_t m, double *loss, double *scores
         return PAC_OK;
     if (loss != NULL) {
         PAC_TRY(stage_loss(e->s, x, e->s->model, 1.0f, false));
-        *loss += x->loss;
+        double own;
+        PAC_TRY(stage_take_loss(e->s, &own));
+        *loss += own;
     }
     return scores != NULL ? class_scores(e, x, scores) : PAC_OK;
 }
@@ -252,8 +257,12 @@ pac_err evaluator_logits(evaluator *e, float *logits, int64_t T)
     stage *s = e->s;
     micro *x = &s->slot[0];
     PAC_TRY(forced_decode(e, 0));
-    if (is_last(e) && x->batch.B == 1)
-        PAC_TRY(pac_model_logits(s->model, logits, x->h, T));
+    if (is_last(e) && x->batch.B == 1) {
+        float *own;
+        PAC_TRY(pac_arena_floats(x->arena, T * e->job->desc.vocab, &own));
+        PAC_TRY(pac_model_logits(s->model, own, x->h, T));
+        PAC_TRY(pac_download(e->job->be->space, logits, own, T * e->job->desc.vocab));
+    }
     PAC_TRY(flush(e));
     return pac_sum_f32(pac_world(), logits, T * e->job->desc.vocab);
 }

@@ -153,6 +153,7 @@ pac_err pac_export(const pac_export_opts *o, const pac_observer *watch, char **j
     const format *f = NULL;
     pac_err err;
     pac_config_defaults(&c);
+    strcpy(c.backend, "cpu"); /* files in, files out */
     PAC_TRY(pac_agree(pac_world(), find_format(o->format, &f)));
     PAC_TRY(pac_agree(pac_world(), choose_model(o, &c)));
     PAC_TRY(adapters_configure(o->adapters_dir, &c, &info));

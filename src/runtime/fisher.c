@@ -8,6 +8,7 @@
  * joined before squaring; pruning looks at tensors of single blocks only.)
  */
 #include "fisher.h"
+#include "transfer.h"
 #include "pac/clock.h"
 
 #include <math.h>
@@ -59,7 +60,7 @@ static pac_err new_stage(fisher *f)
     PAC_TRY(stage_new(&f->job, mine->first, mine->last, STAGE_LEARNS, &f->pipe.stage));
     stage *s = f->pipe.stage;
     PAC_TRY(pac_tuned_init(s->tuned, s->model, NULL));
-    PAC_TRY(pac_mem_array(PAC_MEM_WORK, pac_tuned_params(s->tuned)->total, sizeof(float), &p));
+    PAC_TRY(pac_space_array(f->job.be->space, PAC_MEM_WORK, pac_tuned_params(s->tuned)->total, sizeof(float), &p));
     f->sum = p;
     return pipeline_open(&f->pipe);
 }
@@ -108,7 +109,7 @@ static pac_err run_pass(fisher *f)
     PAC_TRY(pipeline_run(&f->pipe, &f->batch, f->batch.n));
     PAC_TRY(pipeline_flush(&f->pipe));
     if (pac_comm_size(f->layout.group) > 1)
-        PAC_TRY(pac_sum_f32(f->layout.group, f->sum, p->total));
+        PAC_TRY(ranks_sum(f->layout.group, &f->job, f->sum, p->total));
     f->job.be->copy(p->w, f->sum, p->total);
     return PAC_OK;
 }
@@ -146,7 +147,7 @@ void fisher_free(fisher **fp)
         return;
     pipeline_close(&f->pipe);
     stage_free(&f->pipe.stage);
-    pac_mem_free(f->sum);
+    pac_space_free(f->job.be->space, f->sum);
     pac_mem_free(f->sample);
     pac_mem_free(f);
     *fp = NULL;

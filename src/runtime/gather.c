@@ -3,8 +3,7 @@
  * holds it, and the optimizer's moments travel with it, so the cached phase continues the same optimization.
  */
 #include "train.h"
-
-#include <string.h>
+#include "transfer.h"
 
 /* ---- every parameter ---- */
 
@@ -51,15 +50,15 @@ static source source_of(const pac_plan *plan, const pac_params *mine, const pac_
     return s;
 }
 
-static pac_err send_array(const float *mine, float *whole, int64_t n, const source *from)
+static pac_err send_array(const pac_job *job, const float *mine, float *whole, int64_t n, const source *from)
 {
     if (from->index >= 0)
-        memcpy(whole, mine, (size_t)n * sizeof(float));
-    return pac_bcast(pac_world(), whole, (size_t)n * sizeof(float), from->rank);
+        PAC_TRY(pac_move(job->be->space, whole, mine, n));
+    return ranks_bcast(pac_world(), job, whole, n, from->rank);
 }
 
-pac_err gather_whole(const pac_plan *plan, const pac_params *mine, pac_optimizer *mine_opt, pac_tuned *whole,
-                     pac_optimizer *whole_opt)
+pac_err gather_whole(const pac_job *job, const pac_plan *plan, const pac_params *mine, pac_optimizer *mine_opt,
+                     pac_tuned *whole, pac_optimizer *whole_opt)
 {
     pac_params *all = pac_tuned_params(whole);
     int64_t at = 0;
@@ -67,11 +66,11 @@ pac_err gather_whole(const pac_plan *plan, const pac_params *mine, pac_optimizer
         pac_param *p = &all->v[i];
         source from = source_of(plan, mine, p, &at);
         int64_t here = from.index >= 0 ? mine->v[from.index].w - mine->w : 0, there = p->w - all->w;
-        PAC_TRY(send_array(mine->w + here, all->w + there, p->n, &from));
+        PAC_TRY(send_array(job, mine->w + here, all->w + there, p->n, &from));
         if (whole_opt == NULL || whole_opt->m == NULL)
             continue;
-        PAC_TRY(send_array(mine_opt->m + here, whole_opt->m + there, p->n, &from));
-        PAC_TRY(send_array(mine_opt->v + here, whole_opt->v + there, p->n, &from));
+        PAC_TRY(send_array(job, mine_opt->m + here, whole_opt->m + there, p->n, &from));
+        PAC_TRY(send_array(job, mine_opt->v + here, whole_opt->v + there, p->n, &from));
     }
     if (whole_opt != NULL)
         whole_opt->step = mine_opt->step;

@@ -24,15 +24,6 @@ static void insert(int64_t *next, double *score, int64_t K, int64_t what, double
     score[i] = s;
 }
 
-/* log p = logit - log sum exp; the cross-entropy of token 0 is that sum minus its logit. */
-static double log_sum(const pac_backend *be, const float *logits, int64_t V)
-{
-    const int32_t label = 0;
-    float loss = 0;
-    be->xent(&loss, (float *)logits, &label, 1, V, 1.0f, false); /* grad false: logits are only read */
-    return (double)loss + (double)logits[0];
-}
-
 static void continuations_of_slot(const float *logits, int64_t V, int64_t slot, double base, const step *t, int64_t sample)
 {
     int64_t *next = t->next + sample * t->K;
@@ -42,22 +33,22 @@ static void continuations_of_slot(const float *logits, int64_t V, int64_t slot, 
             insert(next, score, t->K, 1 + v + V * slot, base + (double)logits[v]);
 }
 
-void best_continuations(const pac_backend *be, const float *logits, int64_t V, const step *t, int64_t sample)
+void best_continuations(const row_answers *s, int64_t row, const step *t, int64_t sample)
 {
     const unsigned char *going = t->going + sample * t->beams;
-    if (t->beams == 1 && going[0]) {
-        int32_t best;
-        be->argmax(&best, logits, 1, V);
-        t->next[sample] = isfinite(logits[best]) ? 1 + (int64_t)best : 0;
+    if (t->beams == 1) {
+        if (!going[0])
+            return;
+        t->next[sample] = isfinite(s->best_logit[row]) ? 1 + (int64_t)s->best[row] : 0;
         return;
     }
     for (int64_t b = 0; b < t->beams; b++) {
         if (!going[b])
             continue;
-        double base = t->score[sample * t->beams + b] - log_sum(be, logits, V);
+        const float *logits = s->logits + row * s->V;
+        double base = t->score[sample * t->beams + b] - ((double)s->loss[row++] + (double)logits[0]);
         if (isfinite(base))
-            continuations_of_slot(logits, V, b, base, t, sample);
-        logits += V;
+            continuations_of_slot(logits, s->V, b, base, t, sample);
     }
 }
 

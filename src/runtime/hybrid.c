@@ -17,24 +17,65 @@ struct hybrid {
 
 /* ---- the cache ---- */
 
-static pac_err append_stack(const hybrid *h, const micro *x, pac_stack stack)
+typedef struct cached_rows {
+    int64_t part;
+    const float *rows;
+} cached_rows;
+
+/* The parts that this stage has made of a micro-batch. */
+static int64_t parts_of(const train *t, const micro *x, cached_rows *out)
 {
-    const train *t = h->t;
-    for (int64_t i = 0; i <= t->job->desc.layers[stack]; i++)
-        if (x->acts.b[stack][i] != NULL)
-            PAC_TRY(pac_cache_append(t->cache, t->map.part[stack][i], x->batch.sample, x->batch.B, x->acts.b[stack][i]));
+    int64_t n = 0;
+    for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
+        for (int64_t i = 0; i <= t->job->desc.layers[stack]; i++)
+            if (x->acts.b[stack][i] != NULL)
+                out[n++] = (cached_rows){t->map.part[stack][i], x->acts.b[stack][i]};
+    if (x->acts.final != NULL && t->map.final >= 0)
+        out[n++] = (cached_rows){t->map.final, x->acts.final};
+    return n;
+}
+
+static size_t bytes_of(const train *t, const micro *x, int64_t part)
+{
+    const int64_t *off = t->map.shape.stack[part] == PAC_ENC ? x->batch.soff : x->batch.toff;
+    return (size_t)(off[x->batch.B] * t->map.shape.D) * sizeof(float);
+}
+
+/* Rows that are not the host's come through two places of staging memory, one being filled while the other is appended. */
+static pac_err append_staged(const train *t, const micro *x, const cached_rows *v, int64_t n)
+{
+    const pac_space *space = t->job->be->space;
+    float *place[2];
+    int64_t ticket[2];
+    size_t most = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = bytes_of(t, x, v[i].part) > most ? bytes_of(t, x, v[i].part) : most;
+    size_t mark = pac_arena_mark(x->staging);
+    for (int k = 0; k < 2; k++)
+        PAC_TRY(pac_arena_floats(x->staging, (int64_t)(most / sizeof(float)), &place[k]));
+    PAC_TRY(space->download_start(place[0], v[0].rows, bytes_of(t, x, v[0].part), &ticket[0]));
+    for (int64_t i = 0; i < n; i++) {
+        PAC_TRY(space->wait(ticket[i % 2]));
+        if (i + 1 < n)
+            PAC_TRY(
+                space->download_start(place[(i + 1) % 2], v[i + 1].rows, bytes_of(t, x, v[i + 1].part), &ticket[(i + 1) % 2]));
+        PAC_TRY(pac_cache_append(t->cache, v[i].part, x->batch.sample, x->batch.B, place[i % 2]));
+    }
+    pac_arena_release(x->staging, mark);
     return PAC_OK;
 }
 
 static pac_err write_rows(const hybrid *h, const micro *x)
 {
     const train *t = h->t;
+    cached_rows v[2 * PAC_MAX_LAYERS + 3];
     if (t->cache == NULL || x->batch.B == 0)
         return PAC_OK;
-    PAC_TRY(append_stack(h, x, PAC_ENC));
-    PAC_TRY(append_stack(h, x, PAC_DEC));
-    if (x->acts.final != NULL && t->map.final >= 0)
-        return pac_cache_append(t->cache, t->map.final, x->batch.sample, x->batch.B, x->acts.final);
+    int64_t n = parts_of(t, x, v);
+    if (x->staging != NULL && n > 0)
+        return append_staged(t, x, v, n);
+    for (int64_t i = 0; i < n; i++)
+        PAC_TRY(pac_cache_append(t->cache, v[i].part, x->batch.sample, x->batch.B, v[i].rows));
     return PAC_OK;
 }
 
@@ -108,7 +149,7 @@ pac_err hybrid_new(train *t, hybrid **out)
     PAC_GO(init_tuned(h));
     pac_params *params = pac_tuned_params(h->pipe.stage->tuned);
     PAC_GO(reducer_for_stage(t->job, &t->layout, &h->reduce));
-    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, params->total, &t->opt)));
+    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, t->job->be->space, params->total, &t->opt)));
     *out = h;
     return PAC_OK;
 out:

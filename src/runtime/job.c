@@ -59,7 +59,6 @@ pac_err job_describe(pac_job *j)
 {
     const pac_config *c = &j->cfg;
     PAC_TRY(pac_model_describe(c->model.path, &j->desc));
-    PAC_TRY(pac_backend_find(c->backend, &j->be));
     PAC_TRY(pac_task_find(c->task.name, &j->task));
     PAC_CHECK(c->head == PAC_HEAD_LM || pac_task_classes(j->task) > 0, PAC_ECONFIG,
               "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);
@@ -249,6 +248,7 @@ static pac_err open_job(pac_job *j, int data)
               (long long)pac_world_size(), PAC_MAX_DEVICES);
     PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), job_describe(j)));
+    PAC_TRY(pac_agree(pac_world(), job_backend(j)));
     PAC_TRY(job_budget(j));
     PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? job_load_data(j, data) : PAC_OK));
     PAC_TRY(share_if_any(&j->train));
@@ -285,6 +285,7 @@ void pac_job_close(pac_job **jp)
     pac_gold_free(&j->test_gold);
     if (j->tokenizer != NULL)
         pac_tokenizer_close(&j->tokenizer);
+    job_backend_done(j);
     pac_mem_free(j);
     *jp = NULL;
 }

@@ -72,10 +72,9 @@ static pac_err take_slot(pipeline *p, const minibatch *b, const pac_op *op)
     return PAC_OK;
 }
 
-static pac_err forward(pipeline *p, minibatch *b, micro *x)
+static pac_err forward(pipeline *p, const minibatch *b, micro *x)
 {
     PAC_TRY(stage_fwd(p->stage, x, b->scale));
-    b->loss += x->loss;
     return p->after_forward != NULL ? p->after_forward(p->user, x) : PAC_OK;
 }
 
@@ -85,7 +84,7 @@ static pac_err backward(pipeline *p, micro *x)
     return p->after_backward != NULL ? p->after_backward(p->user) : PAC_OK;
 }
 
-static pac_err run_op(pipeline *p, minibatch *b, const pac_op *op)
+static pac_err run_op(pipeline *p, const minibatch *b, const pac_op *op)
 {
     stage *s = p->stage;
     micro *x = op->slot >= 0 ? &s->slot[op->slot] : NULL;
@@ -119,5 +118,5 @@ pac_err pipeline_run(pipeline *p, minibatch *b, int64_t microbatches)
     PAC_TRY(use_schedule(p, microbatches < b->n ? microbatches : b->n));
     for (int64_t i = 0; i < p->ops.count; i++)
         PAC_TRY(run_op(p, b, &p->ops.v[i]));
-    return PAC_OK;
+    return stage_take_loss(p->stage, &b->loss);
 }

@@ -19,7 +19,8 @@ static float mean_loss(const pac_job *job, const int32_t *labels, const float *l
         float loss = 0;
         if (labels[t] < 0)
             continue;
-        job->be->xent(&loss, (float *)logits + t * C, &labels[t], 1, C, 1.0f, false); /* grad false: logits are only read */
+        pac_backend_host(job->be)->xent(&loss, (float *)logits + t * C, &labels[t], 1, C, 1.0f,
+                                        false); /* grad false: logits are only read */
         sum += (double)loss;
         counted++;
     }

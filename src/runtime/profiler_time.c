@@ -7,8 +7,6 @@
 #include "pac/log.h"
 #include "pac/rng.h"
 
-#include <string.h>
-
 enum { OVERHEAD_SAMPLES = 1, MOST_UPDATED = 1 << 20 /* floats */ };
 
 /* What is being measured on this rank. */
@@ -56,9 +54,20 @@ static pac_err measure(bench *b, layer_bench *l, work run, pac_cost_kind kind, i
 
 static pac_err random_rows(pac_arena *arena, int64_t n, float **out)
 {
-    PAC_TRY(pac_arena_floats(arena, n, out));
+    void *p;
+    PAC_TRY(pac_mem_array(PAC_MEM_WORK, n, sizeof(float), &p));
     for (int64_t i = 0; i < n; i++)
-        (*out)[i] = pac_rng_uniform(1, PAC_STREAM_TEST, (uint64_t)i) - 0.5f;
+        ((float *)p)[i] = pac_rng_uniform(1, PAC_STREAM_TEST, (uint64_t)i) - 0.5f;
+    pac_err err = pac_arena_copy(arena, p, n, out);
+    pac_mem_free(p);
+    return err;
+}
+
+/* The end of a timed part: when all that was asked of the backend is done. */
+static pac_err stop(bench *b, int direction, double start)
+{
+    PAC_TRY(pac_space_sync(b->job->be->space));
+    meter_stop(&b->m, direction, start);
     return PAC_OK;
 }
 
@@ -74,8 +83,7 @@ static pac_err embed(void *layer)
     bench *b = l->b;
     double start = meter_start(&b->m);
     PAC_TRY(pac_model_embed(l->model, l->stack, &l->batch, l->y));
-    meter_stop(&b->m, FWD, start);
-    return PAC_OK;
+    return stop(b, FWD, start);
 }
 
 static pac_err backbone(void *layer)
@@ -84,8 +92,7 @@ static pac_err backbone(void *layer)
     bench *b = l->b;
     double start = meter_start(&b->m);
     PAC_TRY(pac_model_block(l->model, l->layer, &l->batch, l->enc, l->y, l->x, b->work));
-    meter_stop(&b->m, FWD, start);
-    return PAC_OK;
+    return stop(b, FWD, start);
 }
 
 /* A layer that carries gradients: forward with activations kept, backward with whatever learns in it. */
@@ -99,11 +106,11 @@ static pac_err through(void *layer)
     int64_t n = (l->stack == PAC_ENC ? l->batch.soff : l->batch.toff)[l->batch.B] * b->job->desc.block[PAC_ENC].D;
     double start = meter_start(&b->m);
     PAC_TRY(pac_model_layer_fwd(l->model, l->layer, &p, l->enc, l->y, l->x, &saved));
-    meter_stop(&b->m, FWD, start);
-    memcpy(l->y, l->g, (size_t)n * sizeof(float)); /* it becomes the gradient of the input */
+    PAC_TRY(stop(b, FWD, start));
+    b->job->be->copy(l->y, l->g, n); /* it becomes the gradient of the input */
     start = meter_start(&b->m);
     PAC_TRY(pac_model_layer_bwd(l->model, l->layer, &p, l->enc, l->y, l->stack == PAC_DEC ? l->denc : NULL, l->y, saved));
-    meter_stop(&b->m, BWD, start);
+    PAC_TRY(stop(b, BWD, start));
     pac_arena_release(b->keep, mark);
     return PAC_OK;
 }
@@ -120,12 +127,12 @@ static pac_err side(void *layer)
     size_t mark = pac_arena_mark(b->keep);
     double start = meter_start(&b->m);
     PAC_TRY(pac_side_fwd(s, &p, &l->acts, &l->in, &out, &h, true, &saved));
-    meter_stop(&b->m, FWD, start);
+    PAC_TRY(stop(b, FWD, start));
     if (h == NULL) /* else the head's gradient is what it gets */
         *(l->layer == b->job->desc.layers[PAC_ENC] - 1 ? &dout.enc : &dout.a) = l->g;
     start = meter_start(&b->m);
     PAC_TRY(pac_side_bwd(s, &p, &l->acts, &dout, h != NULL ? l->g : NULL, &din, saved));
-    meter_stop(&b->m, BWD, start);
+    PAC_TRY(stop(b, BWD, start));
     pac_arena_release(b->keep, mark);
     return PAC_OK;
 }
@@ -136,9 +143,10 @@ static pac_err head(void *layer)
     layer_bench *l = layer;
     bench *b = l->b;
     size_t mark = pac_arena_mark(b->keep);
-    double start = meter_start(&b->m);
+    double start = meter_start(&b->m), loss;
     PAC_TRY(stage_loss(&l->head, &l->loss, l->model, 1.0f, true));
-    meter_stop(&b->m, FWD, start);
+    PAC_TRY(stop(b, FWD, start));
+    PAC_TRY(stage_take_loss(&l->head, &loss));
     pac_arena_release(b->keep, mark);
     return PAC_OK;
 }
@@ -153,8 +161,7 @@ static pac_err update(void *layer)
     double start = meter_start(&b->m);
     double sum = be->sumsq(p.g, p.total);
     pac_optimizer_step(l->opt, be, &p, 1e-6f, sum >= 0 ? 0.5f : 1);
-    meter_stop(&b->m, FWD, start);
-    return PAC_OK;
+    return stop(b, FWD, start);
 }
 
 /* ---- a layer at every point ---- */
@@ -287,6 +294,7 @@ static pac_err bench_head(bench *b)
     for (int64_t at = 0; at < b->points; at++)
         PAC_GO(head_at(b, &l, at));
 out:
+    stage_drop_losses(&l.head);
     pac_tuned_free(&l.tuned);
     pac_model_free(&l.model);
     return err;
@@ -304,7 +312,7 @@ static pac_err bench_update(bench *b)
     pac_arena_reset(b->keep);
     PAC_GO(random_rows(b->keep, n, &l.x));
     PAC_GO(random_rows(b->keep, n, &l.y));
-    PAC_GO(pac_optimizer_new(&job->cfg.train.optimizer, n, &l.opt));
+    PAC_GO(pac_optimizer_new(&job->cfg.train.optimizer, job->be->space, n, &l.opt));
     PAC_GO(meter_repeat(&b->m, update, &l, seconds, &spread));
     b->device->update = seconds[FWD] / (4.0 * (double)n);
 out:
@@ -321,8 +329,7 @@ static pac_err gather(void *layer)
     size_t mark = pac_arena_mark(b->keep);
     PAC_TRY(pac_batch_gather(&b->job->train, b->sample, OVERHEAD_SAMPLES, &b->job->batching, b->keep, &l->batch));
     pac_arena_release(b->keep, mark);
-    meter_stop(&b->m, FWD, start);
-    return PAC_OK;
+    return stop(b, FWD, start);
 }
 
 static pac_err bench_overhead(bench *b)
@@ -356,8 +363,12 @@ static pac_err prepare_bench(bench *b)
     void *p;
     choose_points(b);
     PAC_TRY(meter_new(&job->watch, part, b->points * (stacks * (through_it ? 2 : 3) + 1) + 2, &b->m));
-    PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &b->keep));
-    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &b->work));
+    if (job->be->space != NULL) { /* the device's time, with its own memory */
+        b->m.cpu = false;
+        b->m.others = 0;
+    }
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &b->keep));
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &b->work));
     PAC_TRY(pac_mem_array(PAC_MEM_WORK, job->train.rows, sizeof(int64_t), &p));
     b->sample = p;
     pac_rng_permutation(job->cfg.train.seed, 0, job->train.rows, b->sample);

@@ -5,6 +5,7 @@
  * to do.
  */
 #include "train.h"
+#include "transfer.h"
 
 #include <math.h>
 #include <string.h>
@@ -72,7 +73,7 @@ static pac_err share_param(sharing *x, const pac_param *p)
 
 pac_err reducer_for_stage(const pac_job *job, const pac_layout *l, reducer *out)
 {
-    reducer r = {.group = l->group, .member = l->member};
+    reducer r = {.job = job, .group = l->group, .member = l->member};
     sharing x = {.l = l, .r = &r};
     param_list all;
     pac_err err = PAC_OK;
@@ -87,9 +88,9 @@ pac_err reducer_for_stage(const pac_job *job, const pac_layout *l, reducer *out)
     return err;
 }
 
-void reducer_for_world(reducer *out)
+void reducer_for_world(const pac_job *job, reducer *out)
 {
-    *out = (reducer){.group = pac_world(), .member = pac_world_rank()};
+    *out = (reducer){.job = job, .group = pac_world(), .member = pac_world_rank()};
 }
 
 void reducer_free(reducer *r)
@@ -102,21 +103,22 @@ void reducer_free(reducer *r)
     *r = (reducer){0};
 }
 
-static pac_err sum_shared(const reducer *r, const pac_backend *be, pac_params *p)
+static pac_err sum_shared(const reducer *r, pac_params *p)
 {
     for (int64_t i = 0; i < r->nshared; i++) {
         const shared_param *s = (const shared_param *)r->shared + i;
         pac_param *v = &p->v[s->index];
         if (r->member != 0)
-            be->zero(v->g, v->n);
-        PAC_TRY(pac_sum_f32(s->holders, v->g, v->n));
+            r->job->be->zero(v->g, v->n);
+        PAC_TRY(ranks_sum(s->holders, r->job, v->g, v->n));
     }
     return PAC_OK;
 }
 
 /* Each parameter once: by member 0 of the first stage that holds it. */
-static double own_sumsq(const reducer *r, const pac_backend *be, const pac_params *p)
+static double own_sumsq(const reducer *r, const pac_params *p)
 {
+    const pac_backend *be = r->job->be;
     if (r->member != 0)
         return 0;
     double sum = be->sumsq(p->g, p->total);
@@ -128,12 +130,12 @@ static double own_sumsq(const reducer *r, const pac_backend *be, const pac_param
     return sum > 0 ? sum : 0;
 }
 
-pac_err reduce_gradients(const reducer *r, const pac_backend *be, pac_params *p, double local_loss, step_sums *out)
+pac_err reduce_gradients(const reducer *r, pac_params *p, double local_loss, step_sums *out)
 {
     if (pac_comm_size(r->group) > 1)
-        PAC_TRY(pac_sum_f32(r->group, p->g, p->total));
-    PAC_TRY(sum_shared(r, be, p));
-    double sums[2] = {local_loss, own_sumsq(r, be, p)};
+        PAC_TRY(ranks_sum(r->group, r->job, p->g, p->total));
+    PAC_TRY(sum_shared(r, p));
+    double sums[2] = {local_loss, own_sumsq(r, p)};
     PAC_TRY(pac_sum_f64(pac_world(), sums, 2));
     *out = (step_sums){.loss = sums[0], .norm = sqrt(sums[1])};
     PAC_CHECK(isfinite(out->loss) && isfinite(out->norm), PAC_ENUMERIC,

@@ -14,7 +14,7 @@
 static pac_err stage_parts(stage *s, stage_use use)
 {
     const pac_job *job = s->job;
-    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &s->work));
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &s->work));
     bool taken = use != STAGE_BACKBONE && job->tune.kind == PAC_TECH_FULL;
     int flags = (job->tune.head == PAC_HEAD_LM ? PAC_LOAD_HEAD : 0) | (taken ? PAC_LOAD_TAKEN : 0) |
                 (job->shapes ? PAC_LOAD_SHAPES : 0);
@@ -25,7 +25,7 @@ static pac_err stage_parts(stage *s, stage_use use)
     PAC_TRY(pac_tuned_attach(s->tuned, s->model));
     pac_tune_reads(&job->desc, &job->tune, s->reads, &s->reads_final);
     if (s->through && job->cfg.train.recompute && use == STAGE_LEARNS)
-        return pac_arena_new(PAC_MEM_ACTIVATIONS, &s->again);
+        return pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &s->again);
     return PAC_OK;
 }
 
@@ -57,9 +57,12 @@ void stage_free(stage **sp)
     stage *s = *sp;
     if (s == NULL)
         return;
-    for (int64_t i = 0; i < s->slots; i++)
+    for (int64_t i = 0; i < s->slots; i++) {
         pac_arena_free(&s->slot[i].arena);
+        pac_arena_free(&s->slot[i].staging);
+    }
     pac_mem_free(s->slot);
+    stage_drop_losses(s);
     stage_drop_halves(s);
     pac_tuned_free(&s->tuned);
     pac_model_free(&s->model);
@@ -74,14 +77,17 @@ pac_err stage_reserve(stage *s, int64_t n)
     if (n <= s->slots)
         return PAC_OK;
     void *slots;
+    const pac_space *space = s->job->be->space;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n, sizeof(micro), &slots));
     if (s->slots > 0)
         memcpy(slots, s->slot, (size_t)s->slots * sizeof(micro));
     pac_mem_free(s->slot);
     s->slot = slots;
     while (s->slots < n) {
-        PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &s->slot[s->slots].arena));
-        s->slots++;
+        micro *x = &s->slot[s->slots++];
+        PAC_TRY(pac_arena_new_in(space, PAC_MEM_ACTIVATIONS, &x->arena));
+        if (space != NULL)
+            PAC_TRY(pac_arena_new_staging(space, PAC_MEM_COMM, &x->staging));
     }
     return PAC_OK;
 }
@@ -137,8 +143,11 @@ static pac_err whole_offsets(const stage *s, micro *x, const pac_dataset *data, 
 pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l)
 {
     pac_arena_reset(x->arena);
+    if (x->staging != NULL)
+        pac_arena_reset(x->staging);
     const pac_stage_plan *group = &l->plan->stage[l->stage];
-    *x = (micro){.arena = x->arena, .n = n, .own = pac_split_shares(n, group->share, group->ranks, l->member)};
+    *x = (micro){
+        .arena = x->arena, .staging = x->staging, .n = n, .own = pac_split_shares(n, group->share, group->ranks, l->member)};
     PAC_TRY(whole_offsets(s, x, data, sample));
     PAC_TRY(pac_batch_gather(data, sample + x->own.lo, x->own.hi - x->own.lo, &s->job->batching, x->arena, &x->batch));
     return micro_drop(s->job, x, s->drop_key);

@@ -22,7 +22,8 @@ typedef struct trace trace;
 /* One micro-batch in flight. Everything lives in its arena until the slot is taken again. */
 typedef struct micro {
     pac_arena *arena;
-    bool used; /* holds micro-batch m of the last or this mini-batch (training) */
+    pac_arena *staging; /* what crosses boundaries, where rows are not the host's (pac/space.h); else NULL */
+    bool used;          /* holds micro-batch m of the last or this mini-batch (training) */
     int64_t m;
     int64_t n;              /* samples of the whole micro-batch */
     pac_range own;          /* this rank's samples of it */
@@ -32,7 +33,6 @@ typedef struct micro {
     pac_acts acts;
     flow in, out, din, dout;
     float *h, *dh; /* [N, D] of the last stack at the last stage */
-    double loss;   /* sum over this rank's rows, already divided by the mini-batch's count */
     pac_side_saved *saved;
     trace *trace;
 } micro;
@@ -48,11 +48,16 @@ typedef struct stage {
     uint64_t drop_key;   /* of this step */
     pac_model *model;
     pac_tuned *tuned; /* NULL: the untouched backbone */
-    pac_tuned *half[2]; /* evaluation of a side network: its encoder and decoder parts, as decoding does not repeat the encoder */
+    pac_tuned
+        *half[2]; /* evaluation of a side network: its encoder and decoder parts, as decoding does not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
     int64_t slots;
     micro *slot; /* [slots] */
+    double loss; /* since stage_take_loss(), but for these, which the backend may still be computing: */
+    pac_arena *losses;
+    int64_t nwaiting, waiting_capacity;
+    void *waiting; /* waiting_loss[nwaiting] (loss.c) */
 } stage;
 
 /** Load layers [first, last) and what the technique adds to them, parameters zero. Not collective. */
@@ -110,9 +115,14 @@ pac_err stage_bwd(stage *s, micro *x);
 pac_err through_fwd(stage *s, micro *x);
 pac_err through_bwd(stage *s, micro *x);
 
-/** Loss of x->h and, when grad, x->dh: head, softmax and cross-entropy in row blocks, so that memory does not grow with T * V.
+/** Loss of x->h (to stage_take_loss()) and, when grad, x->dh: head, softmax and cross-entropy in row blocks, so that memory
+ * does not grow with T * V.
  */
 pac_err stage_loss(stage *s, micro *x, const pac_model *head, float scale, bool grad);
+
+/** *sum: the loss of every stage_loss() since the last call, over this rank's rows, each weighted by its scale. Waits. */
+pac_err stage_take_loss(stage *s, double *sum);
+void stage_drop_losses(stage *s);
 
 /** Rows (or samples, with a classification head) of these samples that count in the loss. */
 int64_t loss_count(const pac_job *job, const pac_dataset *data, const int64_t *sample, int64_t n);

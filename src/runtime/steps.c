@@ -60,7 +60,7 @@ pac_err train_update(train *t, const reducer *r, pac_params *p, double local_los
 {
     const pac_config *cfg = &t->job->cfg;
     step_sums sums;
-    PAC_TRY(reduce_gradients(r, t->job->be, p, local_loss, &sums));
+    PAC_TRY(reduce_gradients(r, p, local_loss, &sums));
     float lr = pac_lr_at(t->step, t->total_steps, (float)cfg->train.lr, t->warmup, cfg->train.linear);
     double clip = cfg->train.clip;
     double scale = clip > 0 && sums.norm > clip ? clip / (sums.norm + 1e-6) : 1; /* as torch.nn.utils.clip_grad_norm_ */

@@ -156,7 +156,7 @@ static pac_err update_work(const pac_job *shapes, dry_layer *d, pac_work_table *
     pac_optimizer *opt = NULL;
     pac_work w = {0};
     watching watch = {.work = &w};
-    PAC_TRY(pac_optimizer_new(&shapes->cfg.train.optimizer, params->total, &opt));
+    PAC_TRY(pac_optimizer_new(&shapes->cfg.train.optimizer, NULL, params->total, &opt));
     pac_backend_watch(note, &watch);
     shapes->be->sumsq(params->g, params->total);
     pac_optimizer_step(opt, shapes->be, params, 0, 1);

@@ -36,6 +36,7 @@ typedef struct holder_set {
 } holder_set;
 
 typedef struct reducer {
+    const pac_job *job;
     pac_comm *group; /* ranks with the same parameters */
     int64_t member;  /* place in it */
     int64_t nshared, shared_capacity, nsets, sets_capacity;
@@ -48,7 +49,7 @@ int64_t first_holder(const pac_plan *plan, const pac_param *p);
 /** For a pipeline stage: group sums, then sums of shared parameters over their stages. Collective on the world. */
 pac_err reducer_for_stage(const pac_job *job, const pac_layout *l, reducer *out);
 /** For the cached phase: every rank holds everything. */
-void reducer_for_world(reducer *out);
+void reducer_for_world(const pac_job *job, reducer *out);
 void reducer_free(reducer *r);
 
 typedef struct step_sums {
@@ -59,7 +60,7 @@ typedef struct step_sums {
  * Sum p->g over the ranks that hold each parameter, and the loss over all; the global norm counts every parameter once.
  * Errors: PAC_ENUMERIC on all ranks when loss or norm is not finite. Collective on the world.
  */
-pac_err reduce_gradients(const reducer *r, const pac_backend *be, pac_params *p, double local_loss, step_sums *out);
+pac_err reduce_gradients(const reducer *r, pac_params *p, double local_loss, step_sums *out);
 
 /* ---- what is cached (steps.c) ---- */
 
@@ -137,7 +138,8 @@ pac_range cached_part(const pac_plan *plan, int64_t n, int64_t rank);
 int64_t cached_chunk(const cache_map *map);
 /** The lm head alone; *out is untouched with a classification head. */
 pac_err cached_head(const pac_job *job, pac_model **out);
-/** Forward, loss (x->loss) and backward of s->tuned, a whole side network, over the rows of sample[0..n). Resets the slot. */
+/** Forward, loss (to stage_take_loss()) and backward of s->tuned, a whole side network, over the rows of sample[0..n). Resets
+ * the slot. */
 pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map *map, const float *const *part,
                      const int64_t *sample, int64_t n, float scale);
 
@@ -147,8 +149,8 @@ pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map 
  * Join the stages' parameters (and optimizer moments, where whole_opt is not NULL) into the whole network on every rank.
  * Collective.
  */
-pac_err gather_whole(const pac_plan *plan, const pac_params *mine, pac_optimizer *mine_opt, pac_tuned *whole,
-                     pac_optimizer *whole_opt);
+pac_err gather_whole(const pac_job *job, const pac_plan *plan, const pac_params *mine, pac_optimizer *mine_opt,
+                     pac_tuned *whole, pac_optimizer *whole_opt);
 
 /* ---- evaluation (evaluate.c) ---- */
 

@@ -144,8 +144,7 @@ static pac_err keep_values(run *r)
     if (v == NULL)
         PAC_TRY(pac_mem_array(PAC_MEM_TUNED, p->total, sizeof(float), &v));
     r->best = v;
-    memcpy(r->best, p->w, (size_t)p->total * sizeof(float));
-    return PAC_OK;
+    return pac_download(p->space, r->best, p->w, p->total);
 }
 
 /*
@@ -180,8 +179,9 @@ static pac_err leave_hybrid(run *r)
     pac_tuned *whole = NULL;
     pac_err err;
     PAC_GO(whole_new(t->job, &whole));
-    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, pac_tuned_params(whole)->total, &opt)));
-    PAC_GO(gather_whole(&r->plan, mine, old, whole, opt));
+    PAC_GO(pac_agree(pac_world(),
+                     pac_optimizer_new(&t->job->cfg.train.optimizer, t->job->be->space, pac_tuned_params(whole)->total, &opt)));
+    PAC_GO(gather_whole(t->job, &r->plan, mine, old, whole, opt));
     t->opt = opt;
     opt = NULL;
     pac_optimizer_free(&old);
@@ -402,7 +402,7 @@ static pac_err save(run *r)
     const pac_params *p = run_values(r);
     char dir[PAC_PATH + 16];
     if (r->best != NULL)
-        memcpy(p->w, r->best, (size_t)p->total * sizeof(float));
+        PAC_TRY(pac_agree(pac_world(), pac_upload(p->space, p->w, r->best, p->total)));
     snprintf(dir, sizeof dir, "%s/adapters", r->t.job->cfg.output);
     return adapters_save(r->t.job, r->t.whole != NULL ? NULL : &r->plan, p, dir);
 }

@@ -1,6 +1,8 @@
 /*
  * What crosses a stage boundary, as a table: in front of an encoder layer the running rows; in front of a decoder layer also
  * the encoder's outputs, which every decoder layer reads. method.md section 5.
+ *
+ * Where rows are not the host's, they cross through the micro-batch's staging memory.
  */
 #include "stage.h"
 
@@ -38,12 +40,32 @@ static int64_t boundary_fields(const stage *s, int64_t layer, flow *f, int parts
     return n;
 }
 
-static void slots_of(const micro *x, const field *f, int64_t n, pac_slot *slots, float **data)
+static int64_t size_of(const micro *x, const field *f)
+{
+    return (f->stack == PAC_ENC ? x->batch.soff : x->batch.toff)[x->batch.B] * f->width;
+}
+
+/* data: the rows themselves, or places to stage them. */
+static pac_err slots_of(const micro *x, const field *f, int64_t n, pac_slot *slots, float **data)
 {
     for (int64_t i = 0; i < n; i++) {
         slots[i] = (pac_slot){.width = f[i].width, .off = x->woff[f[i].stack]};
         data[i] = *f[i].rows;
+        if (x->staging != NULL)
+            PAC_TRY(pac_arena_floats(x->staging, size_of(x, &f[i]), &data[i]));
     }
+    return PAC_OK;
+}
+
+/* All copies are started before one is waited for. */
+static pac_err stage_rows(const pac_space *space, const micro *x, const field *f, int64_t n, float *const *data)
+{
+    int64_t ticket[PAC_MAX_SLOTS];
+    for (int64_t i = 0; i < n; i++)
+        PAC_TRY(space->download_start(data[i], *f[i].rows, (size_t)size_of(x, &f[i]) * sizeof(float), &ticket[i]));
+    for (int64_t i = 0; i < n; i++)
+        PAC_TRY(space->wait(ticket[i]));
+    return PAC_OK;
 }
 
 pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag)
@@ -52,7 +74,9 @@ pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f,
     pac_slot slots[PAC_MAX_SLOTS];
     float *data[PAC_MAX_SLOTS];
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    slots_of(x, fields, n, slots, data);
+    PAC_TRY(slots_of(x, fields, n, slots, data));
+    if (x->staging != NULL)
+        PAC_TRY(stage_rows(s->job->be->space, x, fields, n, data));
     return pac_link_send(k, x->n, slots, n, (const float *const *)data, tag);
 }
 
@@ -60,10 +84,8 @@ pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool gr
 {
     field fields[PAC_MAX_SLOTS];
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t *off = fields[i].stack == PAC_ENC ? x->batch.soff : x->batch.toff;
-        PAC_TRY(pac_arena_floats(x->arena, off[x->batch.B] * fields[i].width, fields[i].rows));
-    }
+    for (int64_t i = 0; i < n; i++)
+        PAC_TRY(pac_arena_floats(x->arena, size_of(x, &fields[i]), fields[i].rows));
     return PAC_OK;
 }
 
@@ -74,6 +96,9 @@ pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int p
     float *data[PAC_MAX_SLOTS];
     PAC_TRY(wire_room(s, layer, x, f, parts, grad));
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    slots_of(x, fields, n, slots, data);
-    return pac_link_recv(k, x->n, slots, n, data, tag);
+    PAC_TRY(slots_of(x, fields, n, slots, data));
+    PAC_TRY(pac_link_recv(k, x->n, slots, n, data, tag));
+    for (int64_t i = 0; i < n && x->staging != NULL; i++)
+        PAC_TRY(pac_upload(s->job->be->space, *fields[i].rows, data[i], size_of(x, &fields[i])));
+    return PAC_OK;
 }

@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* PAC_REF_ONLY: a build without the cpu kernels, which need OpenBLAS (cuda/build_bare.sh). */
-extern const pac_backend pac_ref_backend, pac_base_backend;
+extern const pac_backend pac_ref_backend, pac_base_backend, pac_split_backend;
 #if defined(__x86_64__) && !defined(PAC_REF_ONLY)
 #define WIDE_KERNELS
 extern const pac_backend pac_avx2_backend, pac_avx512_backend;
@@ -70,6 +70,10 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
             *out = *all;
             return PAC_OK;
         }
+    if (strcmp(name, "split") == 0) {
+        *out = &pac_split_backend;
+        return PAC_OK;
+    }
     if (strcmp(name, "cuda") == 0)
         return find_device(out);
     return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu, cuda or ref", name);
@@ -91,6 +95,11 @@ void *pac_scratch(size_t bytes)
         scratch.bytes = bytes;
     }
     return scratch.block;
+}
+
+const pac_backend *pac_backend_host(const pac_backend *be)
+{
+    return be->space == NULL ? be : pac_backend_all()[1];
 }
 
 void pac_backend_release(void)

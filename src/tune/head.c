@@ -191,10 +191,11 @@ static pac_err pair_features(const pac_tuned *t, const pac_pass *p, const float 
 static pac_err cosine_gain(const pac_tuned *t, pac_arena *work, float **gain)
 {
     int64_t C = t->opts.classes;
-    PAC_TRY(pac_arena_floats(work, C, gain));
+    void *p;
+    PAC_TRY(pac_arena_get(work, (size_t)C * sizeof(float), &p));
     for (int64_t c = 0; c < C; c++)
-        (*gain)[c] = C == 1 ? PAIR_SCORE_GAIN : C > 2 ? 0 : c == 0 ? -PAIR_LOGIT_GAIN : PAIR_LOGIT_GAIN;
-    return PAC_OK;
+        ((float *)p)[c] = C == 1 ? PAIR_SCORE_GAIN : C > 2 ? 0 : c == 0 ? -PAIR_LOGIT_GAIN : PAIR_LOGIT_GAIN;
+    return pac_arena_copy(work, p, C, gain);
 }
 
 static pac_err pair_fwd(const pac_tuned *t, const pac_pass *p, float *logits, const float *h)

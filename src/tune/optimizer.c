@@ -1,21 +1,21 @@
 /* Optimizers over the flat arrays of a parameter list, and learning-rate schedules. */
 #include "pac/tune.h"
 
-pac_err pac_optimizer_new(const pac_optimizer_opts *o, int64_t total, pac_optimizer **out)
+pac_err pac_optimizer_new(const pac_optimizer_opts *o, const pac_space *space, int64_t total, pac_optimizer **out)
 {
     void *p, *m = NULL, *v = NULL;
     pac_err err;
     PAC_CHECK(total >= 0, PAC_EINVAL, "an optimizer for %lld parameters", (long long)total);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_optimizer), &p));
     if (o->kind == PAC_ADAMW) {
-        PAC_GO(pac_mem_array(PAC_MEM_OPTIMIZER, total, sizeof(float), &m));
-        PAC_GO(pac_mem_array(PAC_MEM_OPTIMIZER, total, sizeof(float), &v));
+        PAC_GO(pac_space_array(space, PAC_MEM_OPTIMIZER, total, sizeof(float), &m));
+        PAC_GO(pac_space_array(space, PAC_MEM_OPTIMIZER, total, sizeof(float), &v));
     }
-    *(pac_optimizer *)p = (pac_optimizer){.opts = *o, .total = total, .m = m, .v = v};
+    *(pac_optimizer *)p = (pac_optimizer){.opts = *o, .total = total, .m = m, .v = v, .space = space};
     *out = p;
     return PAC_OK;
 out:
-    pac_mem_free(m);
+    pac_space_free(space, m);
     pac_mem_free(p);
     return err;
 }
@@ -24,8 +24,8 @@ void pac_optimizer_free(pac_optimizer **o)
 {
     if (o == NULL || *o == NULL)
         return;
-    pac_mem_free((*o)->m);
-    pac_mem_free((*o)->v);
+    pac_space_free((*o)->space, (*o)->m);
+    pac_space_free((*o)->space, (*o)->v);
     pac_mem_free(*o);
     *o = NULL;
 }

@@ -6,6 +6,7 @@
  * an attention, the feed-forward units. An axis keeps its most important 1/k; a table says which matrix has which axes, and the
  * rest is one function for "importance along an axis" and one for "cut". The rule in words: tests/golden/README.md.
  */
+#include "params.h"
 #include "side.h"
 
 #include <math.h>
@@ -83,10 +84,18 @@ static void everything(const pac_model_desc *d, pac_stack stack, selection sel[A
         sel[i] = (selection){.size = size[i], .n = size[i]};
 }
 
-static pac_err block_of(const pac_model *model, int64_t layer, const pac_block_weights **out)
+static pac_err stack_importance(const pac_side *s, const pac_model *score, double *imp, pac_arena *work)
 {
-    *out = pac_model_block_weights(model, layer);
-    PAC_CHECK(*out != NULL, PAC_EINVAL, "pruning: the model does not hold layer %lld", (long long)layer);
+    for (int64_t l = s->first, i; l < s->last; l++) {
+        pac_block_weights b;
+        selection all[AXES];
+        pac_stack stack = stack_of_layer(&s->desc, l, &i);
+        size_t mark = pac_arena_mark(work);
+        PAC_TRY(pac_model_read_block(score, l, work, &b));
+        everything(&s->desc, stack, all);
+        importance(imp + stack * s->D, CHANNELS, &b, all);
+        pac_arena_release(work, mark);
+    }
     return PAC_OK;
 }
 
@@ -97,15 +106,11 @@ pac_err pac_tuned_importance(const pac_tuned *t, const pac_model *score, double 
     memset(imp, 0, (size_t)(2 * D) * sizeof *imp);
     if (s == NULL || s->opts.init == PAC_INIT_RANDOM)
         return PAC_OK;
-    for (int64_t l = s->first, i; l < s->last; l++) {
-        const pac_block_weights *b;
-        selection all[AXES];
-        pac_stack stack = stack_of_layer(&s->desc, l, &i);
-        PAC_TRY(block_of(score, l, &b));
-        everything(&s->desc, stack, all);
-        importance(imp + stack * s->D, CHANNELS, b, all);
-    }
-    return PAC_OK;
+    pac_arena *work;
+    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &work));
+    pac_err err = stack_importance(s, score, imp, work);
+    pac_arena_free(&work);
+    return err;
 }
 
 /* ---- selection ---- */
@@ -180,24 +185,30 @@ static void cut_matrix(float *dst, const float *src, const selection *rows, cons
             dst[i * cols->n + j] = src[at(rows, i) * cols->size + at(cols, j)];
 }
 
-/* The side network's own weights, which its layers see as constant. */
-static float *own(const float *w)
+/* The parameters, and their values as the host may write them. */
+typedef struct target {
+    const pac_params *params;
+    float *values; /* [params->total] */
+} target;
+
+/* Where the value of a weight of the side network is written. */
+static float *own(const target *t, const float *w)
 {
-    return (float *)(uintptr_t)w;
+    return w != NULL ? t->values + (w - t->params->w) : NULL;
 }
 
-static void cut_block(const pac_block_weights *to, const pac_block_weights *from, const selection sel[AXES])
+static void cut_block(const target *t, const pac_block_weights *to, const pac_block_weights *from, const selection sel[AXES])
 {
     for (int i = 0; i < CUTS; i++) {
         const pac_linear *dst = linear_at(to, cuts[i].linear), *src = linear_at(from, cuts[i].linear);
-        cut_matrix(own(dst->w), src->w, &sel[cuts[i].rows], &sel[cuts[i].cols]);
-        cut_vector(own(dst->b), src->b, &sel[cuts[i].rows]);
+        cut_matrix(own(t, dst->w), src->w, &sel[cuts[i].rows], &sel[cuts[i].cols]);
+        cut_vector(own(t, dst->b), src->b, &sel[cuts[i].rows]);
     }
     for (int i = 0; i < NORMS; i++) {
         const pac_norm *dst = (const pac_norm *)(const void *)((const char *)to + norms[i]);
         const pac_norm *src = (const pac_norm *)(const void *)((const char *)from + norms[i]);
-        cut_vector(own(dst->w), src->w, &sel[CHANNELS]);
-        cut_vector(own(dst->b), src->b, &sel[CHANNELS]);
+        cut_vector(own(t, dst->w), src->w, &sel[CHANNELS]);
+        cut_vector(own(t, dst->b), src->b, &sel[CHANNELS]);
     }
 }
 
@@ -207,37 +218,41 @@ typedef struct source {
     const double *imp; /* [2 * D] of channels */
 } source;
 
-static pac_err prune_layer(pac_side *s, const source *from, int64_t layer, const selection channels[2], pac_arena *work)
+static pac_err prune_layer(const pac_side *s, const target *t, const source *from, int64_t layer, const selection channels[2],
+                           pac_arena *work)
 {
-    const pac_block_weights *b, *score;
+    pac_block_weights b, score;
     selection sel[AXES];
     int64_t index, k = s->opts.reduction;
     pac_stack stack = stack_of_layer(&s->desc, layer, &index);
     int64_t H = s->desc.block[stack].H;
-    PAC_TRY(block_of(from->model, layer, &b));
-    PAC_TRY(block_of(from->score, layer, &score));
+    PAC_TRY(pac_model_read_block(from->model, layer, work, &b));
+    PAC_TRY(pac_model_read_block(from->score, layer, work, &score));
     everything(&s->desc, stack, sel);
     sel[CHANNELS] = channels[stack];
     sel[SOURCE] = channels[PAC_ENC];
-    PAC_TRY(choose_inner(sel, SELF, score, H, k, work));
+    PAC_TRY(choose_inner(sel, SELF, &score, H, k, work));
     if (s->desc.block[stack].cross)
-        PAC_TRY(choose_inner(sel, CROSS, score, H, k, work));
-    PAC_TRY(choose_inner(sel, FF, score, 1, k, work));
-    cut_block(&s->layers[layer - s->first].block, b, sel);
+        PAC_TRY(choose_inner(sel, CROSS, &score, H, k, work));
+    PAC_TRY(choose_inner(sel, FF, &score, 1, k, work));
+    cut_block(t, &s->layers[layer - s->first].block, &b, sel);
     return PAC_OK;
 }
 
-static void prune_stack(pac_side *s, const pac_model *model, pac_stack stack, const selection *channels)
+static pac_err prune_stack(const pac_side *s, const target *t, const pac_model *model, pac_stack stack,
+                           const selection *channels, pac_arena *work)
 {
     const side_stack *st = &s->stacks[stack];
-    const float *table = pac_model_bias_table(model, stack);
+    const float *table, *norm;
     int64_t n = s->desc.block[stack].buckets * s->desc.block[stack].H;
+    PAC_TRY(pac_model_read_riders(model, stack, work, &table, &norm));
     if (st->table.w != NULL && table != NULL)
-        memcpy(own(st->table.w), table, (size_t)n * sizeof *table);
-    cut_vector(own(st->norm.w), pac_model_final_norm(model, stack), channels);
+        memcpy(own(t, st->table.w), table, (size_t)n * sizeof *table);
+    cut_vector(own(t, st->norm.w), norm, channels);
+    return PAC_OK;
 }
 
-static pac_err prune(pac_side *s, const source *from, pac_arena *work)
+static pac_err prune(const pac_side *s, const target *t, const source *from, pac_arena *work)
 {
     selection channels[2];
     for (int i = 0; i < 2; i++) {
@@ -247,12 +262,11 @@ static pac_err prune(pac_side *s, const source *from, pac_arena *work)
     for (int64_t l = s->first; l < s->last; l++) {
         size_t mark = pac_arena_mark(work);
         if (s->opts.has_layer[l])
-            PAC_TRY(prune_layer(s, from, l, channels, work));
+            PAC_TRY(prune_layer(s, t, from, l, channels, work));
         pac_arena_release(work, mark);
     }
-    prune_stack(s, from->model, PAC_ENC, &channels[PAC_ENC]);
-    prune_stack(s, from->model, PAC_DEC, &channels[PAC_DEC]);
-    return PAC_OK;
+    PAC_TRY(prune_stack(s, t, from->model, PAC_ENC, &channels[PAC_ENC], work));
+    return prune_stack(s, t, from->model, PAC_DEC, &channels[PAC_DEC], work);
 }
 
 pac_err pac_tuned_prune(pac_tuned *t, const pac_model *model, const pac_model *score, const double *imp)
@@ -261,8 +275,14 @@ pac_err pac_tuned_prune(pac_tuned *t, const pac_model *model, const pac_model *s
     pac_arena *work = NULL;
     PAC_CHECK(t->side != NULL && model != NULL && score != NULL && imp != NULL, PAC_EINVAL,
               "pruning needs a side network, the backbone, and its importances");
+    target to = {.params = &t->params};
     PAC_TRY(pac_arena_new(PAC_MEM_WORK, &work));
-    pac_err err = prune(t->side, &from, work);
+    pac_err err = pac_params_open(to.params, &to.values);
+    if (err == PAC_OK) {
+        err = prune(t->side, &to, &from, work);
+        pac_err closed = pac_params_close(to.params, to.values, err == PAC_OK);
+        err = err != PAC_OK ? err : closed;
+    }
     pac_arena_free(&work);
     return err;
 }

@@ -163,7 +163,7 @@ static pac_err lay_out(pac_tuned *t, bool learns)
     PAC_GO(pac_mem_array(PAC_MEM_OTHER, c.count, sizeof(pac_param), &list));
     for (int64_t i = 0; i < c.count; i++)
         ((pac_param *)list)[i] = c.items[i].param;
-    PAC_GO(pac_params_init(&t->params, list, c.count, learns));
+    PAC_GO(pac_params_init(&t->params, list, c.count, t->be->space, learns));
     for (int64_t i = 0; i < c.count; i++)
         connect(t, &c.items[i], &t->params.v[i]);
 out:
@@ -228,16 +228,19 @@ pac_err pac_tuned_attach(pac_tuned *t, pac_model *m)
 
 /* ---- initial values ---- */
 
-static void draw(const pac_tuned *t, const tune_item *item, const pac_param *p)
+/* values: those of all parameters, as the host may write them. */
+static void draw(const pac_tuned *t, const tune_item *item, const pac_param *p, float *values)
 {
+    float *w = values + (p->w - t->params.w);
     uint64_t seed = t->opts.seed ^ pac_rng_name(p->name);
     float scale = (float)item->deviation;
     for (int64_t i = 0; i < p->n; i++)
-        p->w[i] = scale == 0 ? item->constant : scale * pac_rng_normal(seed, PAC_STREAM_INIT, (uint64_t)i);
+        w[i] = scale == 0 ? item->constant : scale * pac_rng_normal(seed, PAC_STREAM_INIT, (uint64_t)i);
 }
 
 typedef struct cursor {
     pac_tuned *t;
+    float *values;
     int64_t next;
 } cursor;
 
@@ -248,14 +251,14 @@ static pac_err draw_next(void *ctx, const tune_item *item)
     const pac_params *p = &c->t->params;
     if (c->next < p->count && strcmp(p->v[c->next].name, item->param.name) == 0) {
         if (!item->from_model)
-            draw(c->t, item, &p->v[c->next]);
+            draw(c->t, item, &p->v[c->next], c->values);
         c->next++;
     }
     return PAC_OK;
 }
 
 /* The checkpoint's own first layer of the head (a pooler), where there is one. */
-static pac_err init_head(pac_tuned *t)
+static pac_err init_head(const pac_tuned *t, float *values)
 {
     bool found;
     if (t->head.dense.w == NULL)
@@ -264,15 +267,18 @@ static pac_err init_head(pac_tuned *t)
     const pac_param *w = pac_params_find(&t->params, "head.dense.weight", &from);
     const pac_param *b = pac_params_find(&t->params, "head.dense.bias", &from);
     PAC_CHECK(w != NULL && b != NULL, PAC_EINTERNAL, "the head has no dense layer");
-    return pac_model_head_dense(&t->desc, &found, w->w, b->w);
+    return pac_model_head_dense(&t->desc, &found, values + (w->w - t->params.w), values + (b->w - t->params.w));
 }
 
 pac_err pac_tuned_init(pac_tuned *t, const pac_model *model, const double *imp)
 {
     cursor c = {.t = t};
-    PAC_TRY(tune_walk_items(&t->desc, &t->opts, draw_next, &c));
-    if (model != NULL)
-        PAC_TRY(init_head(t));
+    PAC_TRY(pac_params_open(&t->params, &c.values));
+    pac_err err = tune_walk_items(&t->desc, &t->opts, draw_next, &c);
+    if (err == PAC_OK && model != NULL)
+        err = init_head(t, c.values);
+    pac_err closed = pac_params_close(&t->params, c.values, err == PAC_OK);
+    PAC_TRY(err != PAC_OK ? err : closed);
     bool prunes = t->side != NULL && t->opts.init == PAC_INIT_MAGNITUDE;
     return prunes ? pac_tuned_prune(t, model, model, imp) : PAC_OK;
 }

@@ -158,7 +158,7 @@ static void check_training(const char *model, const pac_st *f, const pac_backend
     const float *losses = golden_f32(f, name, STEPS);
     snprintf(name, sizeof name, "%slr", prefix);
     float lr = *golden_f32(f, name, 1);
-    OK(pac_optimizer_new(&(pac_optimizer_opts){.kind = kind, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f}, p->total, &opt));
+    OK(pac_optimizer_new(&(pac_optimizer_opts){.kind = kind, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f}, p->space, p->total, &opt));
     for (int i = 0; i < STEPS; i++) {
         near_loss(whole_pass(&x, false), losses[i], i == 0 ? allowed.forward : allowed.losses);
         pac_optimizer_step(opt, be, p, lr, 1.0f);

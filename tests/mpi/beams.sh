@@ -1,9 +1,9 @@
 #!/bin/sh
-# usage: beams.sh PAC RUN_SH FIXTURES MODEL MAX_NEW
+# usage: beams.sh PAC RUN_SH FIXTURES MODEL MAX_NEW [BACKEND]
 # Beam search against Hugging Face's (tests/golden/make_beams.py), on one stage, on several, on several ranks of a stage; one beam is
 # greedy. us-bart: where PAC_SHARED names the folder that has it.
 set -u
-pac=$1 run=$2 fixtures=$3 model=$4 max_new=$5
+pac=$1 run=$2 fixtures=$3 model=$4 max_new=$5 backend=${6-auto}
 expected=$fixtures/beams/$(echo "$model" | tr / -).jsonl
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -26,7 +26,7 @@ mv "$dir/config.json" "$dir/model/config.json"
 predict() {
     ranks=$1
     shift
-    "$run" "$ranks" "$pac" predict --model "$dir/model" --input "$dir/rows.jsonl" --max-new "$max_new" --quiet "$@" \
+    "$run" "$ranks" "$pac" predict --model "$dir/model" --input "$dir/rows.jsonl" --max-new "$max_new" --backend "$backend" --quiet "$@" \
         >"$dir/answers" 2>"$dir/log" || { echo "on $ranks, $*:"; cat "$dir/log"; failed=1; }
     ! grep 'not freed' "$dir/log" || failed=1
 }

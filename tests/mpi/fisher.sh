@@ -1,9 +1,9 @@
 #!/bin/sh
-# usage: fisher.sh PAC TENSORS RUN_SH FIXTURES DATA
+# usage: fisher.sh PAC TENSORS RUN_SH FIXTURES DATA [BACKEND]
 # technique.init: fisher gives, under every plan, the side network that PyTorch's squared gradients choose (fixtures/fisher, made by
 # tests/golden/make_fisher.py); with a classification head, under every plan what one rank gives.
 set -u
-pac=$1 tensors=$2 run=$3 fixtures=$4 data=$5
+pac=$1 tensors=$2 run=$3 fixtures=$4 data=$5 backend=${6-auto}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failed=0
@@ -14,7 +14,7 @@ start() {
     ranks=$1
     shift
     rm -rf "$dir/out"
-    "$run" "$ranks" "$pac" train "$dir/run.yaml" --quiet --json --set "output=$dir/out" "$@" >"$dir/log" 2>&1 || {
+    "$run" "$ranks" "$pac" train "$dir/run.yaml" --quiet --json --set "output=$dir/out" --set "backend=$backend" "$@" >"$dir/log" 2>&1 || {
         cat "$dir/log"
         failed=1
     }

@@ -27,11 +27,11 @@ static double step(double clip, float w[N])
     double loss = 0;
     step_sums sums;
     assert_int_equal(pac_backend_find("ref", &job.be), PAC_OK);
-    assert_int_equal(pac_optimizer_new(&sgd, N, &t.opt), PAC_OK);
-    reducer_for_world(&r);
+    assert_int_equal(pac_optimizer_new(&sgd, NULL, N, &t.opt), PAC_OK);
+    reducer_for_world(&job, &r);
     memset(w, 0, N * sizeof *w);
     memcpy(g, gradient, sizeof g);
-    assert_int_equal(reduce_gradients(&r, job.be, &p, 1.25, &sums), PAC_OK);
+    assert_int_equal(reduce_gradients(&r, &p, 1.25, &sums), PAC_OK);
     assert_int_equal(train_update(&t, &r, &p, 1.25, 3, "hybrid", 1, 0, &loss), PAC_OK);
     assert_true(loss == 1.25);
     assert_int_equal(t.step, 1);

@@ -266,7 +266,6 @@ static const struct {
     {"model: {path: m, dtype: int8}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: int8"},
     {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: nf4"},
     {MINIMAL "cache: {dtype: i8}\n", PAC_ENOTBUILT, "not built yet: cache.dtype: i8"},
-    {MINIMAL "backend: cuda\n", PAC_ENOTBUILT, "not built yet: backend: cuda"},
 };
 
 static void test_words_and_values(void **state)
@@ -326,7 +325,6 @@ static void test_wrong_overrides_name_the_flag(void **state)
         {"train=3", PAC_ECONFIG, "--set: train: expected a map"},
         {"system.groups=[1", PAC_ECONFIG, "--set: not YAML"},
         {"train.lr=&a 3", PAC_ECONFIG, "--set: anchors"},
-        {"backend=cuda", PAC_ENOTBUILT, "--set: not built yet: backend: cuda"},
         {"cache=off", PAC_ECONFIG, "--set: cache: expected none"},
         {"a.very.long.key.that.no.table.has.a.very.long.key.that.no.table.has=1", PAC_ECONFIG, "no key is so long"},
     };

@@ -33,7 +33,7 @@ static void check_backend(const pac_backend *be)
     pac_optimizer *o = NULL;
     pac_optimizer_opts sgd = {.kind = PAC_SGD}, adamw = {.kind = PAC_ADAMW, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f};
     set(&v, 2, 0.5f);
-    assert_int_equal(pac_optimizer_new(&sgd, N, &o), PAC_OK);
+    assert_int_equal(pac_optimizer_new(&sgd, NULL, N, &o), PAC_OK);
     assert_int_equal(pac_mem_current(PAC_MEM_OPTIMIZER), 0);
     pac_optimizer_step(o, be, &v.p, 0.1f, 0.5f); /* w - lr * scale * g */
     for (int i = 0; i < N; i++)
@@ -43,7 +43,7 @@ static void check_backend(const pac_backend *be)
 
     set(&v, 2, 0.5f);
     adamw.weight_decay = 0.1f;
-    assert_int_equal(pac_optimizer_new(&adamw, N, &o), PAC_OK);
+    assert_int_equal(pac_optimizer_new(&adamw, NULL, N, &o), PAC_OK);
     assert_int_equal(pac_mem_current(PAC_MEM_OPTIMIZER) >= (int64_t)(2 * N * sizeof(float)), 1);
     pac_optimizer_step(o, be, &v.p, 0.01f, 1.0f); /* the first step is lr * sign(g), after the decay */
     for (int i = 0; i < N; i++)
@@ -98,7 +98,7 @@ static void check_formula(const pac_backend *be, const pac_optimizer_opts *opts)
     parameter want[MANY] = {0};
     pac_params p = {.total = MANY, .w = w, .g = g};
     pac_optimizer *o = NULL;
-    assert_int_equal(pac_optimizer_new(opts, MANY, &o), PAC_OK);
+    assert_int_equal(pac_optimizer_new(opts, NULL, MANY, &o), PAC_OK);
     for (int i = 0; i < MANY; i++)
         want[i].w = w[i] = (float)cos(3 * i);
     for (int t = 1; t <= STEPS; t++) {
@@ -159,7 +159,7 @@ static void test_no_memory(void **state)
     int64_t blocks = pac_mem_blocks();
     for (int k = 1; k <= 3; k++) {
         pac_mem_fail_at(k);
-        assert_int_equal(pac_optimizer_new(&adamw, N, &o), PAC_ENOMEM);
+        assert_int_equal(pac_optimizer_new(&adamw, NULL, N, &o), PAC_ENOMEM);
         assert_true(o == NULL && pac_mem_blocks() == blocks);
     }
     pac_mem_fail_at(0);

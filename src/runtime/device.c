@@ -1,0 +1,50 @@
+/*
+ * Which backend a rank computes on: the one that the configuration names; auto: a device where one can be used, else the
+ * processor. Ranks of a node take its devices in turn, so several ranks may share one.
+ */
+#include "planning.h"
+#include "pac/device.h"
+#include "pac/log.h"
+
+#include <string.h>
+
+static pac_err open_device(pac_job *j)
+{
+    int64_t index = pac_node_rank() % pac_device_count();
+    pac_device_info d;
+    PAC_TRY(pac_device_open(index));
+    PAC_TRY(pac_device_query(&d));
+    j->be = pac_device_backend();
+    pac_log(PAC_LOG_INFO, "device %lld: %s, %.1f of %.1f GiB free", (long long)index, d.name, (double)d.available / 1073741824,
+            (double)d.total / 1073741824);
+    return PAC_OK;
+}
+
+static pac_err choose(pac_job *j)
+{
+    const char *name = j->cfg.backend;
+    bool device = strcmp(name, "cuda") == 0;
+    if (strcmp(name, "auto") == 0) {
+        device = pac_device_count() > 0;
+        if (!device)
+            pac_log(PAC_LOG_INFO, "backend cpu: %s", pac_device_absence());
+    }
+    if (!device)
+        return pac_backend_find(name, &j->be);
+    PAC_CHECK(pac_device_backend() != NULL, PAC_ENOTBUILT, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
+    PAC_CHECK(pac_device_count() > 0, PAC_ECONFIG, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
+    return open_device(j);
+}
+
+pac_err job_backend(pac_job *j)
+{
+    PAC_TRY(choose(j));
+    return j->be->space != NULL ? pac_arena_new_staging(j->be->space, PAC_MEM_COMM, &j->staging) : PAC_OK;
+}
+
+void job_backend_done(pac_job *j)
+{
+    pac_arena_free(&j->staging);
+    if (pac_device_is_open())
+        pac_device_close();
+}
