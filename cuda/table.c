@@ -239,8 +239,24 @@ void pac_gpu_table_close(void)
     release_relative();
 }
 
+static const pac_space space = {
+    .name = PAC_CUDA_NAME,
+    .alloc = pac_device_alloc,
+    .free = pac_device_free,
+    .pinned_alloc = pac_device_pinned_alloc,
+    .pinned_free = pac_device_pinned_free,
+    .upload = pac_device_upload,
+    .download = pac_device_download,
+    .download_start = pac_device_download_start,
+    .wait = pac_device_wait,
+    .move = pac_device_move,
+    .fill = pac_device_fill,
+    .sync = pac_device_sync,
+};
+
 static const pac_backend table = {
     .name = PAC_CUDA_NAME,
+    .space = &space,
     .gemm = pac_cuda_gemm,
     .bias_fwd = pac_cuda_bias_fwd,
     .bias_bwd = pac_cuda_bias_bwd,

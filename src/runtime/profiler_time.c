@@ -363,10 +363,8 @@ static pac_err prepare_bench(bench *b)
     void *p;
     choose_points(b);
     PAC_TRY(meter_new(&job->watch, part, b->points * (stacks * (through_it ? 2 : 3) + 1) + 2, &b->m));
-    if (job->be->space != NULL) { /* the device's time, with its own memory */
-        b->m.cpu = false;
+    if (job->be->space != NULL) /* the processor's caches are not the ones that count */
         b->m.others = 0;
-    }
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &b->keep));
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &b->work));
     PAC_TRY(pac_mem_array(PAC_MEM_WORK, job->train.rows, sizeof(int64_t), &p));
