@@ -16,19 +16,25 @@ shape=$dir/shape.yaml
 
 # Every cluster that ships has a plan, and it names devices of that cluster.
 for cluster in "$clusters"/*.yaml; do
+    [ "$cluster" != "$clusters/run.yaml" ] || continue
     works plan "$shape" --devices "$cluster" --rows 1000 --json
     grep -q '"stages":\[{"layers":\[0,' "$dir/stdout" || wrong "no stages"
     grep -q "\"derived\":\"$cluster\"" "$dir/stdout" || wrong "does not say what it was derived from"
 done
 
-# Two Orin Nanos and two laptops: no two of the parts (layers x share) of Orin and laptop are equal.
-works plan "$shape" --devices "$clusters/two-orin-two-laptops.yaml" --rows 3668
+# Two Orin Nanos and two laptops, as in the walk-through: an Orin gets more than a laptop, of samples or of layers.
+household=$clusters/two-orin-two-laptops.yaml
+works plan "$shape" --devices "$household" --rows 3668
 grep -q 'described and not measured' "$dir/stdout" || wrong "passes for a measurement"
 grep -q 'an epoch 3668 samples' "$dir/stdout" || wrong "does not take --rows"
-works plan "$shape" --devices "$clusters/two-orin-two-laptops.yaml" --json
-parts=$(sed 's/{"layers":/\n&/g' "$dir/stdout" | grep '^{"layers"' | sed 's/"memory".*//')
-echo "$parts" | awk -F'[][,:{}]+' '{ print $3, $4 }' | awk '{ n = $2 - $1; if (NR > 1 && n != last) unequal = 1; last = n } END { exit !(unequal || NR == 1) }' ||
-    wrong "stages of equal lengths on unequal devices: $parts"
+column() { awk -v name="$1" -v field="$2" '$3 == name { print $field }' "$dir/stdout"; }
+works plan "$clusters/run.yaml" --devices "$household" --set system.name=eddl
+awk -v orin="$(column orin-0 4)" -v anna="$(column anna 4)" 'BEGIN { exit !(orin > 1.5 * anna && anna > 0) }' ||
+    wrong "shares: $(column orin-0 4) % of an Orin, $(column anna 4) % of a laptop"
+works plan "$clusters/run.yaml" --devices "$household" --set system.name=ecofl
+layers() { column "$1" 2 | awk -F- '{ print $2 - $1 + 1 }'; }
+awk -v orin="$(layers orin-1)" -v ben="$(layers ben)" 'BEGIN { exit !(orin > 2 * ben && ben > 0) }' ||
+    wrong "layers: $(layers orin-1) of an Orin, $(layers ben) of the older laptop"
 
 # A plan that was written is one that estimate accepts.
 works plan "$shape" --devices "$clusters/nano4.yaml" -o "$dir/plan.yaml"
@@ -52,7 +58,7 @@ awk -v s="$(cat "$dir/slow")" -v f="$(cat "$dir/fast")" 'BEGIN { exit !(s > 1.99
 
 # Impossible: by how much, and what would help.
 expect 4 'lacks' plan "$shape" --devices "$clusters/nano4.yaml" --set system.memory=100MiB
-expect 4 'would' plan "$shape" --devices "$clusters/nano4.yaml" --set technique.name=full --set cache=none --set system.memory=300MiB
+expect 4 'smallest change' plan "$shape" --devices "$clusters/nano4.yaml" --set technique.name=full --set cache=none --set system.memory=300MiB
 
 # Wrong files and options.
 printf 'devices:\n  - {name: a, type: jetson-nan}\n' >"$dir/wrong.yaml"
