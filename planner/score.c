@@ -172,15 +172,16 @@ double pac_cached_device_seconds(const pac_costs *c, int64_t device, int64_t sam
 pac_cached_cost pac_cached_seconds(const pac_costs *c, const int64_t *rank, int64_t n, const int64_t *part)
 {
     double step = 0, update = 0, write = 0, cache = (double)c->q->rows * c->p->cached_step_bytes_read;
+    double moved = c->q->sharded ? cache / (double)n : cache; /* of each device's, (n - 1) / n comes from others */
     for (int64_t i = 0; i < n; i++) {
         const pac_device *d = &c->p->device[rank[i]];
         step = pac_larger(step, pac_cached_device_seconds(c, rank[i], part[i]));
         update = pac_larger(update, d->update * c->whole.learning);
         if (d->disk_write > 0)
-            write = pac_larger(write, cache * (double)(n - 1) / (double)n / d->disk_write);
+            write = pac_larger(write, moved * (double)(n - 1) / (double)n / d->disk_write);
     }
     step += pac_allreduce_time(c->p, rank, n, c->whole.learning) + update;
-    return (pac_cached_cost){.redistribute = pac_allgather_time(c->p, rank, n, cache + c->whole.learning) + write,
+    return (pac_cached_cost){.redistribute = pac_allgather_time(c->p, rank, n, moved + c->whole.learning) + write,
                              .epoch = c->steps * step};
 }
 

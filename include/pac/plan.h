@@ -64,6 +64,7 @@ typedef struct pac_plan_request {
     int64_t rows, epochs;      /* of the run */
     int64_t microbatches;      /* 0: try 1..batch */
     int64_t most_stages, most_ranks; /* stages of a plan, ranks of a stage; 0: any number. EDDL is one stage, Eco-FL one rank a stage */
+    bool sharded;              /* a device receives the parts of its own samples only (cache.redistribute: shard), not all of the cache */
     bool cached;               /* the cache may be used: epochs after the first run from it, if that is faster and fits on the disks */
     bool every_device;         /* none may be left out */
     bool keep_first;           /* device 0 takes part: it reads the data and writes the results */

@@ -134,6 +134,7 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .rows = job->train.rows,
                               .epochs = c->train.epochs,
                               .microbatches = c->train.microbatches,
+                              .sharded = c->cache.redistribute == PAC_REDIST_SHARD,
                               .cached = train_uses_cache(c) && c->train.epochs > 1,
                               .keep_first = true};
 }

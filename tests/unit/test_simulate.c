@@ -131,6 +131,13 @@ static void test_phases(void **state)
     t.x.device[1].disk_read = 10;            /* reading takes longer than computing: 2 x 30 / 10 */
     step(&t);
     near(t.s.predicted.cached_epoch_s, 2 * 6 + 3 + 3 * (sum + update));
+    t.run.sharded = true; /* each gives half of its 150, and device 0 what was learnt */
+    step(&t);
+    near(t.s.predicted.redistribute_s, (75 + 200) / 100.0);
+    t.x.p.gradient_bytes = 2;
+    near(step(&t), 2 * (2 * 3 + side) + sum / 2 + update);
+    near(t.s.predicted.cached_epoch_s, 2 * 6 + 3 + 3 * (sum / 2 + update));
+    t.x.p.gradient_bytes = 0;
     t.plan.cached = false;
     step(&t);
     near(t.s.predicted.redistribute_s, 0);
