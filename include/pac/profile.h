@@ -74,6 +74,7 @@ typedef struct pac_profile {
     double source_tokens, target_tokens; /* mean lengths per sample */
     double optimizer_states;             /* bytes of optimizer state per byte of learning parameters: 0 SGD, 2 AdamW */
     double gradient_bytes;               /* of a gradient's element in an all-reduce; 0: 4, as the runtime sends them */
+    bool bytes_given;                     /* activations are others' (--activations): no dry run overrules them; not in the file */
     double fixed;                        /* bytes on every device whatever its stage: data set, maps */
     pac_layer_bytes *layer;              /* [L]; riders (embedding, head, norms) included in the layer they ride with */
     double *boundary_fwd, *boundary_bwd; /* [L + 1] bytes per sample that cross in front of layer i */

@@ -39,6 +39,8 @@ static const option_row options[] = {
     {"source", "N", "task.max_source", NUMBER, AT(source), false, 1, 0},
     {"target", "N", "task.max_target", NUMBER, AT(target), false, 1, 0},
     {"rows", "N", "with --devices: rows of an epoch, where there is no data to count", NUMBER, AT(rows), false, 1, 0},
+    {"activations", "BYTES", "plan, simulate: of a sample, over all layers, where another program's count instead of pac's", NUMBER,
+     AT(activations), false, 1, 0},
     {"adapters", "DIR", "adapters written by train", TEXT, AT(adapters), false, 0, 0},
     {"predictions", "FILE", "write what each row was answered, as JSON lines", TEXT, AT(predictions), false, 0, 0},
     {"model", "DIR", "a model directory in Hugging Face layout", TEXT, AT(model), false, 0, 0},

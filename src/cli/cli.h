@@ -19,7 +19,7 @@ typedef struct pac_args {
     const char *words[MAX_WORDS]; /* what is no option: RUN.yaml, SHAPE DIR, info|verify DIR, RUN... */
     int64_t nwords;
     const char *output, *plan, *profile, *devices, *adapters, *model, *input, *logits, *predictions, *backend, *format, *shape, *technique, *schedule, *bytes;
-    int64_t steps, beams, max_new, seed, batch, source, target, rows;
+    int64_t steps, beams, max_new, seed, batch, source, target, rows, activations;
 } pac_args;
 
 typedef struct command {
@@ -51,6 +51,9 @@ pac_err print_flush(void);
 
 /** RUN.yaml, read on rank 0 (one device needs the file) and sent to all. Collective. */
 pac_err read_config(const pac_args *a, pac_config *c);
+
+/** --activations BYTES: a sample's over all layers, evenly, instead of pac's own; nothing without it. */
+void take_activations(const pac_args *a, pac_profile *profile);
 
 /** --devices FILE: the job, without weights or data, and the profile of devices that are not here; the caller frees both. */
 pac_err open_described(const pac_args *a, const pac_config *cfg, pac_job **job, pac_profile *profile);

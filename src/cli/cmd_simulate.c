@@ -77,6 +77,7 @@ static pac_err check_options(const pac_args *a)
 static pac_err open_measured(const pac_args *a, const pac_config *cfg, pac_job **job, pac_profile *profile)
 {
     PAC_TRY(pac_profile_read(a->profile, profile));
+    take_activations(a, profile);
     PAC_TRY(pac_estimate_open(cfg, job));
     return a->rows > 0 ? pac_estimate_rows(*job, a->rows) : PAC_OK;
 }

@@ -18,13 +18,13 @@ const command commands[] = {
     {"plan", "stages and device groups from a profile, and why", "pac plan RUN.yaml --profile profile.yaml|--devices cluster.yaml [-o plan.yaml]",
      "pac plan run.yaml --profile profile.yaml -o plan.yaml\n"
      "pac plan run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --rows 3668",
-     "profile output devices rows set quiet json help", cmd_plan, true, 1, 1},
+     "profile output devices rows activations set quiet json help", cmd_plan, true, 1, 1},
     {"simulate", "step and epoch times, memory and a Gantt chart of devices that are not here",
      "pac simulate RUN.yaml --devices cluster.yaml|--profile profile.yaml [--plan plan.yaml] [-o chart.svg]",
      "pac simulate run.yaml --devices experiments/clusters/nano8.yaml -o chart.svg\n"
      "pac simulate run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --plan plan.yaml --schedule gpipe\n"
      "pac simulate run.yaml --profile profile.yaml --json        # devices that were measured",
-     "devices profile plan schedule bytes rows output set quiet json help", cmd_simulate, true, 1, 1},
+     "devices profile plan schedule bytes activations rows output set quiet json help", cmd_simulate, true, 1, 1},
     {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml|--shape NAME [options]",
      "pac estimate run.yaml\n"
      "pac estimate run.yaml --plan runs/mrpc/plan.yaml\n"

@@ -5,6 +5,7 @@
 #include "dry_layer.h"
 #include "planning.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -131,7 +132,7 @@ static pac_err cached_bytes(dry *d, pac_profile *p)
     PAC_TRY(err);
     PAC_TRY(equal_parts(d, 1, &all));
     PAC_TRY(equal_parts(d, parts, &part));
-    p->cached_sample = step > 0 ? (all - part) / step : 0;
+    p->cached_sample = step > 0 ? fmax(0, (all - part) / step) : 0; /* buffers may be a few bytes larger for a smaller part */
     p->cached_fixed = all - p->cached_sample * (double)batch;
     return PAC_OK;
 }

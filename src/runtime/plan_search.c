@@ -22,10 +22,16 @@ bool plan_uses(const pac_plan *plan, int64_t rank)
     return false;
 }
 
+/* Bytes that others gave are not ours to correct. */
+static pac_err dry_bytes(const pac_job *job, const pac_profile *p, pac_plan *plan)
+{
+    return p->bytes_given ? PAC_OK : dry_plan(job, plan);
+}
+
 pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *plan)
 {
     PAC_TRY(pac_plan_predict(q->profile, q, plan));
-    return dry_plan(job, plan);
+    return dry_bytes(job, q->profile, plan);
 }
 
 static pac_err ask(const pac_job *job, const pac_plan_request *q, pac_plan_answer *out)
@@ -57,7 +63,7 @@ static pac_err search(const pac_job *job, pac_profile *p, const double *budget, 
     for (int tries = 1;; tries++) {
         pac_plan_answer a;
         PAC_TRY(ask(job, q, &a));
-        pac_err err = dry_plan(job, &a.plan);
+        pac_err err = dry_bytes(job, p, &a.plan);
         if (err != PAC_OK) {
             pac_plan_answer_free(&a);
             return err;

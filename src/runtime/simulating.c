@@ -78,8 +78,9 @@ static pac_err make_plan(simulating *x)
 static pac_err choose_bytes(simulating *x)
 {
     const char *name = x->o->bytes != NULL ? x->o->bytes : "ledger";
-    x->model_bytes = strcmp(name, "profile") == 0;
-    PAC_CHECK(x->model_bytes || strcmp(name, "ledger") == 0, PAC_EUSAGE, "--bytes %s: ledger or profile", name);
+    bool profile = strcmp(name, "profile") == 0;
+    x->model_bytes = profile || x->profile->bytes_given;
+    PAC_CHECK(profile || strcmp(name, "ledger") == 0, PAC_EUSAGE, "--bytes %s: ledger or profile", name);
     return PAC_OK;
 }
 

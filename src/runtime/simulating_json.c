@@ -68,7 +68,7 @@ pac_err simulating_json(const simulating *x, char **json)
     json_object_set_new(object, "why", json_string(x->why));
     json_object_set_new(object, "schedule", json_string(simulating_schedule_name(x->q.schedule)));
     json_object_set_new(object, "lengths", json_string(x->q.lengths != NULL ? "data" : "mean"));
-    json_object_set_new(object, "bytes", json_string(x->model_bytes ? "profile" : "ledger"));
+    json_object_set_new(object, "bytes", json_string(x->profile->bytes_given ? "given" : x->model_bytes ? "profile" : "ledger"));
     json_object_set_new(object, "batch", json_integer(x->run.batch));
     json_object_set_new(object, "rows", json_integer(x->run.rows));
     json_object_set_new(object, "epochs", json_integer(x->run.epochs));
