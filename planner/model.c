@@ -142,5 +142,5 @@ pac_stage_bytes_of pac_stage_needs(const pac_costs *c, const pac_stage_cost *s, 
     double received = first > 0 ? c->p->boundary_fwd[first] : 0;
     double gradient = last < c->L ? c->p->boundary_bwd[last] : 0;
     return (pac_stage_bytes_of){.base = c->p->fixed + s->parameters,
-                                .sample = in_flight * (s->activations + received) + gradient + s->work};
+                                .sample = in_flight * (s->activations + received + gradient) + s->work};
 }

@@ -59,7 +59,7 @@ typedef struct pac_stage_bytes_of {
 
 /**
  * Stage whose layers begin at `first` and end at `last`, `behind` stages counted from itself to the last one (1: it is the
- * last). A slot of the schedule keeps what the layers keep and what was received for them; one gradient is received at a time.
+ * last). A slot of the schedule keeps what the layers keep and what was received for them, rows and gradients.
  */
 pac_stage_bytes_of pac_stage_needs(const pac_costs *c, const pac_stage_cost *s, int64_t first, int64_t last, int64_t behind,
                                    int64_t M);

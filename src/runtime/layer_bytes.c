@@ -9,6 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SOME = 4 };                   /* samples between one and the batch, where bytes are looked at too */
+enum { SLOTS = 8, CHUNK = 1 << 16 }; /* the least that the arena of a micro-batch takes, of as many in flight */
+
+static const double unfilled = 1.04; /* ends of an arena's chunks in its first pass, on top of what it hands out */
+
 /* ---- what learns and what does not ---- */
 
 static void parameter_bytes(const pac_job *job, pac_profile *p)
@@ -27,18 +32,10 @@ static void parameter_bytes(const pac_job *job, pac_profile *p)
 
 /* ---- what a pass takes ---- */
 
-/* Scratch of one forward and backward pass of the n first samples; what it keeps goes to *kept. */
-static pac_err run_layer(dry_layer *d, int64_t n, double *kept, double *work)
-{
-    PAC_TRY(dry_layer_begin(d, n));
-    int64_t before = pac_mem_current(PAC_MEM_WORK);
-    pac_mem_reset_peaks();
-    PAC_TRY(stage_fwd(d->s, d->x, 1));
-    PAC_TRY(stage_bwd(d->s, d->x));
-    *kept = (double)(pac_arena_mark(d->x->arena) - d->in);
-    *work = (double)(pac_mem_peak(PAC_MEM_WORK) - before);
-    return PAC_OK;
-}
+/* One forward and backward pass of some samples: how many of mean length they are, and what it takes. */
+typedef struct pass_bytes {
+    double samples, kept, work, passing;
+} pass_bytes;
 
 /* Rows that only a boundary keeps: the layer's output where no side network reads it. */
 static double passing_rows(const dry_layer *d)
@@ -60,31 +57,64 @@ static double mean_samples(const pac_profile *p, const pac_batch *b)
 }
 
 /*
- * Scratch grows with the samples, but that of the head is bounded (blocks of rows): where a batch takes less than its samples
- * would alone, what it takes counts as fixed.
+ * What is kept is what the arena hands out, but for what a neighbour sent. A layer that is made again for its backward
+ * (train.recompute) has its activations in scratch.
  */
-static pac_err layer_pass(const pac_job *shapes, int64_t layer, int64_t batch, pac_profile *p)
+static pac_err run_layer(const pac_profile *p, dry_layer *d, int64_t n, pass_bytes *out)
+{
+    int64_t work = pac_mem_current(PAC_MEM_WORK);
+    PAC_TRY(dry_layer_begin(d, n));
+    pac_mem_reset_peaks();
+    PAC_TRY(stage_fwd(d->s, d->x, 1));
+    PAC_TRY(stage_bwd(d->s, d->x));
+    double used = (double)pac_arena_mark(d->x->arena);
+    double again = d->s->again != NULL ? (double)pac_arena_mark(d->s->again) : 0;
+    *out = (pass_bytes){.samples = mean_samples(p, &d->x->batch),
+                        .kept = used - (double)d->in,
+                        .work = (double)(pac_mem_peak(PAC_MEM_WORK) - work) + again,
+                        .passing = passing_rows(d)};
+    return PAC_OK;
+}
+
+static pac_err new_pass(const pac_job *shapes, const pac_profile *p, int64_t layer, int64_t n, pass_bytes *out)
 {
     dry_layer d;
-    pac_layer_bytes *b = &p->layer[layer];
-    double kept, work, one;
-    pac_err err;
     PAC_TRY(dry_layer_new(shapes, layer, &d));
-    PAC_GO(run_layer(&d, 1, &kept, &one));
-    one /= mean_samples(p, &d.x->batch);
-    dry_layer_free(&d);
-    PAC_GO(dry_layer_new(shapes, layer, &d));
-    PAC_GO(run_layer(&d, batch, &kept, &work));
-    double n = mean_samples(p, &d.x->batch), passing = passing_rows(&d);
-    b->activations = (kept - passing) / n;
-    if (work < 0.9 * n * one) {
-        p->fixed += work;
-        work = 0;
-    }
-    b->work = (work + passing) / n;
-out:
+    pac_err err = run_layer(p, &d, n, out);
     dry_layer_free(&d);
     return err;
+}
+
+/*
+ * Per sample: what a batch keeps, and of scratch the slope between one sample and the batch. What scratch takes beyond that
+ * (the least chunk of an arena, the head's block of rows) goes to *rest.
+ */
+static pac_err layer_pass(const pac_job *shapes, int64_t layer, int64_t batch, pac_layer_bytes *b, const pac_profile *p,
+                          double *rest)
+{
+    const int64_t n[] = {1, batch < SOME ? batch : SOME, batch};
+    pass_bytes x[3];
+    for (int i = 0; i < 3; i++)
+        PAC_TRY(new_pass(shapes, p, layer, n[i], &x[i]));
+    b->activations = unfilled * (x[2].kept - x[2].passing) / x[2].samples;
+    double more = x[2].samples - x[0].samples;
+    b->work = more > 0 ? fmax(0, x[2].work - x[0].work) / more : x[2].work / x[2].samples;
+    for (int i = 0; i < 3; i++)
+        *rest = fmax(*rest, x[i].work - b->work * x[i].samples);
+    b->work += x[2].passing / x[2].samples;
+    return PAC_OK;
+}
+
+/* Scratch that does not grow counts on every device, the head's with its layer. */
+static pac_err all_layers(const pac_job *shapes, int64_t batch, pac_profile *p)
+{
+    int64_t L = pac_depth(&shapes->desc);
+    double inside = 0, top = 0;
+    for (int64_t l = 0; l < L; l++)
+        PAC_TRY(layer_pass(shapes, l, batch, &p->layer[l], p, l + 1 < L ? &inside : &top));
+    p->fixed += inside + SLOTS * CHUNK;
+    p->layer[L - 1].weights += fmax(0, top - inside);
+    return PAC_OK;
 }
 
 /* ---- boundaries ---- */
@@ -179,8 +209,7 @@ static pac_err dry_bytes(pac_job *shapes, pac_profile *p)
     d.most = 8;
     d.caches = train_uses_cache(&shapes->cfg);
     p->fixed = (double)pac_mem_current(PAC_MEM_DATA);
-    for (int64_t l = 0; l < pac_depth(&shapes->desc); l++)
-        PAC_GO(layer_pass(shapes, l, batch, p));
+    PAC_GO(all_layers(shapes, batch, p));
     err = cached_bytes(&d, p);
 out:
     dry_free(&d);

@@ -114,8 +114,8 @@ static void test_predicts_bytes_in_flight(void **state)
     plan.stage[0].share[1] = 0.25;
     predict(&x, 16, &plan);
     double parameters = 1e6 + 1e4 * 4;
-    near(plan.stage[0].bytes[0], 3 * parameters + 3 * (2 * 3e4 + 1e3)); /* 3 samples, 2 in flight, one gradient received */
-    near(plan.stage[0].bytes[1], 3 * parameters + 1 * (2 * 3e4 + 1e3));
+    near(plan.stage[0].bytes[0], 3 * parameters + 3 * 2 * (3e4 + 1e3)); /* 3 samples, 2 in flight, each receives a gradient */
+    near(plan.stage[0].bytes[1], 3 * parameters + 1 * 2 * (3e4 + 1e3));
     near(plan.stage[1].bytes[0], parameters + 4 * (1e4 + 1e3)); /* 1 in flight, its activations were received */
     pac_plan_free(&plan);
 }
