@@ -54,19 +54,18 @@ static void put(const char *text, size_t bytes)
 
 /* ---- reading ---- */
 
-static const char good[] =
-    "devices:\n"
-    "  - {name: nano, type: jetson-nano, count: 3, memory: 1.5 GiB}\n"
-    "  - {name: big, flops: 1.2 TFLOP/s, memory: 17179869184, memory_bandwidth: 60 GB/s, half_size: 8,\n"
-    "     launch: 5 us, disk_write: 200 MB/s, port: 100 Mbit/s}\n"
-    "network:\n"
-    "  topology: switch\n"
-    "  bandwidth: 1 Gbit/s\n"
-    "  latency: 200 us\n"
-    "  efficiency: 0.8\n"
-    "  links:\n"
-    "    - {between: [nano-0, nano-2], bandwidth: 2.5 Gbit/s}\n"
-    "    - {between: [nano-1, nano-2], latency: 1 ms}\n";
+static const char good[] = "devices:\n"
+                           "  - {name: nano, type: jetson-nano, count: 3, memory: 1.5 GiB}\n"
+                           "  - {name: big, flops: 1.2 TFLOP/s, memory: 17179869184, memory_bandwidth: 60 GB/s, half_size: 8,\n"
+                           "     launch: 5 us, disk_write: 200 MB/s, port: 100 Mbit/s}\n"
+                           "network:\n"
+                           "  topology: switch\n"
+                           "  bandwidth: 1 Gbit/s\n"
+                           "  latency: 200 us\n"
+                           "  efficiency: 0.8\n"
+                           "  links:\n"
+                           "    - {between: [nano-0, nano-2], bandwidth: 2.5 Gbit/s}\n"
+                           "    - {between: [nano-1, nano-2], latency: 1 ms}\n";
 
 static void near(double a, double b)
 {
@@ -392,6 +391,33 @@ static void bytes_of_layers_sum_to_the_ledgers(void **state)
     }
 }
 
+/* The k-th allocation fails (arenas survive some of that): an error or a profile, and nothing is kept. */
+static void out_of_memory_leaves_nothing_behind(void **state)
+{
+    static const char *const more[2] = {"task.name=mrpc", "head=classification"};
+    static const char two[] = "devices: [{name: a, type: laptop, count: 2}]\nnetwork: {bandwidth: 1 Gbit/s, latency: 0}\n";
+    pac_job *job = open_shape("bert-tiny", "parallel", more);
+    int64_t blocks = pac_mem_blocks(), failed = 0, last = 0;
+    (void)state;
+    put(two, strlen(two));
+    for (int64_t k = 1; k < 6000; k += 1 + k / 50) {
+        pac_profile p = {.devices = -7};
+        pac_mem_fail_at(k);
+        pac_err err = pac_job_cluster_profile(job, path, &p);
+        pac_mem_fail_at(0);
+        if (err == PAC_OK)
+            pac_profile_free(&p);
+        else
+            assert_int_equal(err, PAC_ENOMEM);
+        failed += err != PAC_OK;
+        last = err != PAC_OK ? k : last;
+        assert_int_equal(pac_mem_blocks(), blocks);
+    }
+    if (!(failed > 100 && last < 5900))
+        fail_msg("%lld failures, the last at allocation %lld", (long long)failed, (long long)last);
+    pac_job_close(&job);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +431,7 @@ int main(void)
         cmocka_unit_test(small_products_are_slower),
         cmocka_unit_test(curves_rise_below_proportion),
         cmocka_unit_test(bytes_of_layers_sum_to_the_ledgers),
+        cmocka_unit_test(out_of_memory_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
