@@ -1,6 +1,8 @@
 /* Reading fixtures and measuring distances: shared by the golden tests. */
 #include "golden.h"
 
+#include "pac/device.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -114,23 +116,49 @@ void golden_rows(const pac_model_desc *d, const pac_model *m, const pac_batch *b
     *final_enc = final[PAC_ENC];
 }
 
-double golden_lm_loss(const pac_backend *be, float *logits, const pac_batch *b, int64_t V)
+double golden_lm_loss(const pac_backend *be, float *logits, const pac_batch *b, int64_t V, pac_arena *keep)
 {
     int64_t T = b->toff[b->B], counted = 0;
-    float loss[1024];
+    float *loss;
     double sum = 0;
-    assert_true(T <= 1024);
+    OK(pac_arena_floats(keep, T, &loss));
     for (int64_t i = 0; i < T; i++)
         counted += b->labels[i] >= 0;
     be->xent(loss, logits, b->labels, T, V, 1.0f / (float)counted, true);
+    const float *each = golden_read(be, loss, T);
     for (int64_t i = 0; i < T; i++)
-        sum += loss[i];
+        sum += each[i];
     return sum / (double)counted;
 }
 
-int golden_backends(const pac_backend *out[2])
+int golden_backends(const pac_backend *out[GOLDEN_BACKENDS])
 {
-    OK(pac_backend_find("ref", &out[0]));
-    OK(pac_backend_find("cpu", &out[1]));
-    return 2;
+    int n = 0;
+    OK(pac_backend_find("split", &out[n++]));
+    if (pac_device_count() > 0) {
+        OK(pac_device_open(0));
+        out[n++] = pac_device_backend();
+    }
+    OK(pac_backend_find("ref", &out[n++]));
+    OK(pac_backend_find("cpu", &out[n++]));
+    return n;
+}
+
+static pac_arena *copies;
+
+const float *golden_read(const pac_backend *be, const float *x, int64_t n)
+{
+    float *copy;
+    if (be->space == NULL)
+        return x;
+    if (copies == NULL)
+        OK(pac_arena_new(PAC_MEM_OTHER, &copies));
+    OK(pac_arena_floats(copies, n, &copy));
+    OK(pac_download(be->space, copy, x, n));
+    return copy;
+}
+
+void golden_forget(void)
+{
+    pac_arena_free(&copies);
 }

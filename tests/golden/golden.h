@@ -42,9 +42,14 @@ void golden_rows(const pac_model_desc *d, const pac_model *m, const pac_batch *b
                  pac_arena *keep, pac_arena *work);
 
 /** Mean token loss of logits [T, V] (destroyed: becomes its gradient). */
-double golden_lm_loss(const pac_backend *be, float *logits, const pac_batch *b, int64_t V);
+double golden_lm_loss(const pac_backend *be, float *logits, const pac_batch *b, int64_t V, pac_arena *keep);
 
-/** Backends to test: ref and the fastest. */
-int golden_backends(const pac_backend *out[2]);
+/* Backends to test, and how many; the last two are ref and the fastest, before them those with memory of their own. */
+enum { GOLDEN_BACKENDS = 4 };
+int golden_backends(const pac_backend *out[GOLDEN_BACKENDS]);
+
+/** n floats of the backend as the host may read them: themselves, or a copy that lives until golden_forget(). */
+const float *golden_read(const pac_backend *be, const float *x, int64_t n);
+void golden_forget(void);
 
 #endif

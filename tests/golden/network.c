@@ -49,7 +49,7 @@ static void set_values(network *x, pac_tuned *t)
     pac_params *p = pac_tuned_params(t);
     for (int64_t i = 0; i < p->count; i++)
         if (x->o.kind != PAC_TECH_FULL || strncmp(p->v[i].name, "head.", 5) == 0)
-            memcpy(p->v[i].w, golden_f32(x->f, p->v[i].name, p->v[i].n), (size_t)p->v[i].n * sizeof(float));
+            OK(pac_upload(p->space, p->v[i].w, golden_f32(x->f, p->v[i].name, p->v[i].n), p->v[i].n));
 }
 
 static void open_slice(network *x, int64_t first, int64_t last, bool learns)
@@ -75,8 +75,13 @@ void network_open(network *x, const char *model, const pac_st *f, const pac_back
     x->rows[PAC_DEC] = x->batch.toff[x->batch.B];
     x->D = x->d.block[top_of(x)].D;
     read_options(x);
-    OK(pac_arena_new(PAC_MEM_ACTIVATIONS, &x->keep));
-    OK(pac_arena_new(PAC_MEM_WORK, &x->work));
+    OK(pac_arena_new_in(be->space, PAC_MEM_ACTIVATIONS, &x->keep));
+    OK(pac_arena_new_in(be->space, PAC_MEM_WORK, &x->work));
+    if (be->space != NULL && x->batch.value != NULL) {
+        float *value; /* below every mark of the scratch arena */
+        OK(pac_arena_copy(x->work, x->batch.value, x->batch.B, &value));
+        x->batch.value = value;
+    }
     for (int64_t first = 0, last; first < x->L; first = last) {
         for (last = first + 1; last < x->L && !(cuts >> (last - 1) & 1); last++)
             continue;
@@ -92,6 +97,7 @@ void network_close(network *x)
     }
     pac_arena_free(&x->keep);
     pac_arena_free(&x->work);
+    golden_forget();
 }
 
 /* ---- forward ---- */
@@ -180,16 +186,16 @@ float *network_logits(network *x, const float *h, int64_t *count)
     return logits;
 }
 
-static double cls_loss(const network *x, float *logits)
+static double cls_loss(network *x, float *logits)
 {
     int64_t B = x->batch.B;
-    float each[64];
+    float *loss = floats(x->keep, B);
     double sum = 0;
-    assert_true(B <= 64);
     if (x->o.classes > 1)
-        x->be->xent(each, logits, x->batch.cls, B, x->o.classes, 1.0f / (float)B, true);
+        x->be->xent(loss, logits, x->batch.cls, B, x->o.classes, 1.0f / (float)B, true);
     else
-        x->be->mse(each, logits, x->batch.value, B, 1.0f / (float)B, true);
+        x->be->mse(loss, logits, x->batch.value, B, 1.0f / (float)B, true);
+    const float *each = golden_read(x->be, loss, B);
     for (int64_t b = 0; b < B; b++)
         sum += each[b];
     return sum / (double)B;
@@ -205,7 +211,7 @@ double network_loss(network *x, float *logits, const float *h, float **dh)
         OK(pac_cls_bwd(x->tuned[x->slices - 1], &p, *dh, logits, h));
         return loss;
     }
-    double loss = golden_lm_loss(x->be, logits, &x->batch, x->d.vocab);
+    double loss = golden_lm_loss(x->be, logits, &x->batch, x->d.vocab, x->keep);
     pac_model_head_bwd(model_at(x, x->L - 1), logits, h, N);
     OK(pac_model_logits_bwd(model_at(x, x->L - 1), *dh, logits, N));
     return loss;

@@ -27,14 +27,15 @@ static void open_fixture(fixture *f, const char *model, const char *file, const 
     OK(pac_model_describe(golden_path(model, NULL), &f->d));
     f->want = golden_open(model, file);
     f->batch = golden_batch(f->want);
-    OK(pac_arena_new(PAC_MEM_ACTIVATIONS, &f->keep));
-    OK(pac_arena_new(PAC_MEM_WORK, &f->work));
+    OK(pac_arena_new_in(be->space, PAC_MEM_ACTIVATIONS, &f->keep));
+    OK(pac_arena_new_in(be->space, PAC_MEM_WORK, &f->work));
 }
 
 static void close_fixture(fixture *f)
 {
     pac_arena_free(&f->keep);
     pac_arena_free(&f->work);
+    golden_forget();
     pac_st_close(&f->want);
 }
 
@@ -43,7 +44,13 @@ static void check_rows(const fixture *f, const char *stack, int64_t i, const flo
     char name[64], what[128];
     snprintf(name, sizeof name, "b.%s.%lld", stack, (long long)i);
     snprintf(what, sizeof what, "%s %s %s", f->model, f->be->name, name);
-    golden_near(what, x, golden_f32(f->want, name, N * f->d.block[0].D), N * f->d.block[0].D, 1e-5);
+    int64_t n = N * f->d.block[0].D;
+    golden_near(what, golden_read(f->be, x, n), golden_f32(f->want, name, n), n, 1e-5);
+}
+
+static void same_bits(const fixture *f, const float *a, const float *b, int64_t n)
+{
+    assert_memory_equal(golden_read(f->be, a, n), golden_read(f->be, b, n), (size_t)n * sizeof *a);
 }
 
 static void check_logits(fixture *f, const pac_model *m, const float *final)
@@ -57,8 +64,8 @@ static void check_logits(fixture *f, const pac_model *m, const float *final)
         return;
     }
     OK(pac_model_logits(m, logits, final, T));
-    golden_near("logits", logits, golden_f32(f->want, "logits", T * V), T * V, 1e-5);
-    double want = *golden_f32(f->want, "loss", 1), loss = golden_lm_loss(f->be, logits, &f->batch, V);
+    golden_near("logits", golden_read(f->be, logits, T * V), golden_f32(f->want, "logits", T * V), T * V, 1e-5);
+    double want = *golden_f32(f->want, "loss", 1), loss = golden_lm_loss(f->be, logits, &f->batch, V, f->keep);
     assert_true(fabs(loss - want) <= 1e-5 * want);
 }
 
@@ -74,9 +81,11 @@ static void check_whole(fixture *f)
     for (int s = 0; s < 2; s++)
         for (int64_t i = 0; i <= f->d.layers[s] && f->d.layers[s] > 0; i++)
             check_rows(f, s == PAC_ENC ? "enc" : "dec", i, acts.b[s][i], N[s]);
-    golden_near("final.enc", final_enc, golden_f32(f->want, "final.enc", N[0] * D), N[0] * D, 1e-5);
+    golden_near("final.enc", golden_read(f->be, final_enc, N[0] * D), golden_f32(f->want, "final.enc", N[0] * D), N[0] * D,
+                1e-5);
     if (f->d.layers[PAC_DEC] > 0)
-        golden_near("final.dec", acts.final, golden_f32(f->want, "final.dec", N[1] * D), N[1] * D, 1e-5);
+        golden_near("final.dec", golden_read(f->be, acts.final, N[1] * D), golden_f32(f->want, "final.dec", N[1] * D), N[1] * D,
+                    1e-5);
     check_logits(f, m, acts.final);
     pac_model_free(&m);
 }
@@ -98,13 +107,13 @@ static void check_layers(fixture *f)
         OK(pac_model_load(&f->d, f->be, l, l + 1, 0, &m));
         if (i == 0) {
             OK(pac_model_embed(m, (pac_stack)s, &f->batch, y));
-            assert_memory_equal(y, acts.b[s][0], (size_t)(N * D) * sizeof *y);
+            same_bits(f, y, acts.b[s][0], N * D);
         } else {
             assert_int_equal(pac_model_embed(m, (pac_stack)s, &f->batch, y), PAC_EINVAL);
         }
-        memcpy(y, acts.b[s][i], (size_t)(N * D) * sizeof *y);
+        f->be->copy(y, acts.b[s][i], N * D);
         OK(pac_model_block(m, l, &f->batch, final_enc, y, y, f->work)); /* in place */
-        assert_memory_equal(y, acts.b[s][i + 1], (size_t)(N * D) * sizeof *y);
+        same_bits(f, y, acts.b[s][i + 1], N * D);
         pac_model_free(&m);
     }
     pac_model_free(&whole);
@@ -113,7 +122,7 @@ static void check_layers(fixture *f)
 static void test_backbone_agrees(void **state)
 {
     (void)state;
-    const pac_backend *be[2];
+    const pac_backend *be[GOLDEN_BACKENDS];
     int n = golden_backends(be);
     for (const char *const *model = families; *model != NULL; model++)
         for (int i = 0; i < n; i++) {
@@ -201,7 +210,7 @@ static float *lm_bwd(const tuning *t, const pac_pass *p, const float *h, int64_t
     OK(pac_arena_floats(p->keep, T * V, &logits));
     OK(pac_arena_floats(p->keep, T * t->f->d.block[0].D, &dh));
     OK(pac_model_logits(t->m, logits, h, T));
-    double want = *golden_f32(t->f->want, "loss", 1), loss = golden_lm_loss(t->f->be, logits, p->batch, V);
+    double want = *golden_f32(t->f->want, "loss", 1), loss = golden_lm_loss(t->f->be, logits, p->batch, V, p->keep);
     assert_true(fabs(loss - want) <= 1e-5 * want);
     OK(pac_model_logits_bwd(t->m, dh, logits, T));
     pac_model_head_bwd(t->m, logits, h, T);
@@ -220,7 +229,7 @@ static void pass_and_back(const tuning *t, const pac_pass *p)
         t->f->be->zero(dye, enc.N * D);
         stack_bwd(t, p, PAC_DEC, ye, lm_bwd(t, p, yd, dec.N), dye, &dec);
     } else {
-        memcpy(dye, golden_f32(t->f->want, "dfinal", enc.N * D), (size_t)(enc.N * D) * sizeof *dye);
+        OK(pac_upload(t->f->be->space, dye, golden_f32(t->f->want, "dfinal", enc.N * D), enc.N * D));
     }
     stack_bwd(t, p, PAC_ENC, NULL, dye, NULL, &enc);
 }
@@ -238,7 +247,7 @@ static void check_gradient(const fixture *f, const char *weight, const float *g,
     if (zero)
         assert_true(f->be->sumsq(g, n) < 1e-12);
     else
-        golden_near(what, g, golden_f32(f->want, name, n), n, 1e-5);
+        golden_near(what, golden_read(f->be, g, n), golden_f32(f->want, name, n), n, 1e-5);
 }
 
 static void check_gradients(fixture *f)
@@ -263,7 +272,7 @@ static void test_every_weight_learns(void **state)
     static const char *const from[][2] = {{"tiny/t5v10", "full_lm.safetensors"}, {"tiny/t5v11", "full_lm.safetensors"},
                                           {"tiny/bart", "full_lm.safetensors"},  {"tiny/bart", "backbone.safetensors"},
                                           {"tiny/bert", "backbone.safetensors"}, {"tiny/distilbert", "backbone.safetensors"}};
-    const pac_backend *be[2];
+    const pac_backend *be[GOLDEN_BACKENDS];
     int n = golden_backends(be);
     for (size_t k = 0; k < sizeof from / sizeof from[0]; k++)
         for (int i = 0; i < n; i++) {
@@ -298,12 +307,14 @@ static void check_word(const pac_model_desc *d, const pac_model *m, const pac_ba
     pac_batch b = {.B = 1, .soff = soff, .sids = ids, .toff = toff, .tids = &start, .A = 1};
     golden_rows(d, m, &b, &acts, &final_enc, f->keep, f->work);
     OK(pac_arena_floats(f->keep, V, &logits));
-    OK(pac_arena_floats(f->keep, V + D, &want));
+    void *numbers_of;
+    OK(pac_arena_get(f->keep, (size_t)(V + D) * sizeof *want, &numbers_of));
+    want = numbers_of;
     OK(pac_model_logits(m, logits, acts.final, 1));
     numbers(json_object_get(word, "first_step_logits"), want, (size_t)V);
-    golden_near(be->name, logits, want, V, 1e-5);
+    golden_near(be->name, golden_read(be, logits, V), want, V, 1e-5);
     numbers(json_object_get(word, "encoder_last_hidden_row0"), want, (size_t)D);
-    golden_near(be->name, final_enc, want, D, 1e-5);
+    golden_near(be->name, golden_read(be, final_enc, D), want, D, 1e-5);
 }
 
 static void test_a_real_bart(void **state)
@@ -318,14 +329,14 @@ static void test_a_real_bart(void **state)
         print_message("skipped: PAC_SHARED names no folder with models/us-bart\n");
         skip();
     }
-    const pac_backend *be[2];
+    const pac_backend *be[GOLDEN_BACKENDS];
     int n = golden_backends(be);
     fixture f = {0};
     OK(pac_model_describe(dir, &f.d));
     for (int i = 0; i < n; i++) {
         pac_model *m = NULL;
-        OK(pac_arena_new(PAC_MEM_ACTIVATIONS, &f.keep));
-        OK(pac_arena_new(PAC_MEM_WORK, &f.work));
+        OK(pac_arena_new_in(be[i]->space, PAC_MEM_ACTIVATIONS, &f.keep));
+        OK(pac_arena_new_in(be[i]->space, PAC_MEM_WORK, &f.work));
         OK(pac_model_load(&f.d, be[i], 0, 2, PAC_LOAD_HEAD, &m));
         assert_true(json_array_size(words) == 8);
         for (size_t k = 0; k < 8; k++)
@@ -333,6 +344,7 @@ static void test_a_real_bart(void **state)
         pac_model_free(&m);
         pac_arena_free(&f.keep);
         pac_arena_free(&f.work);
+        golden_forget();
     }
     json_decref(words);
 }

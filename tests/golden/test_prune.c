@@ -46,11 +46,12 @@ static void check_slice(const pac_model_desc *d, const pac_backend *be, int64_t 
             continue;
         ++*seen;
         const float *want = golden_f32(f, p->v[i].name, p->v[i].n);
-        if (memcmp(p->v[i].w, want, (size_t)p->v[i].n * sizeof *want) != 0)
+        if (memcmp(golden_read(be, p->v[i].w, p->v[i].n), want, (size_t)p->v[i].n * sizeof *want) != 0)
             fail_msg("%s, slice [%d, %d): %s differs", d->dir, (int)first, (int)last, p->v[i].name);
     }
     pac_model_free(&m);
     pac_tuned_free(&s);
+    golden_forget();
 }
 
 static int64_t pruned_in_fixture(const pac_st *f)
@@ -61,27 +62,32 @@ static int64_t pruned_in_fixture(const pac_st *f)
     return n;
 }
 
+static void check_model(const char *model, const pac_backend *be)
+{
+    pac_model_desc d;
+    OK(pac_model_describe(golden_path(model, NULL), &d));
+    pac_st *f = golden_open(model, "magnitude.safetensors");
+    int64_t L = d.layers[0] + d.layers[1], seen = 0;
+    double whole[2 * 64] = {0}, parts[2 * 64] = {0};
+    add_part(&d, be, 0, L, whole);
+    check_slice(&d, be, 0, L, whole, f, &seen);
+    assert_int_equal(seen, pruned_in_fixture(f));
+    for (int64_t l = 0; l < L; l++)
+        add_part(&d, be, l, l + 1, parts);
+    for (int64_t l = 0; l < L; l++)
+        check_slice(&d, be, l, l + 1, parts, f, &seen);
+    assert_true(seen > 2 * pruned_in_fixture(f)); /* tables are in several slices */
+    pac_st_close(&f);
+}
+
 static void test_pruning_agrees(void **state)
 {
     (void)state;
-    const pac_backend *be[2];
-    golden_backends(be);
-    for (const char *const *model = golden_models; *model != NULL; model++) {
-        pac_model_desc d;
-        OK(pac_model_describe(golden_path(*model, NULL), &d));
-        pac_st *f = golden_open(*model, "magnitude.safetensors");
-        int64_t L = d.layers[0] + d.layers[1], seen = 0;
-        double whole[2 * 64] = {0}, parts[2 * 64] = {0};
-        add_part(&d, be[0], 0, L, whole);
-        check_slice(&d, be[0], 0, L, whole, f, &seen);
-        assert_int_equal(seen, pruned_in_fixture(f));
-        for (int64_t l = 0; l < L; l++)
-            add_part(&d, be[0], l, l + 1, parts);
-        for (int64_t l = 0; l < L; l++)
-            check_slice(&d, be[0], l, l + 1, parts, f, &seen);
-        assert_true(seen > 2 * pruned_in_fixture(f)); /* tables are in several slices */
-        pac_st_close(&f);
-    }
+    const pac_backend *be[GOLDEN_BACKENDS];
+    int n = golden_backends(be);
+    for (const char *const *model = golden_models; *model != NULL; model++)
+        for (int i = 0; i < n; i++)
+            check_model(*model, be[i]);
 }
 
 int main(void)
