@@ -24,9 +24,12 @@ ranks() {
         --quiet --set model.path="$dir/model" --set task.train="$dir/train.jsonl"
 }
 
-[ -f "$dir/profile.yaml" ] || ranks profile "$here/run.yaml" -o "$dir/profile.yaml" --set output="$dir/none"
+[ -f "$dir/profile.yaml" ] || ranks profile "$here/run.yaml" -o "$dir/profile.yaml" --set output="$dir/none" >/dev/null
 for plan in "$dir"/plans/plan-*.yaml; do
     run=$dir/runs/$(basename "$plan" .yaml)
-    [ -f "$run/result.json" ] || ranks train "$here/run.yaml" --plan "$plan" --profile "$dir/profile.yaml" --steps "$steps" --set output="$run"
+    [ -f "$run/result.json" ] || ranks train "$here/run.yaml" --plan "$plan" --profile "$dir/profile.yaml" --steps "$steps" \
+        --set output="$run" >/dev/null
+    "$pac" simulate "$here/run.yaml" --plan "$plan" --profile "$dir/profile.yaml" --json --set model.path="$dir/model" \
+        --set task.train="$dir/train.jsonl" >"$run/simulated.json"
 done
 python3 "$here/table.py" "$dir"/runs/plan-*

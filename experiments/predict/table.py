@@ -45,24 +45,29 @@ def memory(run):
 def row(run):
     with open(f"{run}/result.json") as f:
         result = json.load(f)
+    with open(f"{run}/simulated.json") as f:
+        simulated = json.load(f)["hybrid_step_s"]
     predicted, measured = result["predicted"]["hybrid_step_s"], steps(run)
     groups, cuts = shape(result["plan"])
     low, high = memory(run)
     median = statistics.median(measured)
     return {"run": run.split("/")[-1], "groups": groups, "cuts": cuts, "M": result["plan"]["microbatches"], "predicted": predicted,
-            "measured": median, "spread": max(measured) / min(measured), "error": predicted / median - 1, "low": low, "high": high}
+            "measured": median, "spread": max(measured) / min(measured), "error": predicted / median - 1, "simulated": simulated, "off": simulated / median - 1,
+            "low": low, "high": high}
 
 
 def main(runs):
     rows = [row(r) for r in runs]
-    print("| plan | groups | layers end at | M | predicted s | measured s | error | slowest / fastest step | predicted / measured bytes |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| plan | groups | layers end at | M | measured s | slowest / fastest | predicted s | error | simulated s | error | predicted / measured bytes |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for x in rows:
-        print(f"| {x['run']} | {x['groups']} | {x['cuts']} | {x['M']} | {x['predicted']:.3f} | {x['measured']:.3f} | {100 * x['error']:+.1f} % "
-              f"| {x['spread']:.2f} | {x['low']:.3f} to {x['high']:.3f} |")
-    errors = [abs(x["error"]) for x in rows]
-    print(f"\n{len(rows)} plans: median error {100 * statistics.median(errors):.1f} %, worst {100 * max(errors):.1f} %; "
-          f"predicted over measured bytes {min(x['low'] for x in rows):.3f} to {max(x['high'] for x in rows):.3f}")
+        print(f"| {x['run']} | {x['groups']} | {x['cuts']} | {x['M']} | {x['measured']:.3f} | {x['spread']:.2f} | {x['predicted']:.3f} "
+              f"| {100 * x['error']:+.1f} % | {x['simulated']:.3f} | {100 * x['off']:+.1f} % | {x['low']:.3f} to {x['high']:.3f} |")
+    print()
+    for key, who in ("error", "cost model"), ("off", "simulator"):
+        errors = [abs(x[key]) for x in rows]
+        print(f"{who}, {len(rows)} plans: median error {100 * statistics.median(errors):.1f} %, worst {100 * max(errors):.1f} %")
+    print(f"predicted over measured bytes: {min(x['low'] for x in rows):.3f} to {max(x['high'] for x in rows):.3f}")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ROUNDS = 5, FEW_ROUNDS = 3, MOST_ROUNDS = 15, PERIODS = 4 };
-enum { LINE = 16, MOST_OTHERS = 16 << 20 };                                                            /* floats */
+enum { ROUNDS = 3, MOST_ROUNDS = 9, PERIODS = 4 };
+enum { LINE = 16, MOST_OTHERS = 48 << 20 };                                                            /* floats */
 static const double shortest_round = 0.015, some_periods = 0.05, slow_run = 0.15, very_slow_run = 1.5; /* seconds */
 static const double too_wide = 0.2; /* spread that calls for more rounds */
 
@@ -103,8 +103,8 @@ pac_err meter_repeat(meter *m, pac_err (*run)(void *ctx), void *ctx, double out[
     double fwd[MOST_ROUNDS], bwd[MOST_ROUNDS], all[MOST_ROUNDS], start = tick(m);
     PAC_TRY(run(ctx)); /* touches its memory, and tells how long it takes */
     double once = tick(m) - start;
-    int64_t done = 0, rounds = once > very_slow_run ? 1 : once > slow_run ? FEW_ROUNDS : ROUNDS;
-    int64_t most = rounds == ROUNDS ? MOST_ROUNDS : rounds;
+    int64_t done = 0, rounds = once > very_slow_run ? 1 : ROUNDS;
+    int64_t most = once > slow_run ? rounds : MOST_ROUNDS;
     for (int64_t r = 0; r < most && (r < rounds || spread_of(all, r) > too_wide); r++) {
         PAC_TRY(run_round(m, run, ctx, &fwd[r], &bwd[r]));
         all[r] = fwd[r] + bwd[r];
