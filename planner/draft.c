@@ -11,7 +11,7 @@ bool pac_draft_is_allowed(const pac_search *k, const pac_draft *x)
     for (int64_t d = 0; d < k->c.D; d++)
         if (x->in[d] >= 0)
             ranks[x->in[d]]++;
-        else if (k->q->every_device)
+        else if (k->q->every_device || (k->q->keep_first && d == 0))
             return false;
     for (int64_t i = 0; i < x->stages; i++)
         if (ranks[i] < 1 || ranks[i] > k->most_ranks || x->end[i] <= (i > 0 ? x->end[i - 1] : 0))

@@ -217,6 +217,8 @@ static void search_sets(exact *e)
     int64_t D = e->k->c.D, all = ((int64_t)1 << D) - 1;
     for (int64_t set = all; set > 0; set = e->k->q->every_device ? 0 : set - 1) {
         int64_t rank[MOST], n = members(set, rank);
+        if (e->k->q->keep_first && rank[0] != 0)
+            continue;
         e->set = pac_search_set(e->k, rank, n);
         for (e->stages = 1; e->stages <= e->k->most_stages && e->stages <= n; e->stages++)
             if (e->missing ? isinf(e->k->best[e->stages].total)

@@ -36,7 +36,8 @@ static pac_err check_request(const pac_plan_request *q)
 static void one_device(pac_search *k, pac_layout *best)
 {
     *best = (pac_layout){.total = INFINITY, .lacks = INFINITY};
-    for (int64_t d = 0; d < k->c.D && (!k->q->every_device || k->c.D == 1); d++)
+    int64_t any = k->q->keep_first ? 1 : k->c.D;
+    for (int64_t d = 0; d < any && (!k->q->every_device || k->c.D == 1); d++)
         for (int64_t M = k->from_M; M <= k->to_M; M++) {
             pac_layout x = {
                 .stages = 1, .microbatches = M, .ranks = 1, .end = {(int16_t)k->c.L}, .after = {1}, .rank = {(int16_t)d}};

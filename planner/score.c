@@ -84,6 +84,22 @@ static double slowest_update(const pac_costs *c, const pac_stage_plan *st, doubl
     return worst;
 }
 
+/* Parameters that several stages hold are summed once more, over all their devices. Seconds. */
+static double sum_shared(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const double *shared)
+{
+    int64_t rank[PAC_MAX_DEVICES], n = 0, holders = 0;
+    double bytes = 0;
+    for (int64_t i = 0; i < P; i++) {
+        if (!(shared[i] > 0))
+            continue;
+        holders++;
+        bytes = pac_larger(bytes, shared[i]);
+        for (int64_t r = 0; r < stage[i].ranks; r++)
+            rank[n++] = stage[i].rank[r];
+    }
+    return holders > 1 ? pac_allreduce_time(c->p, rank, n, bytes) : 0;
+}
+
 static void stage_times(const pac_costs *c, const pac_stage_plan *stage, int64_t P, int64_t i, const pac_stage_cost *s,
                         const bounds *b, pac_stage_times *t)
 {
@@ -144,17 +160,20 @@ void pac_score_group(const pac_costs *c, const pac_stage_plan *st, const pac_sta
 pac_score pac_score_stages(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const pac_micro *m, double *arrive)
 {
     pac_stage_times t[PAC_MAX_DEVICES];
+    double shared[PAC_MAX_DEVICES];
     bounds b;
     pac_score score = {0};
+    t[0] = (pac_stage_times){0}; /* the compiler does not know that there is a stage */
     split_all(stage, P, m, &b);
     for (int64_t i = 0; i < P; i++) {
         pac_stage_cost s;
         pac_range_cost(c, stage[i].first, stage[i].last, &s);
         stage_times(c, stage, P, i, &s, &b, &t[i]);
         stage_bytes(c, stage, P, i, &s, m, &b);
+        shared[i] = s.shared_tuned;
         score.write = pac_larger(score.write, write_seconds(c, &stage[i], &s, m, &b, b.at[i]));
     }
-    score.step = pac_timeline_1f1b(t, P, m->M, m->larger, arrive);
+    score.step = pac_timeline_1f1b(t, P, m->M, m->larger, arrive) + sum_shared(c, stage, P, shared);
     return score;
 }
 

@@ -97,6 +97,9 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
     else
         PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->planned, NULL));
     PAC_TRY(system_check_plan(job, &r->planned));
+    PAC_CHECK(plan_uses(&r->planned, 0), PAC_ECONFIG,
+              "the best plan leaves out rank 0, which reads the data and writes the results: start a faster device first "
+              "(mpirun's list of hosts), or profile these devices");
     PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
     PAC_TRY(take_part(r));
     if (r->left)
