@@ -136,7 +136,8 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .microbatches = c->train.microbatches,
                               .sharded = c->cache.redistribute == PAC_REDIST_SHARD,
                               .cached = train_uses_cache(c) && c->train.epochs > 1,
-                              .keep_first = true};
+                              .keep_first =
+                                  profile != NULL && profile->derived[0] == '\0'}; /* others may still change places */
 }
 
 void profile_set_optimizer(const pac_job *job, pac_profile *p)
@@ -193,22 +194,25 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
     PAC_TRY(plan_search(job, profile, &q, &a));
     *out = a.plan;
     a.plan = (pac_plan){0}; /* moved */
-    if (answer != NULL)
-        *answer = a;
-    else
-        pac_plan_answer_free(&a);
+    *answer = a;
     return PAC_OK;
 }
 
 pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
 {
     pac_plan plan = {0};
-    PAC_TRY(pac_agree(pac_world(), plan_at_root(job, profile, &plan, answer)));
-    pac_err err = plan_share(&plan);
+    pac_plan_answer found = {0};
+    pac_err err = pac_agree(pac_world(), plan_at_root(job, profile, &plan, &found));
+    if (err == PAC_OK)
+        err = plan_share(&plan);
     if (err != PAC_OK)
         pac_plan_free(&plan);
     else
         *out = plan;
+    if (err != PAC_OK || answer == NULL)
+        pac_plan_answer_free(&found);
+    else
+        *answer = found;
     return err;
 }
 
@@ -221,13 +225,16 @@ static pac_err read_at_root(const pac_job *job, const char *path, pac_plan *out)
     bool reads = plan_uses(out, 0);
     if (out->world == pac_world_size() && out->layers == L && reads)
         return PAC_OK;
-    pac_err err =
-        !reads ? pac_fail(PAC_ECONFIG, "%s: rank 0 reads the data and writes the results, so it cannot be left out", path)
-        : out->world != pac_world_size()
-            ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again", path,
-                       (long long)out->world, (long long)pac_world_size(), (long long)out->world)
-            : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path, (long long)out->layers,
-                       job->cfg.model.path, (long long)L);
+    pac_err err = !reads ? pac_fail(PAC_ECONFIG,
+                                    "%s: rank 0 reads the data and writes the results, so it cannot be left out: give its "
+                                    "number to a device that "
+                                    "takes part, there and in mpirun's list of hosts",
+                                    path)
+                  : out->world != pac_world_size()
+                      ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again",
+                                 path, (long long)out->world, (long long)pac_world_size(), (long long)out->world)
+                      : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path,
+                                 (long long)out->layers, job->cfg.model.path, (long long)L);
     pac_plan_free(out);
     return err;
 }
