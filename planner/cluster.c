@@ -165,12 +165,14 @@ static pac_err read_link(const pac_yaml_node *n, const network *net, pac_cluster
     return PAC_OK;
 }
 
-/* What goes through a device's port at once is at most what its fastest link carries. */
-static void fill_ports(pac_cluster *c)
+/* All of a device's messages at once go through its port, which is no slower than its fastest link (a cable of its own). */
+static void fill_ports(const network *net, pac_cluster *c)
 {
-    for (int64_t i = 0; i < c->devices; i++)
+    for (int64_t i = 0; i < c->devices; i++) {
+        c->port[i] = net->efficiency * port_of(net, &c->machine[i]);
         for (int64_t j = 0; j < c->devices; j++)
             c->port[i] = fmax(c->port[i], c->bandwidth[i * c->devices + j]);
+    }
 }
 
 static pac_err read_network(const pac_yaml_node *root, pac_cluster *c)
@@ -190,7 +192,7 @@ static pac_err read_network(const pac_yaml_node *root, pac_cluster *c)
             PAC_TRY(read_link(pac_yaml_item(links, i), &net, c));
     }
     if (net.ports)
-        fill_ports(c);
+        fill_ports(&net, c);
     return PAC_OK;
 }
 

@@ -102,6 +102,23 @@ static void a_cluster_file_says_what_it_means(void **state)
     pac_cluster_free(&c);
 }
 
+/* A server at 10 Gbit/s takes from all its clients at once, each of which has 1 Gbit/s. */
+static void a_port_may_be_wider_than_its_links(void **state)
+{
+    (void)state;
+    static const char text[] = "devices:\n"
+                               "  - {name: server, type: laptop, port: 10 Gbit/s}\n"
+                               "  - {name: client, type: laptop, count: 3, port: 1 Gbit/s}\n"
+                               "network: {bandwidth: 10 Gbit/s, latency: 0, efficiency: 0.5}\n";
+    pac_cluster c;
+    put(text, sizeof text - 1);
+    OK(pac_cluster_read(path, &c));
+    near(c.bandwidth[0 * 4 + 1], 0.5 * 1.25e8);
+    near(c.port[0], 0.5 * 1.25e9);
+    near(c.port[1], 0.5 * 1.25e8);
+    pac_cluster_free(&c);
+}
+
 static void descriptions_that_ship_are_whole(void **state)
 {
     static const char *const types[] = {"jetson-nano",      "jetson-tx2", "jetson-xavier-nx",
@@ -422,6 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cluster_file_says_what_it_means),
+        cmocka_unit_test(a_port_may_be_wider_than_its_links),
         cmocka_unit_test(descriptions_that_ship_are_whole),
         cmocka_unit_test(what_is_wrong_is_named_with_its_line),
         cmocka_unit_test(damaged_files_end_in_an_error_or_a_cluster),
