@@ -2,7 +2,7 @@
  * The whole of a run from its parts: each mini-batch, then what follows the first epoch. The bytes of devices come from the
  * caller's dry run or from the cost model.
  */
-#include "cost.h"
+#include "model.h"
 #include "plan_alloc.h"
 #include "simulate.h"
 
@@ -48,12 +48,14 @@ out:
 /* What the cost model says of 1F1B, taken apart: what a micro-batch keeps, times those in flight; the rest. */
 static void split_bytes(const pac_sim_request *q, const pac_plan *plan, int64_t n, pac_sim_bytes *out)
 {
-    const pac_profile *p = q->profile;
+    pac_costs c = pac_costs_of(q->profile, q->run);
     int64_t M = plan->microbatches < n ? plan->microbatches : n;
     pac_range larger = pac_split_even(n, M, 0);
     for (int64_t i = 0; i < plan->stages; i++) {
         const pac_stage_plan *st = &plan->stage[i];
-        double sample = pac_stage_bytes(p, st->first, st->last).activations + (i > 0 ? p->boundary_fwd[st->first] : 0);
+        pac_stage_cost s;
+        pac_range_cost(&c, st->first, st->last, &s);
+        double sample = pac_stage_needs(&c, &s, st->first, st->last, 1, M).sample - s.work; /* of one slot */
         double in_flight = (double)(M < plan->stages - i ? M : plan->stages - i);
         for (int64_t r = 0; r < st->ranks; r++) {
             pac_range part = pac_split_shares(larger.hi - larger.lo, st->share, st->ranks, r);

@@ -224,6 +224,28 @@ static void test_sequential_is_valid(void **state)
         }
 }
 
+/* Every micro-batch that a stage keeps has its activations, what was received for it and room for the gradients. */
+static void test_slots_hold_what_the_cost_model_says(void **state)
+{
+    (void)state;
+    trial t = {0};
+    double few[2];
+    plain(&t.x, 2, 2);
+    t.x.layer[0].activations = 300;
+    t.x.layer[1].activations = 200;
+    t.x.fwd[1] = 40;
+    t.x.bwd[1] = 50;
+    prepare(&t, (const int64_t[]){1, 1}, 2, 4, 4);
+    step(&t);
+    for (int d = 0; d < 2; d++)
+        few[d] = t.s.device[d].peak_bytes;
+    t.q.schedule = PAC_SIM_GPIPE;
+    step(&t);
+    near(t.s.device[0].peak_bytes - few[0], (4 - 2) * (300 + 50));
+    near(t.s.device[1].peak_bytes - few[1], (4 - 1) * (200 + 40));
+    done(&t);
+}
+
 /* Equal stages without messages: (M + P - 1) (f + b), of which M (f + b) is work, whatever pipelines. */
 static void test_bubble(void **state)
 {
@@ -258,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_does_not_fit),
         cmocka_unit_test(test_sequential_is_valid),
+        cmocka_unit_test(test_slots_hold_what_the_cost_model_says),
         cmocka_unit_test(test_bubble),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
