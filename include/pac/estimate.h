@@ -30,7 +30,7 @@ typedef struct pac_estimate {
     int64_t longest_source, longest_target;
     bool from_data;                /* lengths are those of task.train, else task.max_source and max_target */
     pac_estimate_device one;       /* one device that holds everything */
-    int64_t devices;               /* of the plan; 0: none was given */
+    int64_t devices;               /* of the plan, without those left out; 0: none was given */
     pac_estimate_device *device;   /* [devices] by rank */
     bool caches;                   /* there is a cached phase: */
     int64_t cache_sample;          /* bytes of the cache per sample */

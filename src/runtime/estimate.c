@@ -183,18 +183,20 @@ static pac_err run_one(dry *d, pac_estimate *e)
     return err;
 }
 
-static pac_err run_devices(dry *d, const pac_plan *plan, pac_estimate *e)
+/* running: the plan without what is left out. */
+static pac_err run_devices(dry *d, const pac_plan *plan, const pac_plan *running, pac_estimate *e)
 {
     void *p;
     PAC_TRY(budgets_check(&d->t.job->cfg, plan->world));
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, plan->world, sizeof(pac_estimate_device), &p));
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, running->world, sizeof(pac_estimate_device), &p));
     e->device = p;
-    e->devices = plan->world;
+    e->devices = running->world;
     d->record = 0;
     for (int64_t s = 0; s < plan->stages; s++)
         for (int64_t i = 0; i < plan->stage[s].ranks; i++) {
-            pac_estimate_device *to = &e->device[plan->stage[s].rank[i]];
-            PAC_TRY(dry_hybrid(d, plan, s, i, to));
+            pac_estimate_device *to = &e->device[running->stage[s].rank[i]];
+            PAC_TRY(dry_hybrid(d, running, s, i, to));
+            to->rank = plan->stage[s].rank[i];
             to->budget = budget_for(d->t.job, to->rank);
         }
     return PAC_OK;
@@ -228,14 +230,23 @@ static pac_err run_cached(dry *d, const pac_plan *plan, pac_estimate *e)
     return err;
 }
 
+static pac_err run_plan(dry *d, const pac_plan *plan, pac_estimate *e)
+{
+    pac_plan running;
+    PAC_TRY(pac_plan_compact(plan, &running));
+    pac_err err = run_devices(d, plan, &running, e);
+    if (err == PAC_OK)
+        err = run_cached(d, &running, e);
+    pac_plan_free(&running);
+    return err;
+}
+
 static pac_err run_all(dry *d, const pac_plan *plan, pac_estimate *e)
 {
     measure_lengths(d, e);
     d->most = plan != NULL && MOST_STEPS / plan->world < MOST_STEPS ? MOST_STEPS / plan->world : MOST_STEPS;
     PAC_TRY(run_one(d, e));
-    if (plan != NULL)
-        PAC_TRY(run_devices(d, plan, e));
-    return run_cached(d, plan, e);
+    return plan != NULL ? run_plan(d, plan, e) : run_cached(d, NULL, e);
 }
 
 pac_err pac_estimate_run(pac_job *job, const pac_plan *plan, bool inference, pac_estimate *out)

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -213,6 +214,36 @@ static void devices_share_the_model(void **state)
     pac_job_close(&job);
 }
 
+/* Who is left out is not listed, the others keep their numbers and share the cached phase. */
+static void a_device_left_out_takes_nothing(void **state)
+{
+    static const char *const set[4] = {"technique.name=parallel", "train.microbatches=2", "train.epochs=2"};
+    pac_job *job = open_shape("t5-small", set);
+    pac_plan two, all;
+    pac_estimate e, f;
+    (void)state;
+    OK(pac_plan_even((int64_t[]){1, 1}, 2, 12, 2, &two));
+    OK(pac_plan_even((int64_t[]){1, 1}, 2, 12, 2, &all));
+    all.world = 4;
+    all.left_out = 2;
+    all.stage[0].rank[0] = 2;
+    OK(pac_estimate_run(job, &two, false, &e));
+    OK(pac_estimate_run(job, &all, false, &f));
+    assert_int_equal(f.devices, 2);
+    assert_true(e.caches && f.cached.total > 0);
+    assert_true(labs(f.cached.total - e.cached.total) < 4096); /* the first result is still there */
+    for (int i = 0; i < 2; i++) { /* in the order of ranks: the second stage has rank 1, the first rank 2 */
+        assert_int_equal(f.device[i].rank, i + 1);
+        assert_int_equal(f.device[i].stage, 1 - i);
+        assert_true(labs(f.device[i].step.total - e.device[1 - i].step.total) < 4096);
+    }
+    pac_estimate_free(&e);
+    pac_estimate_free(&f);
+    pac_plan_free(&two);
+    pac_plan_free(&all);
+    pac_job_close(&job);
+}
+
 static void a_plan_that_cannot_be_is_refused(void **state)
 {
     static const char *const alone[4] = {"system.name=standalone"}, *const many[4] = {"system.name=ecofl"};
@@ -272,6 +303,7 @@ int main(void)
         cmocka_unit_test(bytes_are_those_of_table_1),
         cmocka_unit_test(adamw_keeps_two_moments),
         cmocka_unit_test(devices_share_the_model),
+        cmocka_unit_test(a_device_left_out_takes_nothing),
         cmocka_unit_test(a_plan_that_cannot_be_is_refused),
         cmocka_unit_test(a_dry_run_takes_no_memory),
         cmocka_unit_test(dry_blocks_read_as_zeros_and_outlive_the_mode),
