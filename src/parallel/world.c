@@ -200,31 +200,32 @@ static void dissolve(void)
     state.nodes = 1;
 }
 
-static pac_err note_started(MPI_Comm smaller)
+/* Room for the numbers that ranks were started with, on all ranks or none. */
+static pac_err room_for_started(void)
 {
-    void *p;
-    int size, mine = state.world.rank;
-    PAC_MPI(MPI_Comm_size(smaller, &size));
-    PAC_TRY(pac_mem_array(PAC_MEM_COMM, size, sizeof(int), &p));
-    state.started = p;
-    PAC_MPI(MPI_Allgather(&mine, 1, MPI_INT, state.started, 1, MPI_INT, smaller));
-    return PAC_OK;
+    void *p = NULL;
+    pac_err err = pac_agree(&state.world, pac_mem_array(PAC_MEM_COMM, state.world.size, sizeof(int), &p));
+    if (err != PAC_OK)
+        pac_mem_free(p);
+    else
+        state.started = p;
+    return err;
 }
 
 pac_err pac_world_leave(bool leaves)
 {
-    int node_size;
+    int node_size, mine = state.world.rank;
     MPI_Comm smaller;
     PAC_CHECK(state.running && state.started == NULL, PAC_EINTERNAL, "ranks leave a running world, and once");
-    PAC_TRY(pac_barrier(&state.world));
-    PAC_MPI(MPI_Comm_split(state.world.mpi, leaves ? MPI_UNDEFINED : 0, state.world.rank, &smaller));
+    PAC_TRY(room_for_started());
+    PAC_MPI(MPI_Comm_split(state.world.mpi, leaves ? MPI_UNDEFINED : 0, mine, &smaller));
     if (leaves) {
         dissolve();
         state.left = true;
         state.world.rank = -1;
         return PAC_OK;
     }
-    PAC_TRY(note_started(smaller));
+    PAC_MPI(MPI_Allgather(&mine, 1, MPI_INT, state.started, 1, MPI_INT, smaller));
     dissolve();
     PAC_TRY(settle(smaller));
     PAC_TRY(node_size_wanted(&node_size));
