@@ -139,15 +139,16 @@ void pac_device_constant_release(const float *x)
     int64_t at = first_after(x) - 1;
     if (at < 0 || constants[at].x != x)
         return;
-    pac_device_free(constants[at].rounded);
+    uint16_t *rounded = constants[at].rounded;
     memmove(constants + at, constants + at + 1, (size_t)(count - at - 1) * sizeof *constants);
     count--;
+    pac_space_free(&pac_cuda_space, rounded);
 }
 
 void pac_gpu_blas_close(void)
 {
     for (int64_t i = 0; i < count; i++)
-        pac_device_free(constants[i].rounded);
+        pac_space_free(&pac_cuda_space, constants[i].rounded);
     pac_mem_free(constants);
     constants = NULL;
     count = room = 0;
@@ -180,7 +181,7 @@ static const uint16_t *kept(const float *x, int64_t floats)
     constant *c = &constants[at];
     if (c->rounded == NULL) {
         void *p;
-        if (pac_device_alloc((size_t)c->n * sizeof *c->rounded, &p) != PAC_OK)
+        if (pac_space_array(&pac_cuda_space, PAC_MEM_WEIGHTS, c->n, sizeof *c->rounded, &p) != PAC_OK)
             return NULL;
         c->rounded = p;
         c->as = PAC_PREC_F32;

@@ -22,6 +22,7 @@ typedef struct pac_gpu {
 } pac_gpu_t;
 
 extern pac_gpu_t pac_gpu;
+extern const pac_space pac_cuda_space; /* for what the ops keep themselves: it is in the ledger */
 
 /** Remember that `what` failed, unless something has before. Returns e == cudaSuccess. */
 bool pac_gpu_ok(cudaError_t e, const char *what);

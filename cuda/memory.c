@@ -27,8 +27,10 @@ pac_err pac_device_alloc(size_t bytes, void **out)
 
 void pac_device_free(void *p)
 {
-    if (p != NULL)
-        pac_gpu_ok(cudaFree(p), "cudaFree");
+    if (p == NULL)
+        return;
+    pac_device_constant_release(p);
+    pac_gpu_ok(cudaFree(p), "cudaFree");
 }
 
 pac_err pac_device_pinned_alloc(size_t bytes, void **out)
@@ -55,22 +57,24 @@ static struct {
 
 void *pac_gpu_scratch(pac_scratch_user user, size_t bytes)
 {
+    void *p;
     if (scratch[user].block != NULL && bytes <= scratch[user].bytes)
         return scratch[user].block;
-    pac_device_free(scratch[user].block); /* waits for the kernels that use it */
+    pac_space_free(&pac_cuda_space, scratch[user].block); /* waits for the kernels that use it */
     scratch[user].block = NULL;
-    if (allocate(bytes, &scratch[user].block) != PAC_OK) {
+    if (pac_space_array(&pac_cuda_space, PAC_MEM_WORK, (int64_t)bytes, 1, &p) != PAC_OK) {
         pac_gpu_fault(PAC_ENOMEM, pac_err_message());
         return NULL;
     }
+    scratch[user].block = p;
     scratch[user].bytes = bytes;
-    return scratch[user].block;
+    return p;
 }
 
 void pac_gpu_scratch_close(void)
 {
     for (int i = 0; i < PAC_SCRATCH_USERS; i++) {
-        pac_device_free(scratch[i].block);
+        pac_space_free(&pac_cuda_space, scratch[i].block);
         scratch[i].block = NULL;
         scratch[i].bytes = 0;
     }

@@ -239,7 +239,7 @@ void pac_gpu_table_close(void)
     release_relative();
 }
 
-static const pac_space space = {
+const pac_space pac_cuda_space = {
     .name = PAC_CUDA_NAME,
     .alloc = pac_device_alloc,
     .free = pac_device_free,
@@ -252,11 +252,12 @@ static const pac_space space = {
     .move = pac_device_move,
     .fill = pac_device_fill,
     .sync = pac_device_sync,
+    .constant = pac_device_constant,
 };
 
 static const pac_backend table = {
     .name = PAC_CUDA_NAME,
-    .space = &space,
+    .space = &pac_cuda_space,
     .gemm = pac_cuda_gemm,
     .bias_fwd = pac_cuda_bias_fwd,
     .bias_bwd = pac_cuda_bias_bwd,

@@ -51,7 +51,7 @@ typedef struct pac_config {
         bool eval_each_epoch, keep_best;
     } train;
     struct { bool on; char dir[PAC_PATH]; pac_dtype dtype; pac_redistribute redistribute; bool keep; } cache;
-    char backend[16];
+    char backend[16], precision[8];
     char output[PAC_PATH];
 } pac_config;
 

@@ -102,7 +102,7 @@ pac_precision pac_device_precision(pac_precision wanted);
 /**
  * Promise that the n floats at x (device memory, a frozen weight) do not change until they are freed or released: the 16-bit
  * modes then keep a rounded copy of 2n bytes, made when gemm first meets it, instead of rounding anew in each call. Nothing
- * happens in the other modes. Release before the floats are freed or written.
+ * happens in the other modes. pac_device_free() releases; release before the floats are written.
  */
 void pac_device_constant(const float *x, int64_t n);
 void pac_device_constant_release(const float *x);

@@ -25,6 +25,7 @@ typedef struct pac_space {
     pac_err (*move)(void *to, const void *from, size_t bytes);
     pac_err (*fill)(void *p, int byte, size_t bytes);
     pac_err (*sync)(void);
+    void (*constant)(const float *x, int64_t n); /* n values that will not change until they are freed; may be NULL */
 } pac_space;
 
 /* ---- memory; all of it in the ledger, under its tag, and apart in the totals of pac_mem_peak_space() ---- */

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "revision.h"
 #include "pac/blas.h"
+#include "pac/device.h"
 #include "pac/h5.h"
 #include "pac/parallel.h"
 #include "pac/version.h"
@@ -52,8 +53,20 @@ static void cpu_model(char *out, size_t bytes)
 }
 
 typedef struct facts {
-    char mpi[256], blas[256], hdf5[64], cpu[128], interfaces[512];
+    char mpi[256], blas[256], hdf5[64], cpu[128], interfaces[512], cuda[512];
 } facts;
+
+/* "NVIDIA H200, ...", or "" where there is none. */
+static void list_devices(char *out, size_t bytes)
+{
+    out[0] = '\0';
+    for (int64_t i = 0; i < pac_device_count(); i++) {
+        size_t used = strlen(out);
+        char name[256];
+        if (pac_device_name(i, name, sizeof name) == PAC_OK)
+            snprintf(out + used, bytes - used, "%s%s", used > 0 ? ", " : "", name);
+    }
+}
 
 static void gather(facts *f)
 {
@@ -62,15 +75,18 @@ static void gather(facts *f)
     pac_h5_version(f->hdf5, sizeof f->hdf5);
     cpu_model(f->cpu, sizeof f->cpu);
     list_interfaces(f->interfaces, sizeof f->interfaces);
+    list_devices(f->cuda, sizeof f->cuda);
 }
 
 void print_version(void)
 {
     facts f;
     gather(&f);
-    printf("pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      not built "
-           "yet\ndevices   cpu: %s, %lld cores\n",
-           PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cpu, (long long)pac_cores(NULL));
+    printf(
+        "pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      %s\ndevices   cpu: %s, "
+        "%lld cores\n",
+        PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cuda[0] != '\0' ? f.cuda : pac_device_absence(), f.cpu,
+        (long long)pac_cores(NULL));
 }
 
 pac_err cmd_info(const pac_args *a)
@@ -88,10 +104,11 @@ pac_err cmd_info(const pac_args *a)
                threads, memory.bytes / 1073741824, memory.what, f.interfaces, jansson_version_str());
         return PAC_OK;
     }
-    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:s, s:I, s:I, s:f, s:s, s:s}", "version", PAC_VERSION,
-                          "revision", PAC_REVISION, "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5,
-                          "network", f.interfaces, "cuda", "cpu", f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads",
-                          (json_int_t)threads, "memory", memory.bytes, "memory_limit", memory.what, "device", "cpu");
+    json_t *r =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:f, s:s, s:s}", "version", PAC_VERSION, "revision",
+                  PAC_REVISION, "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5, "network", f.interfaces,
+                  "cuda", f.cuda[0] != '\0' ? f.cuda : NULL, "cpu", f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads",
+                  (json_int_t)threads, "memory", memory.bytes, "memory_limit", memory.what, "device", "cpu");
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT) : NULL;
     PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the result");
     printf("%s\n", text);

@@ -25,7 +25,7 @@ typedef struct sources {
 } sources;
 
 static const char *const sections[] = {"model", "task",  "technique", "head",   "system",
-                                       "train", "cache", "backend",   "output", NULL};
+                                       "train", "cache", "backend", "precision", "output", NULL};
 
 void pac_config_defaults(pac_config *c)
 {
@@ -51,6 +51,7 @@ void pac_config_defaults(pac_config *c)
                   .clip = 1.0},
         .cache = {.on = true, .dir = "cache", .dtype = PAC_F32, .redistribute = PAC_REDIST_ALLGATHER},
         .backend = "auto",
+        .precision = "f32",
     };
 }
 

@@ -45,7 +45,10 @@ static const pac_word schedules[] = {{"linear", true, false}, {"constant", false
 static const pac_word evals[] = {{"end", false, false}, {"epoch", true, false}, {0}};
 static const pac_word keeps[] = {{"last", false, false}, {"best", true, false}, {0}};
 static const pac_word redistributes[] = {{"allgather", PAC_REDIST_ALLGATHER, false}, {"shard", PAC_REDIST_SHARD, false}, {0}};
-static const pac_word backends[] = {{"auto", 0, false}, {"cpu", 0, false}, {"ref", 0, false}, {"cuda", 0, false}, {"split", 0, false}, {0}};
+static const pac_word backends[] = {{"auto", 0, false}, {"cpu", 0, false},   {"ref", 0, false},
+                                    {"cuda", 0, false}, {"split", 0, false}, {0}};
+
+static const pac_word precisions[] = {{"f32", 0, false}, {"tf32", 0, false}, {"bf16", 0, false}, {"f16", 0, false}, {0}};
 
 /* technique.name comes before the other keys of its section, so that one of a later version is named as such. */
 const pac_key pac_keys[] = {
@@ -96,6 +99,7 @@ const pac_key pac_keys[] = {
     {"cache.redistribute", &pac_type_choice, FIELD(cache.redistribute), .words = redistributes},
     {"cache.keep", &pac_type_bool, FIELD(cache.keep)},
     {"backend", &pac_type_word, FIELD(backend), .words = backends},
+    {"precision", &pac_type_word, FIELD(precision), .words = precisions},
     {"output", &pac_type_text, FIELD(output)},
     {0},
 };

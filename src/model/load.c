@@ -93,6 +93,8 @@ static pac_err convert(const pac_model *m, pac_tensor_need *need, const pac_tens
     *slot = w;
     need->home = PAC_AT_COPY;
     PAC_TRY(space != NULL ? convert_to(space, w, t, need->n) : pac_to_f32(w, t->data, t->dtype, need->n));
+    if (space != NULL && space->constant != NULL)
+        space->constant(w, need->n); /* what learns is moved elsewhere (pac_model_take()) */
     pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
     return PAC_OK;
 }

@@ -8,12 +8,25 @@
 
 #include <string.h>
 
+static const char *const precisions[] = {"f32", "tf32", "bf16", "f16"}; /* pac_precision */
+
+static pac_err choose_precision(const char *name, const char *device)
+{
+    int wanted = PAC_PREC_F32;
+    while (strcmp(precisions[wanted], name) != 0)
+        wanted++; /* the configuration knows these words and no others */
+    PAC_CHECK(pac_device_precision((pac_precision)wanted) == (pac_precision)wanted, PAC_ECONFIG,
+              "precision: %s is not to be had on %s; use f32 or f16", name, device);
+    return PAC_OK;
+}
+
 static pac_err open_device(pac_job *j)
 {
     int64_t index = pac_node_rank() % pac_device_count();
     pac_device_info d;
     PAC_TRY(pac_device_open(index));
     PAC_TRY(pac_device_query(&d));
+    PAC_TRY(choose_precision(j->cfg.precision, d.name));
     j->be = pac_device_backend();
     pac_log(PAC_LOG_INFO, "device %lld: %s, %.1f of %.1f GiB free", (long long)index, d.name, (double)d.available / 1073741824,
             (double)d.total / 1073741824);
@@ -29,6 +42,8 @@ static pac_err choose(pac_job *j)
         if (!device)
             pac_log(PAC_LOG_INFO, "backend cpu: %s", pac_device_absence());
     }
+    PAC_CHECK(device || strcmp(j->cfg.precision, "f32") == 0, PAC_ECONFIG,
+              "precision: %s needs backend cuda and a device, and this run is on the processor; use f32", j->cfg.precision);
     if (!device)
         return pac_backend_find(name, &j->be);
     PAC_CHECK(pac_device_backend() != NULL, PAC_ENOTBUILT, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
