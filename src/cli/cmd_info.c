@@ -4,12 +4,14 @@
 #include "pac/blas.h"
 #include "pac/device.h"
 #include "pac/h5.h"
+#include "pac/limits.h"
 #include "pac/parallel.h"
 #include "pac/version.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <jansson.h>
+#include <math.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -96,8 +98,11 @@ pac_err cmd_info(const pac_args *a)
     long long threads = pac_blas_set_threads(pac_cores(NULL));
     PAC_TRY(pac_memory_budget(&memory));
     gather(&f);
+    double period, quota = pac_limits_cores("", &period);
     if (!a->json) {
         print_version();
+        if (isfinite(quota))
+            printf("quota     %.2f cores, given anew every %.0f ms (control group)\n", quota, 1e3 * period);
         printf("threads   %lld of one rank alone here (OPENBLAS_NUM_THREADS sets another number)\nmemory    %.1f GiB may be "
                "used: %s\n"
                "network   %s\nJSON      jansson %s\n",

@@ -322,6 +322,9 @@ out:
 
 /* ---- the bytes of a plan ---- */
 
+/* Records, plan, communicators and what else a run holds that a dry one has no use for. */
+enum { BESIDE = 256 << 10 };
+
 static pac_err dry_stage(dry *d, const pac_plan *plan, int64_t s, int64_t i, double *bytes)
 {
     pac_estimate_device device;
@@ -330,7 +333,7 @@ static pac_err dry_stage(dry *d, const pac_plan *plan, int64_t s, int64_t i, dou
     PAC_TRY(dry_hybrid(d, plan, s, i, &device));
     if (d->caches && d->t.job->cfg.train.epochs > 1)
         PAC_TRY(dry_cached(d, plan, plan->stage[s].rank[i], NULL, &later));
-    *bytes = (double)(device.phase.total > later.total ? device.phase.total : later.total);
+    *bytes = (double)(device.phase.total > later.total ? device.phase.total : later.total) + BESIDE;
     return PAC_OK;
 }
 
