@@ -121,16 +121,17 @@ def shape(groups):
 def bars(name, title, unit, series, data):
     """Grouped bars: data is [(label, [value or None for each of series])]; without gnuplot there is a message and no plot."""
     number = lambda v: "NaN" if v is None else f"{v:.6g}"
-    rows = "\n".join(f'"{label}" ' + " ".join(number(v) for v in values) for label, values in data)
+    rows = "\n".join('"' + label.replace(" ", "\\n") + '" ' + " ".join(number(v) for v in values) for label, values in data)
     columns = ", ".join(f"$data using {i + 2}:xtic(1) title '{s}'" for i, s in enumerate(series))
     script = f"""$data << EOD\n{rows}\nEOD
-set terminal svg size {max(720, 44 * len(data))},460 dynamic
+set terminal svg size {max(720, 70 * len(data))},460 dynamic
 set output '{WORK / name}.svg'
 set title '{title} (paper: published; pac: simulated, not measured)'
 set style data histograms
 set style histogram clustered gap 1
 set style fill solid 0.6 border -1
-set xtics rotate by 40 right font ',9'
+set xtics font ',9'
+set bmargin 5
 set ylabel '{unit}'
 set yrange [0:*]
 set grid ytics
