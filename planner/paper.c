@@ -19,6 +19,8 @@
 
 #include <math.h>
 
+static const double MOST_WORK = 1e12; /* about an hour */
+
 typedef struct choice {
     int16_t q, m; /* the last stage has layers q+1..y and the last m devices */
 } choice;
@@ -256,6 +258,18 @@ static int64_t drop_impossible(pac_partition *best, int64_t count)
     return n;
 }
 
+/* Evaluations of T; a few nanoseconds each. */
+static pac_err check_work(const pac_plan_request *q)
+{
+    double D = (double)q->profile->devices, L = (double)pac_profile_layers(q->profile);
+    double work = L * L * D * D * D / 6 * (double)(q->microbatches > 0 ? 1 : q->batch);
+    PAC_CHECK(work <= MOST_WORK, PAC_EINVAL,
+              "the paper's programme would take hours for %.0f devices and %.0f layers: system.planner: pac does not, a given "
+              "train.microbatches takes it 1 / train.batch of the time",
+              D, L);
+    return PAC_OK;
+}
+
 static pac_err check_request(const pac_plan_request *q)
 {
     const pac_profile *p = q->profile;
@@ -271,7 +285,7 @@ static pac_err check_request(const pac_plan_request *q)
     PAC_CHECK(p->devices >= 1 && p->devices <= PAC_MAX_DEVICES && pac_profile_layers(p) >= 1 &&
                   pac_profile_layers(p) < INT16_MAX,
               PAC_EINVAL, "profile with %lld devices and %lld layers", (long long)p->devices, (long long)pac_profile_layers(p));
-    return PAC_OK;
+    return check_work(q);
 }
 
 pac_err pac_paper_search(const pac_plan_request *q, pac_partition **out, int64_t *count)

@@ -55,6 +55,19 @@ static void test_the_first_device_stays(void **state)
     }
 }
 
+/* A cluster for which the paper's programme would run for hours. */
+static void test_the_papers_programme_has_an_end(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 24, 24, 8);
+    pac_plan_answer a = {0};
+    pac_plan_request q = request(&x, 1 << 24, 0);
+    assert_int_equal(pac_plan_paper(&q, &a), PAC_EINVAL);
+    assert_non_null(strstr(pac_err_message(), "planner: pac"));
+    assert_null(a.candidate);
+}
+
 static double step(const fixture *x, const int64_t *groups, int64_t stages)
 {
     pac_plan_request q = request(x, 8, 2);
@@ -83,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_first_device_stays),
+        cmocka_unit_test(test_the_papers_programme_has_an_end),
         cmocka_unit_test(test_tied_embeddings_are_summed_over_stages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
