@@ -94,6 +94,25 @@ pac_range cached_part(const pac_plan *plan, int64_t n, int64_t rank)
                                       : pac_split_even(n, plan->world, rank);
 }
 
+pac_err cached_owners(const pac_plan *plan, int64_t rows, int32_t *owner)
+{
+    void *p;
+    int64_t n = plan->world;
+    PAC_TRY(pac_mem_array(PAC_MEM_CACHE, n, sizeof(double), &p));
+    double *due = p;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t next = 0;
+        for (int64_t r = 0; r < n; r++) {
+            due[r] += plan->cached_share != NULL ? plan->cached_share[r] : 1.0 / (double)n;
+            next = due[r] > due[next] + 1e-9 ? r : next;
+        }
+        due[next] -= 1;
+        owner[i] = (int32_t)next;
+    }
+    pac_mem_free(due);
+    return PAC_OK;
+}
+
 /* Everywhere readable: a contiguous part of the mini-batch. Sharded: those that this rank owns. */
 static void list_samples(cached *c)
 {

@@ -134,6 +134,11 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
 /* Its parts, which an estimate runs too. */
 /** What rank `rank` computes of a mini-batch of n samples; a plan of those ranks that take part. */
 pac_range cached_part(const pac_plan *plan, int64_t n, int64_t rank);
+/**
+ * Whose each of `rows` samples is where the cache is sharded: in proportion to the parts of the cached phase, in turn where they
+ * are equal. Errors: PAC_ENOMEM.
+ */
+pac_err cached_owners(const pac_plan *plan, int64_t rows, int32_t *owner);
 /** Samples of a micro-batch of the cached phase at most. */
 int64_t cached_chunk(const cache_map *map);
 /** The lm head alone; *out is untouched with a classification head. */

@@ -101,10 +101,13 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
               "the best plan leaves out rank 0, which reads the data and writes the results: start a faster device first "
               "(mpirun's list of hosts), or profile these devices");
     PAC_TRY(pac_agree(pac_world(), predict_given(r, o)));
-    PAC_TRY(take_part(r));
-    if (r->left)
-        return PAC_OK;
-    decide_cache(r);
+    return take_part(r);
+}
+
+/* Before any work is done: does it fit? */
+static pac_err check_plan(run *r, const pac_train_opts *o)
+{
+    const pac_job *job = r->t.job;
     PAC_TRY(pac_layout_new(&r->plan, &r->t.layout));
     bool planned = o->plan_path == NULL && job->cfg.system.ngroups == 0; /* then it fits */
     return pac_agree(pac_world(), planned ? PAC_OK : dry_check(job, &r->plan, r->t.layout.stage, r->t.layout.member));
@@ -150,29 +153,6 @@ static pac_err keep_values(run *r)
     return pac_download(p->space, r->best, p->w, p->total);
 }
 
-/*
- * Whose each sample is where the cache is sharded: in proportion to the parts of the cached phase, in turn where they are
- * equal.
- */
-static pac_err share_out(const pac_plan *plan, int64_t rows, int32_t *owner)
-{
-    void *p;
-    int64_t n = plan->world;
-    PAC_TRY(pac_mem_array(PAC_MEM_CACHE, n, sizeof(double), &p));
-    double *due = p;
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t next = 0;
-        for (int64_t r = 0; r < n; r++) {
-            due[r] += plan->cached_share != NULL ? plan->cached_share[r] : 1.0 / (double)n;
-            next = due[r] > due[next] + 1e-9 ? r : next;
-        }
-        due[next] -= 1;
-        owner[i] = (int32_t)next;
-    }
-    pac_mem_free(due);
-    return PAC_OK;
-}
-
 /* Before the cached phase every rank gets the whole network and optimizer; the stage and its backbone are freed. */
 static pac_err leave_hybrid(run *r)
 {
@@ -212,7 +192,7 @@ static pac_err redistribute(run *r)
     pac_err err = pac_mem_array(PAC_MEM_CACHE, t->job->train.rows, sizeof(int32_t), &p);
     if (err == PAC_OK) {
         owner = p;
-        err = share_out(t->plan, t->job->train.rows, owner);
+        err = cached_owners(t->plan, t->job->train.rows, owner);
     }
     PAC_GO(pac_agree(pac_world(), err));
     pac_set_phase("redistribution", 0);
@@ -314,7 +294,7 @@ out:
 
 /*
  * A valid cache that lies in cache.dir is reused, and left there. A stale one is an error with cache.keep, which promises to
- * lose nothing; else it makes room for this run's. Found out before any work is done.
+ * lose nothing; else it makes room for this run's. A cache is of the ranks that take part, so those look for it that do.
  */
 static pac_err reuse_cache(run *r)
 {
@@ -436,10 +416,12 @@ static pac_err run_all(run *r, const pac_train_opts *o)
 {
     pac_job *job = r->t.job;
     PAC_TRY(pac_agree(pac_world(), prepare_local(r, o)));
-    PAC_TRY(reuse_cache(r));
     PAC_TRY(obtain_plan(r, o));
     if (r->left)
         return PAC_OK;
+    PAC_TRY(reuse_cache(r));
+    decide_cache(r);
+    PAC_TRY(check_plan(r, o));
     PAC_TRY(create_cache(r));
     PAC_TRY(pac_agree(pac_world(), begin_output(r, o)));
     PAC_TRY(record_open(job->cfg.output, &r->t.rec));

@@ -121,7 +121,7 @@ rm -rf "$dir/cache"
 
 # ---- profiles, plans and budgets
 pac_run 0 2 profile "$dir/run.yaml" -o "$dir/profile.yaml" --json
-pac_run 0 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --json --set 'system.memory=[1MB,2MB]'
+pac_run 0 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --json --set 'system.memory=[1MB,2MB]' --set 'system.groups=[1,1]'
 says '"bytes":[0-9.]*,"budget":1000000.0}'
 says '"bytes":[0-9.]*,"budget":2000000.0}'
 pac_run 2 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set 'system.memory=[1MB,2MB,3MB]'
@@ -154,7 +154,18 @@ for how in allgather shard; do
     says '"left_out":.1,2.'
     says '"ranks":.3.'
     says '"rank":3,"phase":"cached"'
+    for turn in first second; do # a kept cache is of the ranks that take part: written, then read
+        train 0 4 --plan "$dir/two_of_four.yaml" --set "cache.redistribute=$how" --set cache.keep=true
+        [ "$(tuned)" = "$reference" ] || fail "exact match $(tuned) instead of $reference, $turn run with a kept cache"
+    done
+    rm -rf "$dir/cache"
 done
+sed 's/left_out.*//; s/cached_shares.*//; s/\[3\], shares: .1./[3, 1], shares: [0.5, 0.5]/; s/\[0\], shares: .1./[0, 2], shares: [0.5, 0.5]/' \
+    "$dir/two_of_four.yaml" >"$dir/four.yaml"
+train 0 4 --plan "$dir/four.yaml" --set cache.redistribute=shard --set cache.keep=true
+train 0 4 --plan "$dir/two_of_four.yaml" --set cache.redistribute=shard # each has samples that nobody would train on
+[ "$(tuned)" = "$reference" ] || fail "exact match $(tuned) instead of $reference after the cache of four"
+rm -rf "$dir/cache"
 sed 's/ranks: .0., /ranks: [1], /; s/left_out: .1/left_out: [0/; s/0.7, 0/0, 0.7/' "$dir/two_of_four.yaml" >"$dir/without_0.yaml"
 train 2 4 --plan "$dir/without_0.yaml"
 grep -q 'rank 0 reads the data' "$dir/log" || fail "no clear message"
