@@ -20,6 +20,9 @@ void pac_draft_score(pac_search *k, pac_draft *x);
 /** Fits before not, then by seconds or bytes that lack; ties and rounding do not count. */
 bool pac_draft_is_better(const pac_draft *a, const pac_draft *b);
 
+/** The stage whose devices lack most, or the slowest where nothing lacks. Scores the draft once more. */
+int64_t pac_draft_worst(pac_search *k, pac_draft *x);
+
 /**
  * Cuts the layers anew for the draft's groups: the smallest time within which every stage can do its layers at its devices'
  * summed rates, given memory. An approximation (samples are not whole) that takes a few evaluations' time.

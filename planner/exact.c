@@ -18,7 +18,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST = 6, MOST_LAYERS = 16 };
+enum { MOST = 6, MOST_LAYERS = 48 };
 
 /* A stage on a set of devices: what bounds need. */
 typedef struct piece {
@@ -229,8 +229,9 @@ static void search_sets(exact *e)
 
 bool pac_search_is_small(const pac_search *k)
 {
-    static const int64_t most_layers[MOST + 1] = {0, MOST_LAYERS, MOST_LAYERS, 14, 10, 8, 0};
-    return k->c.D <= MOST && k->c.L <= most_layers[k->c.D] && k->to_M <= 16;
+    static const int64_t most_layers[MOST + 1] = {0, MOST_LAYERS, MOST_LAYERS, MOST_LAYERS, 32, 12, 0};
+    int64_t many = (k->to_M - k->from_M) / 16 + 1; /* batches beyond 16 count like more layers */
+    return k->c.D <= MOST && k->c.L * many <= most_layers[k->c.D];
 }
 
 static void search_all(exact *e)
@@ -253,6 +254,7 @@ pac_err pac_search_exact(pac_search *k)
     search_all(&e);
     e.missing = true;
     search_all(&e);
+    k->exact = true;
     pac_mem_free(e.piece);
     return PAC_OK;
 }

@@ -297,10 +297,10 @@ pac_err pac_explain_misfit(pac_search *k)
                 pac_bytes_text(d->memory, has), pac_bytes_text(ceil(k->bytes[r] - d->memory), text));
     }
     bool smaller = k->q->batch > 1 && smaller_batch_helps(k, &x);
-    return pac_fail(
-        PAC_ENOMEM,
-        "no plan fits; the smallest change that makes one fit: more memory (ranks by stage %s, layers %s, devices %s, "
-        "%lld micro-batches: %s)%s%s",
-        named.shape, named.layers, named.devices, (long long)x.microbatches, list, smaller ? ", or a smaller train.batch" : "",
-        k->q->microbatches > 0 && k->q->microbatches < k->q->batch ? ", or more train.microbatches" : "");
+    const char *none = k->exact ? "no plan fits; the smallest change that makes one fit"
+                                : "no plan was found that fits; the smallest change found that makes one fit";
+    return pac_fail(PAC_ENOMEM, "%s: more memory (ranks by stage %s, layers %s, devices %s, %lld micro-batches: %s)%s%s", none,
+                    named.shape, named.layers, named.devices, (long long)x.microbatches, list,
+                    smaller ? ", or a smaller train.batch" : "",
+                    k->q->microbatches > 0 && k->q->microbatches < k->q->batch ? ", or more train.microbatches" : "");
 }

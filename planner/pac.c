@@ -103,8 +103,8 @@ static pac_err search_all(pac_search *k, pac_way way, pac_layout *one)
         try_even(k, s);
     PAC_TRY(try_paper(k));
     bool small = pac_search_is_small(k);
-    if (!small || way != PAC_WAY_AUTO)
-        PAC_TRY(pac_search_large(k));
+    if (!small || way != PAC_WAY_AUTO || k->c.D > PAC_FEW_DEVICES)
+        PAC_TRY(pac_search_large(k)); /* branch and bound of more devices needs a good plan to begin with */
     return way == PAC_WAY_EXACT || (small && way == PAC_WAY_AUTO) ? pac_search_exact(k) : PAC_OK;
 }
 

@@ -4,7 +4,7 @@
 
 #include "search.h"
 
-enum { PAC_MOST_PLANNED_LAYERS = 1024 };
+enum { PAC_MOST_PLANNED_LAYERS = 1024, PAC_FEW_DEVICES = 4 };
 #define PAC_MOST_PAPER_WORK 3e7 /* evaluations of a stage by the paper's dynamic programme: some 0.1 s */
 
 typedef enum pac_way {

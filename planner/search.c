@@ -39,6 +39,7 @@ void pac_search_done(pac_search *k)
     pac_mem_free(k->memo);
     pac_mem_free(k->arrive);
     pac_mem_free(k->rate);
+    pac_mem_free(k->piece);
     memset(k, 0, sizeof *k);
 }
 

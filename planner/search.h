@@ -27,11 +27,19 @@ typedef struct pac_set_cost {
 
 enum { PAC_SET_MEMO = 1024 };
 
+/* Seconds of a micro-batch in a stage, forward and backward. */
+typedef struct pac_piece_time {
+    uint64_t key; /* of its devices, layers, samples and micro-batches in flight; 0: empty */
+    double seconds;
+} pac_piece_time;
+
+enum { PAC_PIECE_MEMO = 1 << 15, PAC_PIECE_DEVICES = 12 };
+
 typedef struct pac_search {
     pac_costs c;
     const pac_plan_request *q;
     int64_t most_stages, most_ranks, from_M, to_M;
-    bool may_cache;
+    bool may_cache, exact;                 /* exact: what is not found does not exist */
     int64_t scored;                        /* layouts so far */
     pac_layout *best;                      /* [most_stages + 1] by number of stages; total infinite where none fits yet */
     pac_layout *near;                      /* likewise, those that lack least; stages 0: none seen */
@@ -39,6 +47,7 @@ typedef struct pac_search {
     double *arrive;                        /* [to_M] */
     int64_t most_each;                     /* samples up to which `rate` is kept */
     double *rate;                          /* [D][most_each][L + 1] seconds of the first l layers, both directions */
+    pac_piece_time *piece;                 /* [PAC_PIECE_MEMO], NULL for more than PAC_PIECE_DEVICES devices */
     pac_stage_plan stage[PAC_MAX_DEVICES]; /* of the layout being scored */
     int64_t rank[PAC_MAX_DEVICES];
     double share[PAC_MAX_DEVICES], bytes[PAC_MAX_DEVICES];
@@ -76,7 +85,7 @@ const pac_layout *pac_search_winner(const pac_search *k);
 /** Whether k is small enough for pac_search_exact(): it takes well under a second then. */
 bool pac_search_is_small(const pac_search *k);
 
-/** Fills k->rate. Errors: PAC_ENOMEM. */
+/** What pac_draft_cut() needs: k->rate, k->piece. Errors: PAC_ENOMEM. */
 pac_err pac_search_rates(pac_search *k);
 
 /** Local search, for any size (docs/planner.md). Errors: PAC_ENOMEM. */
