@@ -17,22 +17,35 @@ static void print_stages(const pac_plan *plan, const pac_profile *profile)
             printf("%5lld  %3lld-%-3lld  %-20s %6.1f %%  %6.1f MiB  %6.1f MiB\n", (long long)s, (long long)st->first,
                    (long long)st->last - 1, d->name, 100 * st->share[i], st->bytes[i] / 1048576, d->memory / 1048576);
         }
-    printf("%lld micro-batches; hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; total %.2f s\n",
-           (long long)plan->microbatches, plan->predicted.hybrid_step_s, plan->predicted.hybrid_epoch_s,
-           plan->predicted.redistribute_s, plan->predicted.cached_epoch_s, plan->predicted.total_s);
+    printf(
+        "%lld micro-batch%s, %s; hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; total %.2f s\n",
+        (long long)plan->microbatches, plan->microbatches == 1 ? "" : "es",
+        plan->cached ? "later epochs from the cache" : "every epoch runs the backbone", plan->predicted.hybrid_step_s,
+        plan->predicted.hybrid_epoch_s, plan->predicted.redistribute_s, plan->predicted.cached_epoch_s,
+        plan->predicted.total_s);
 }
 
-/* Devices that the plan does without. */
-static void print_left_out(const pac_plan *plan, const pac_profile *profile)
+/* Names of the devices that the plan does without. */
+static json_t *left_out_json(const pac_plan *plan, const pac_profile *profile)
 {
     int64_t used[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, used);
+    json_t *list = json_array();
     for (int64_t d = 0; d < profile->devices && plan->left_out > 0; d++) {
         bool in = false;
         for (int64_t i = 0; i < n; i++)
             in = in || used[i] == d;
         if (!in)
-            printf("left out: %s\n", profile->device[d].name);
+            json_array_append_new(list, json_string(profile->device[d].name));
     }
+    return list;
+}
+
+static void print_left_out(const pac_plan *plan, const pac_profile *profile)
+{
+    json_t *list = left_out_json(plan, profile), *name;
+    size_t i;
+    json_array_foreach(list, i, name) printf("left out: %s\n", json_string_value(name));
+    json_decref(list);
 }
 
 static void print_candidates(const pac_plan_answer *a)
@@ -59,7 +72,7 @@ static void print_described(const pac_job *job, const pac_profile *p)
         return;
     printf("%s on the devices of %s, described and not measured; a sample has %.1f + %.1f tokens, an epoch %lld samples%s\n\n",
            p->model, p->derived, p->source_tokens, p->target_tokens, (long long)job->train.rows,
-           job->train.identity != 0 ? "" : " (no data here: greatest lengths, --rows)");
+           job->train.identity != 0 ? "" : " (no data here: greatest lengths; --rows N says how many)");
 }
 
 static json_t *stages_json(const pac_plan *plan, const pac_profile *profile, json_t *memory)
@@ -83,7 +96,7 @@ static json_t *stages_json(const pac_plan *plan, const pac_profile *profile, jso
 
 static json_t *seconds_json(double s)
 {
-    return isfinite(s) ? json_real(s) : json_null();
+    return isfinite(s) && s > 0 ? json_real(s) : json_null();
 }
 
 static void print_json(const pac_plan *plan, const pac_profile *profile, const pac_plan_answer *a)
@@ -103,6 +116,8 @@ static void print_json(const pac_plan *plan, const pac_profile *profile, const p
                   (json_int_t)plan->microbatches, "predicted", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s",
                   p->hybrid_epoch_s, "redistribute_s", p->redistribute_s, "cached_epoch_s", p->cached_epoch_s, "total_s",
                   p->total_s, "memory", memory, "candidates", candidates, "planner", plan->planner, "seconds", a->seconds);
+    json_object_set_new(r, "cached", json_boolean(plan->cached));
+    json_object_set_new(r, "left_out", left_out_json(plan, profile));
     if (profile->derived[0] != '\0')
         json_object_set_new(r, "derived", json_string(profile->derived));
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;

@@ -170,8 +170,9 @@ pac_err system_check(const pac_job *job, int64_t devices)
     const pac_config *c = &job->cfg;
     int64_t L = pac_depth(&job->desc);
     PAC_CHECK(c->system.kind != PAC_SYS_STANDALONE || devices == 1, PAC_ECONFIG,
-              "%s: system.name: standalone is one device, there are %lld: start one rank, or use eddl, ecofl or pac", c->path,
-              (long long)devices);
+              "%s: system.name: standalone is one device, there are %lld: start one rank (or describe one device), or use "
+              "eddl, ecofl or pac",
+              c->path, (long long)devices);
     PAC_CHECK(c->system.kind != PAC_SYS_ECOFL || devices <= L, PAC_ECONFIG,
               "%s: system.name: ecofl gives each device a stage, but there are %lld devices and only %lld layers", c->path,
               (long long)devices, (long long)L);

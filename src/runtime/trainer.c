@@ -66,8 +66,7 @@ static pac_err take_part(run *r)
     r->t.plan = &r->plan;
     if (out == 0)
         return PAC_OK;
-    pac_log(PAC_LOG_INFO, "%lld of %lld ranks are left out: the plan is faster without them", (long long)out,
-            (long long)r->planned.world);
+    pac_log(PAC_LOG_INFO, "the plan leaves out %lld of %lld ranks", (long long)out, (long long)r->planned.world);
     r->left = !plan_uses(&r->planned, pac_world_rank());
     return pac_world_leave(r->left);
 }
