@@ -6,6 +6,7 @@
 #include "pac/device.h"
 #include "pac/log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const precisions[] = {"f32", "tf32", "bf16", "f16"}; /* pac_precision */
@@ -49,6 +50,34 @@ static pac_err choose(pac_job *j)
     PAC_CHECK(pac_device_backend() != NULL, PAC_ENOTBUILT, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
     PAC_CHECK(pac_device_count() > 0, PAC_ECONFIG, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
     return open_device(j);
+}
+
+static int64_t sharers_of(int64_t index, int64_t devices)
+{
+    int64_t n = 0;
+    for (int64_t r = 0; r < pac_node_size(); r++)
+        n += r % devices == index;
+    return n;
+}
+
+/* A device's memory is divided among the ranks that share it; an integrated one has no other memory than the host's. */
+static pac_err limit_to_device(pac_budget *limit)
+{
+    pac_device_info d;
+    int64_t index = pac_node_rank() % pac_device_count(), n = sharers_of(index, pac_device_count());
+    PAC_TRY(pac_device_query(&d));
+    double bytes = (double)d.available / (double)n;
+    if (d.integrated && limit->bytes > 0 && limit->bytes <= bytes)
+        return PAC_OK;
+    *limit = (pac_budget){.bytes = bytes, .sharers = n};
+    snprintf(limit->what, sizeof limit->what, "memory of device %lld (%.60s)", (long long)index, d.name);
+    return PAC_OK;
+}
+
+pac_err job_device_limit(const pac_job *j, pac_budget *limit)
+{
+    bool device = j->be != NULL && j->be->space != NULL && pac_device_is_open();
+    return device ? limit_to_device(limit) : PAC_OK;
 }
 
 pac_err job_backend(pac_job *j)

@@ -1,6 +1,7 @@
 /* What is reported of a run: log lines while it goes, memory per phase and rank, and the JSON object at its end. */
 #include "trainer.h"
 #include "plan_search.h"
+#include "pac/device.h"
 #include "pac/log.h"
 #include "pac/version.h"
 
@@ -34,6 +35,7 @@ void run_end_phase(run *r)
     m->seen = 1;
     m->peak_rss = larger(m->peak_rss, now.peak_rss);
     m->ledger = larger(m->ledger, pac_mem_peak_total());
+    m->device = larger(m->device, pac_mem_peak_space());
     m->budget = r->t.job->cfg.system.memory_auto ? 0 : (int64_t)r->t.job->budget;
     run_see_pss(r, (run_phase)r->phase, now.pss);
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
@@ -52,15 +54,21 @@ void run_begin_phase(run *r, run_phase phase)
     pac_process_reset_peak();
 }
 
+/* A budget is of the memory that runs out first: a device's own where it has one. */
+static int64_t charged(const phase_memory *m)
+{
+    return m->device > 0 && !pac_device_integrated() ? m->device : m->ledger;
+}
+
 /* The planner's test leaves out scratch and buffers: say where a rank went above its budget. */
 static void warn_over_budget(const run *r)
 {
     for (int64_t rank = 0; rank < pac_world_size(); rank++)
         for (int phase = 0; phase < PHASE_COUNT; phase++) {
             const phase_memory *m = &r->memory_all[rank * PHASE_COUNT + phase];
-            if (m->seen && m->budget > 0 && m->ledger > m->budget)
+            if (m->seen && m->budget > 0 && charged(m) > m->budget)
                 pac_log(PAC_LOG_WARN, "rank %lld used %.1f MiB in the %s phase, above its budget of %.1f MiB (system.memory)",
-                        (long long)pac_world_started_as(rank), (double)m->ledger / 1048576, phase_names[phase],
+                        (long long)pac_world_started_as(rank), (double)charged(m) / 1048576, phase_names[phase],
                         (double)m->budget / 1048576);
         }
 }
@@ -223,9 +231,10 @@ static json_t *memory_json(const run *r)
             json_t *tags = json_object();
             for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
                 json_object_set_new(tags, pac_mem_tag_name(tag), json_integer(m->tag[tag]));
-            json_array_append_new(list, json_pack("{s:I, s:s, s:I, s:I, s:o}", "rank", (json_int_t)pac_world_started_as(rank),
-                                                  "phase", phase_names[phase], "peak_rss", (json_int_t)m->peak_rss, "pss",
-                                                  (json_int_t)m->pss, "tags", tags));
+            json_array_append_new(list,
+                                  json_pack("{s:I, s:s, s:I, s:I, s:I, s:o}", "rank", (json_int_t)pac_world_started_as(rank),
+                                            "phase", phase_names[phase], "peak_rss", (json_int_t)m->peak_rss, "pss",
+                                            (json_int_t)m->pss, "device", (json_int_t)m->device, "tags", tags));
         }
     return list;
 }

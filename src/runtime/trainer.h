@@ -15,7 +15,8 @@ typedef struct phase_memory {
     int64_t seen; /* 0: this phase did not run */
     int64_t peak_rss, pss;
     int64_t tag[PAC_MEM_NTAGS];
-    int64_t ledger; /* peak of the sum of all tags */
+    int64_t ledger; /* peak of the sum of all tags, */
+    int64_t device; /* and of what of it lies in a device's memory */
     int64_t budget; /* bytes this rank was given; 0: whatever the system has */
 } phase_memory;
 
