@@ -151,6 +151,8 @@ pac_err pac_measure_ports(pac_comm *c, const double *bandwidth, double *port);
  * ranks are on this node and the MPI library uses it; "" where there is none or it is not known. Collective on the world.
  */
 pac_err pac_find_interface(char *out, size_t bytes);
+/** Does the MPI library say that it takes addresses of a CUDA device? What it says must be tried before it is believed. */
+bool pac_mpi_takes_device(void);
 /** Version of the MPI library and the transport in use, for --version and info. */
 void pac_mpi_version(char *buf, size_t bytes);
 

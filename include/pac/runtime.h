@@ -47,6 +47,7 @@ typedef struct pac_job {
     pac_gold test_gold;
     uint64_t model_id, tokenizer_id;
     pac_arena *staging;             /* where sums and broadcasts of rows pass that are not the host's (pac/space.h); else NULL */
+    bool direct;                    /* MPI takes the backend's rows as they are: it was tried, and nothing is staged */
     double budget;                  /* bytes of memory this rank may use */
     pac_budget limit;               /* what the system allows, whatever the configuration says */
     bool shapes;                    /* models are loaded without values: an estimate */

@@ -6,6 +6,9 @@
  */
 #include "internal.h"
 
+#if defined(OPEN_MPI)
+#include <mpi-ext.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 
@@ -78,4 +81,13 @@ void pac_mpi_version(char *buf, size_t bytes)
     append_components("pml", buf, bytes);
     append_components(listed(buf, "cm") ? "mtl" : "btl", buf, bytes); /* pml cm moves messages by an mtl, the others by btls */
     MPI_T_finalize();
+}
+
+bool pac_mpi_takes_device(void)
+{
+#ifdef MPIX_CUDA_AWARE_SUPPORT
+    return MPIX_Query_cuda_support() == 1;
+#else
+    return false;
+#endif
 }

@@ -7,6 +7,7 @@
 #include "pac/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const precisions[] = {"f32", "tf32", "bf16", "f16"}; /* pac_precision */
@@ -84,6 +85,54 @@ pac_err job_backend(pac_job *j)
 {
     PAC_TRY(choose(j));
     return j->be->space != NULL ? pac_arena_new_staging(j->be->space, PAC_MEM_COMM, &j->staging) : PAC_OK;
+}
+
+/* ---- MPI on the device's memory ---- */
+
+/* Does a sum over all ranks, of rows where the backend has them, give what it should? *right: on this rank. */
+static pac_err try_sum(const pac_job *j, float *x, bool *right)
+{
+    enum { N = 1 << 16 };
+    const pac_space *space = j->be->space;
+    float *host;
+    pac_arena_reset(j->staging);
+    PAC_TRY(pac_arena_floats(j->staging, N, &host));
+    for (int64_t i = 0; i < N; i++)
+        host[i] = (float)(i % 251);
+    PAC_TRY(pac_upload(space, x, host, N));
+    PAC_TRY(pac_space_sync(space));
+    PAC_TRY(pac_sum_f32(pac_world(), x, N));
+    PAC_TRY(pac_download(space, host, x, N));
+    *right = true;
+    for (int64_t i = 0; i < N; i++)
+        *right = *right && host[i] == (float)(i % 251 * pac_world_size());
+    return PAC_OK;
+}
+
+pac_err job_try_direct(pac_job *j)
+{
+    const char *wanted = getenv("PAC_CUDA_AWARE_MPI");
+    int64_t lacking = wanted == NULL || strcmp(wanted, "1") != 0 || j->be->space == NULL || !pac_mpi_takes_device();
+    bool right = false;
+    void *x = NULL;
+    PAC_TRY(pac_sum_i64(pac_world(), &lacking, 1));
+    if (lacking > 0 || pac_world_size() == 1) {
+        if (wanted != NULL && pac_world_rank() == 0)
+            pac_log(PAC_LOG_INFO,
+                    "PAC_CUDA_AWARE_MPI: not every rank has a device and an MPI library that takes its memory: rows "
+                    "pass through the host");
+        return PAC_OK;
+    }
+    PAC_TRY(pac_agree(pac_world(), pac_space_array(j->be->space, PAC_MEM_COMM, 1 << 16, sizeof(float), &x)));
+    pac_err err = try_sum(j, x, &right);
+    pac_space_free(j->be->space, x);
+    PAC_TRY(err);
+    lacking = !right;
+    PAC_TRY(pac_sum_i64(pac_world(), &lacking, 1));
+    PAC_CHECK(lacking == 0, PAC_EINTERNAL, "PAC_CUDA_AWARE_MPI: sums of device memory are wrong on %lld ranks: unset it",
+              (long long)lacking);
+    j->direct = true;
+    return PAC_OK;
 }
 
 void job_backend_done(pac_job *j)

@@ -250,6 +250,7 @@ static pac_err open_job(pac_job *j, int data)
     PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), job_describe(j)));
     PAC_TRY(pac_agree(pac_world(), job_backend(j)));
+    PAC_TRY(job_try_direct(j));
     PAC_TRY(job_budget(j));
     PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? job_load_data(j, data) : PAC_OK));
     PAC_TRY(share_if_any(&j->train));

@@ -39,10 +39,12 @@ pac_err ranks_sum(pac_comm *c, const pac_job *job, float *x, int64_t n)
 {
     float *place[2];
     const pac_space *space = job->be->space;
-    if (space == NULL)
-        return pac_sum_f32(c, x, n);
-    if (pac_comm_size(c) == 1)
+    if (space != NULL && pac_comm_size(c) == 1)
         return PAC_OK;
+    if (job->direct)
+        PAC_TRY(pac_space_sync(space));
+    if (space == NULL || job->direct)
+        return pac_sum_f32(c, x, n);
     pac_arena_reset(job->staging);
     PAC_TRY(places(job, n, place));
     return sum_pieces(c, space, place, x, n);
@@ -52,10 +54,12 @@ pac_err ranks_bcast(pac_comm *c, const pac_job *job, float *x, int64_t n, int64_
 {
     float *place[2];
     const pac_space *space = job->be->space;
-    if (space == NULL)
-        return pac_bcast(c, x, (size_t)n * sizeof *x, root);
-    if (pac_comm_size(c) == 1)
+    if (space != NULL && pac_comm_size(c) == 1)
         return PAC_OK;
+    if (job->direct)
+        PAC_TRY(pac_space_sync(space));
+    if (space == NULL || job->direct)
+        return pac_bcast(c, x, (size_t)n * sizeof *x, root);
     pac_arena_reset(job->staging);
     PAC_TRY(places(job, n, place));
     for (int64_t at = 0; at < n; at += PIECE) {

@@ -45,13 +45,18 @@ static int64_t size_of(const micro *x, const field *f)
     return (f->stack == PAC_ENC ? x->batch.soff : x->batch.toff)[x->batch.B] * f->width;
 }
 
+static bool stages(const stage *s, const micro *x)
+{
+    return x->staging != NULL && !s->job->direct;
+}
+
 /* data: the rows themselves, or places to stage them. */
-static pac_err slots_of(const micro *x, const field *f, int64_t n, pac_slot *slots, float **data)
+static pac_err slots_of(const stage *s, const micro *x, const field *f, int64_t n, pac_slot *slots, float **data)
 {
     for (int64_t i = 0; i < n; i++) {
         slots[i] = (pac_slot){.width = f[i].width, .off = x->woff[f[i].stack]};
         data[i] = *f[i].rows;
-        if (x->staging != NULL)
+        if (stages(s, x))
             PAC_TRY(pac_arena_floats(x->staging, size_of(x, &f[i]), &data[i]));
     }
     return PAC_OK;
@@ -74,9 +79,8 @@ pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f,
     pac_slot slots[PAC_MAX_SLOTS];
     float *data[PAC_MAX_SLOTS];
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    PAC_TRY(slots_of(x, fields, n, slots, data));
-    if (x->staging != NULL)
-        PAC_TRY(stage_rows(s->job->be->space, x, fields, n, data));
+    PAC_TRY(slots_of(s, x, fields, n, slots, data));
+    PAC_TRY(stages(s, x) ? stage_rows(s->job->be->space, x, fields, n, data) : pac_space_sync(s->job->be->space));
     return pac_link_send(k, x->n, slots, n, (const float *const *)data, tag);
 }
 
@@ -96,9 +100,11 @@ pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int p
     float *data[PAC_MAX_SLOTS];
     PAC_TRY(wire_room(s, layer, x, f, parts, grad));
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    PAC_TRY(slots_of(x, fields, n, slots, data));
+    PAC_TRY(slots_of(s, x, fields, n, slots, data));
+    if (!stages(s, x)) /* ops before may still use the place */
+        PAC_TRY(pac_space_sync(s->job->be->space));
     PAC_TRY(pac_link_recv(k, x->n, slots, n, data, tag));
-    for (int64_t i = 0; i < n && x->staging != NULL; i++)
+    for (int64_t i = 0; i < n && stages(s, x); i++)
         PAC_TRY(pac_upload(s->job->be->space, *fields[i].rows, data[i], size_of(x, &fields[i])));
     return PAC_OK;
 }
