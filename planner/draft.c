@@ -94,7 +94,7 @@ int64_t pac_draft_worst(pac_search *k, pac_draft *x)
 
 /* ---- cuts ---- */
 
-enum { MOST_EACH = 64, MOST_RATE_BYTES = 32 << 20, BISECTIONS = 18 };
+enum { MOST_EACH = 64, MOST_RATE_BYTES = 32 << 20, BISECTIONS = 18, ALL_CUTS_LAYERS = 16 };
 
 static void fill_rates(const pac_costs *c, int64_t d, int64_t samples, double *t)
 {
@@ -244,6 +244,69 @@ static bool cut_within(const cutting *t, double limit, int16_t *end)
     return in_time && seconds(t, 0, 0, y) <= limit;
 }
 
+/* The smallest limit of cut_within(), by bisection. */
+static void cut_by_limits(const cutting *t, int16_t *end)
+{
+    const pac_search *k = t->k;
+    double lo = 0, hi = 0;
+    for (int64_t r = 0; r < t->first[t->x->stages]; r++) {
+        int64_t d = t->rank[r], n = t->m.size[1];
+        hi = fmax(hi, pac_work_seconds(&k->c, &k->c.whole, d, n, false) + pac_work_seconds(&k->c, &k->c.whole, d, n, true));
+    }
+    for (int64_t i = 1; i < t->x->stages; i++)
+        for (int64_t a = 1; a < k->c.L; a++)
+            hi = pac_larger(hi, link_seconds(t, i, a));
+    if (!cut_within(t, hi, end))
+        return; /* as much as memory allows at any time */
+    for (int i = 0; i < BISECTIONS; i++) {
+        double mid = lo + (hi - lo) / 2;
+        if (cut_within(t, mid, end))
+            hi = mid;
+        else
+            lo = mid;
+    }
+    cut_within(t, hi, end);
+}
+
+/* Of stages up to one: the slowest of them and their links, then the sum; and where the last of them begins. */
+typedef struct cut_state {
+    double most, sum;
+    int64_t first;
+} cut_state;
+
+static void extend(const cutting *t, int64_t i, int64_t a, int64_t b, const cut_state *before, cut_state *to)
+{
+    double stage = seconds(t, i, a, b), link = link_seconds(t, i, a);
+    cut_state s = {.most = pac_larger(before->most, pac_larger(stage, link)), .sum = before->sum + stage + link, .first = a};
+    if (s.most < to->most || (s.most == to->most && s.sum < to->sum))
+        *to = s;
+}
+
+/*
+ * All cuts of few layers, by dynamic programming: what stages receive differs from layer to layer, so that a stage may have no
+ * room for three layers but for four. False: memory admits none.
+ */
+static bool cut_by_all(const cutting *t, int16_t *end)
+{
+    cut_state best[PAC_PIECE_DEVICES + 1][ALL_CUTS_LAYERS + 1];
+    int64_t P = t->x->stages, L = t->k->c.L;
+    for (int64_t i = 0; i <= P; i++)
+        for (int64_t y = 0; y <= L; y++)
+            best[i][y] = (cut_state){.most = i == 0 && y == 0 ? 0 : INFINITY};
+    for (int64_t i = 0; i < P; i++)
+        for (int64_t y = i + 1; y + P - 1 - i <= L; y++)
+            for (int64_t a = i; a < y; a++)
+                if (isfinite(best[i][a].most))
+                    extend(t, i, a, y, &best[i][a], &best[i + 1][y]);
+    if (isinf(best[P][L].most))
+        return false;
+    for (int64_t i = P, y = L; i > 0; i--) {
+        end[i - 1] = (int16_t)y;
+        y = best[i][y].first;
+    }
+    return true;
+}
+
 void pac_draft_cut(const pac_search *k, pac_draft *x)
 {
     cutting t;
@@ -253,27 +316,8 @@ void pac_draft_cut(const pac_search *k, pac_draft *x)
     group(&t);
     join_groups(&t);
     int16_t end[PAC_MAX_DEVICES];
-    double lo = 0, hi = 0;
-    for (int64_t r = 0; r < t.first[x->stages]; r++) {
-        int64_t d = t.rank[r], n = t.m.size[1];
-        hi = fmax(hi, pac_work_seconds(&k->c, &k->c.whole, d, n, false) + pac_work_seconds(&k->c, &k->c.whole, d, n, true));
-    }
-    for (int64_t i = 1; i < x->stages; i++)
-        for (int64_t a = 1; a < k->c.L; a++)
-            hi = pac_larger(hi, link_seconds(&t, i, a));
-    if (!cut_within(&t, hi, end)) { /* as fair as memory allows at any time */
-        for (int64_t i = 0; i < x->stages; i++)
-            x->end[i] = end[i];
-        return;
-    }
-    for (int i = 0; i < BISECTIONS; i++) {
-        double mid = lo + (hi - lo) / 2;
-        if (cut_within(&t, mid, end))
-            hi = mid;
-        else
-            lo = mid;
-    }
-    cut_within(&t, hi, end);
+    if (k->piece == NULL || k->c.L > ALL_CUTS_LAYERS || !cut_by_all(&t, end))
+        cut_by_limits(&t, end);
     for (int64_t i = 0; i < x->stages; i++)
         x->end[i] = end[i];
 }
