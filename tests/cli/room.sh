@@ -3,15 +3,15 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 
-expect 4 "its budget is 1.0 KiB" train "$yaml" --set system.memory=1KiB
+expect 4 "1.0 KiB) lacks" train "$yaml" --set system.memory=1KiB
 grep -q 'lacks .* KiB' "$dir/stderr" || wrong "does not say by how much"
 expect 5 "not finite" train "$yaml" --set train.optimizer=sgd --set train.lr=1000 --set train.clip=0 --set train.epochs=9 \
     --set "cache.dir=$dir/other"
 expect 5 "not finite" train "$yaml" --set train.optimizer=sgd --set train.lr=1000 --set train.clip=0 --set train.epochs=9 --set cache=none
 PAC_TEST_DISK_FREE=1000
 export PAC_TEST_DISK_FREE
-for how in allgather shard; do
-    expect 4 "ways out: " train "$yaml" --set "cache.redistribute=$how"
+for how in allgather shard; do # keep: then the planner cannot do without a cache
+    expect 4 "ways out: " train "$yaml" --set cache.keep=true --set "cache.redistribute=$how"
     grep -q 'needs [0-9]* bytes .* where [0-9]* bytes .* are free' "$dir/stderr" || wrong "does not say by how much"
     [ ! -e "$dir/cache" ] || [ -z "$(find "$dir/cache" -type f)" ] || wrong "left files behind"
 done
