@@ -48,23 +48,24 @@ static double read_speed(int fd, char *block)
     return bytes > 0 ? bytes / (seconds + 1e-9) : 0;
 }
 
-static pac_err open_nameless(const char *dir, int *fd)
+/* dir: the part of the cache's directory that exists. */
+static pac_err open_nameless(const char *cache, const char *dir, int *fd)
 {
     char path[PAC_PATH + 32];
     snprintf(path, sizeof path, "%s/pac-profile-XXXXXX", dir);
     *fd = mkstemp(path);
-    PAC_CHECK(*fd >= 0, PAC_EIO, "%s: cannot be written to: %s (choose another cache.dir, or cache: none)", dir,
+    PAC_CHECK(*fd >= 0, PAC_EIO, "%s: nothing can be written in %s: %s (choose another cache.dir, or cache: none)", cache, dir,
               strerror(errno));
     unlink(path);
     return PAC_OK;
 }
 
-static pac_err measure_disk(const char *dir, char *block, pac_device *d)
+static pac_err measure_disk(const char *cache, const char *dir, char *block, pac_device *d)
 {
     struct statvfs s;
     int fd;
     PAC_CHECK(statvfs(dir, &s) == 0, PAC_EIO, "%s: free space is not known: %s", dir, strerror(errno));
-    PAC_TRY(open_nameless(dir, &fd)); /* also on a full disk, for an error if it cannot be */
+    PAC_TRY(open_nameless(cache, dir, &fd)); /* also on a full disk, for an error if it cannot be */
     d->disk_space = (double)s.f_bavail * (double)s.f_frsize;
     int64_t fit = (int64_t)(d->disk_space * part_of_space / BLOCK), most = fit < MOST_BLOCKS ? fit : MOST_BLOCKS;
     for (int64_t i = 0; i < BLOCK / 8; i++)
@@ -95,7 +96,7 @@ pac_err profile_disk(const pac_config *c, pac_device *d)
     PAC_TRY(pac_mem_alloc(PAC_MEM_CACHE, BLOCK, &block));
     snprintf(dir, sizeof dir, "%s", c->cache.dir);
     existing_part(dir);
-    pac_err err = measure_disk(dir, block, d);
+    pac_err err = measure_disk(c->cache.dir, dir, block, d);
     pac_mem_free(block);
     return err;
 }
