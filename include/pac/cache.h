@@ -34,6 +34,9 @@ typedef enum pac_redistribute { PAC_REDIST_ALLGATHER, PAC_REDIST_SHARD } pac_red
 
 typedef struct pac_cache pac_cache;
 
+/** Bytes of one stored row: width times the type, and its scale with i8. */
+int64_t pac_cache_row_bytes(const pac_cache_layout *l);
+
 /** Bytes of the rows of all parts of all samples. (A file adds 8 bytes for each part and sample, an index, up to 1 MiB.) */
 int64_t pac_cache_bytes(const pac_cache_layout *l);
 
@@ -54,13 +57,14 @@ pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_c
 /**
  * Append one part of n samples: rows [sum of len, D] f32, converted to the cache's type and copied. The parts of a micro-batch
  * are written together when another list of samples begins, so append all parts of one before the next. After a failure the
- * cache is lost: every further call returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL, PAC_ENUMERIC (beyond f16). Not collective.
+ * cache is lost: every further call returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL, PAC_ENUMERIC (beyond f16, not finite
+ * in i8). Not collective.
  */
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
 
 /**
- * For estimates: bytes of a record, and of the buffers of appending, where micro-batches have so many samples of sample_bytes each, as
- * they are stored.
+ * For estimates: bytes of a record, and of the buffers of appending, where micro-batches have so many samples of sample_bytes
+ * each, as they are stored.
  */
 int64_t pac_cache_write_record(int64_t samples, int64_t sample_bytes);
 int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes);

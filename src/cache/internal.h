@@ -26,11 +26,10 @@ typedef enum cache_state { CACHE_OPEN, CACHE_COMPLETE, CACHE_REDISTRIBUTED } cac
 
 /** Checks the numbers once, so that no sum below can overflow. Errors: PAC_ESHAPE, PAC_ENOTBUILT (type). */
 pac_err cache_check_layout(const pac_cache_layout *l);
-/** Bytes of one stored row. */
-int64_t cache_row_bytes(const pac_cache_layout *l);
 /** Bytes of one part of one sample. */
 int64_t cache_part_bytes(const pac_cache_layout *l, int64_t part, int64_t sample);
-/** Stored rows from f32 and back: the only places that know how rows of a type look. Errors: PAC_ENUMERIC (beyond f16). */
+/** Stored rows from f32 and back: the only places that know how rows of a type look. Errors: PAC_ENUMERIC (beyond f16;
+ * not finite in f16 or i8). */
 pac_err cache_pack_rows(const pac_cache_layout *l, const float *rows, int64_t n, void *out);
 pac_err cache_unpack_rows(const pac_cache_layout *l, const void *stored, int64_t n, float *out);
 /** Of a part's stored bytes; depends on place too, so that a record of another sample is no match. */

@@ -43,5 +43,5 @@ int64_t cache_sums_bytes(const cache_sets *s, int64_t set)
 int64_t cache_record_bytes(const pac_cache_layout *l, const cache_sets *s, int64_t set, int64_t sample)
 {
     int64_t rows = s->of[0][set] * l->len[0][sample] + s->of[1][set] * l->len[1][sample];
-    return cache_sums_bytes(s, set) + rows * cache_row_bytes(l);
+    return cache_sums_bytes(s, set) + rows * pac_cache_row_bytes(l);
 }

@@ -45,7 +45,7 @@ pac_err cache_advise(pac_err err)
 {
     if (err != PAC_ENOSPACE)
         return err;
-    return pac_fail(err, "%s; ways out: another cache.dir, cache.redistribute: shard, cache.dtype: bf16, or cache: none",
+    return pac_fail(err, "%s; ways out: another cache.dir, cache.redistribute: shard, cache.dtype: bf16 or i8, or cache: none",
                     pac_err_message());
 }
 
@@ -154,7 +154,9 @@ static pac_err refuse(const char *dir, const pac_cache_layout *l, double need, d
     if (sharded < need)
         snprintf(shard, sizeof shard, "cache.redistribute: shard (%.0f bytes here), ", sharded);
     if (l->dtype == PAC_F32)
-        snprintf(type, sizeof type, "cache.dtype: bf16 (half of it), ");
+        snprintf(type, sizeof type, "cache.dtype: bf16 (half of it) or i8 (a quarter), ");
+    else if (l->dtype != PAC_I8)
+        snprintf(type, sizeof type, "cache.dtype: i8 (half of it), ");
     return pac_fail(
         PAC_ENOSPACE,
         "the activation cache needs %.0f bytes (%.2f GB) in %s on %s, where %.0f bytes (%.2f GB) are free; ways out: "

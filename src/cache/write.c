@@ -109,7 +109,7 @@ static pac_err write_held(cache_writer *w)
     for (int64_t i = 0; i < w->n; i++) {
         PAC_TRY(add_record(w, has, set, i, skip));
         for (int s = 0; s < 2; s++)
-            skip[s] += w->l->len[s][w->sample[i]] * cache_row_bytes(w->l);
+            skip[s] += w->l->len[s][w->sample[i]] * pac_cache_row_bytes(w->l);
     }
     PAC_TRY(write_slice(w));
     w->n = w->held_bytes = 0;
@@ -133,7 +133,7 @@ static pac_err hold(cache_writer *w, int64_t part, const int64_t *sample, int64_
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++)
         count += w->l->len[w->l->stack[part]][sample[i]];
-    int64_t bytes = count * cache_row_bytes(w->l);
+    int64_t bytes = count * pac_cache_row_bytes(w->l);
     bool same = w->n == n && memcmp(w->sample, sample, (size_t)n * sizeof *sample) == 0;
     if (!same || w->part_at[part] >= 0 || w->held_bytes + bytes > HELD)
         PAC_TRY(write_held(w));

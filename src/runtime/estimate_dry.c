@@ -63,7 +63,7 @@ static pac_err write_cache(device *v, const micro *x)
             all += x->acts.b[stack][i] != NULL ? rows[stack] : 0;
     if (x->acts.final != NULL && map->final >= 0)
         all += head_rows(v->d->t.job, &x->batch);
-    int64_t sample = all / x->batch.B * map->shape.D * (int64_t)pac_dtype_size(map->shape.dtype);
+    int64_t sample = all / x->batch.B * pac_cache_row_bytes(&map->shape);
     int64_t bytes = pac_cache_write_buffers(x->batch.B, sample), part = pac_cache_write_record(x->batch.B, sample);
     v->d->record = part > v->d->record ? part : v->d->record;
     if (bytes <= v->writer_bytes)

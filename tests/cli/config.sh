@@ -65,7 +65,7 @@ set_to "expected key.path=value" epochs
 set_to "expected key.path=value" =3
 set_to "did you mean 'cpu'?" backend=cpuu
 set_to "known are: mrpc stsb sst2 qnli seq2seq tokens" task.name=mprc
-for later in model.dtype=nf4 cache.dtype=i8; do
+for later in model.dtype=nf4 model.dtype=int8; do
     set_to "not built yet" "$later"
 done
 

@@ -108,6 +108,18 @@ for groups in 2 1,1; do
     says '"phase":"cached"'
 done
 
+# ---- a quarter of the bytes, and a scale for each row
+width=$(sed -n 's/.*"d_model": *\([0-9]*\).*/\1/p' "$fixtures/t5v10/config.json")
+for groups in 1 2 1,1 1,2; do
+    ranks=$(($(echo "$groups" | tr ',' '+')))
+    train 0 "$ranks" --set "system.groups=[$groups]" --set cache.dtype=i8
+    says '"cache":{"bytes":'"$((whole / 4 + whole / width))"','
+    says '"phase":"cached"'
+    scored=$(tuned)
+    [ "$ranks" = 1 ] && alone=$scored
+    [ "$scored" = "$alone" ] || fail "exact match $scored instead of $alone with i8"
+done
+
 # ---- a kept cache, also of one epoch; not of part of one
 train 0 2 --set cache.keep=true --steps 2
 [ -e "$dir/cache" ] && fail "the cache of part of an epoch was kept"

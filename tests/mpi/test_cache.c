@@ -138,11 +138,22 @@ static void owners(const pac_cache_layout *l, int32_t *owner)
         owner[i] = (int32_t)(pac_rng_u64(3, 3, (uint64_t)i) % (uint64_t)size);
 }
 
+/* What a type gives back of f32 rows. */
+static void stored_as(const pac_cache_layout *l, float *x, int64_t rows)
+{
+    uint8_t bytes[MAX_SAMPLES * MAX_ROWS * (WIDTH + PAC_I8_SCALE)];
+    if (l->dtype != PAC_I8)
+        return;
+    CHECK_OK(pac_i8_from_f32(bytes, x, rows, l->D));
+    pac_i8_to_f32(x, bytes, rows, l->D);
+}
+
 static void check_chunk(const pac_cache_layout *l, const int64_t *sample, int64_t n, const float *const *part)
 {
     float expected[MAX_SAMPLES * MAX_ROWS * WIDTH];
     for (int64_t p = 0; p < PARTS; p++) {
         int64_t floats = fill(l, p, sample, n, expected);
+        stored_as(l, expected, floats / l->D);
         CHECK(floats == 0 || memcmp(expected, part[p], (size_t)floats * sizeof(float)) == 0, "part %d of %d samples from %d",
               (int)p, (int)n, (int)sample[0]);
     }
@@ -226,9 +237,10 @@ static pac_cache *make_cache(const pac_cache_layout *l, const shape *s, pac_redi
     return c;
 }
 
-static void test_round_trip(const shape *s, pac_redistribute how, int64_t samples, size_t block)
+static void test_round_trip(const shape *s, pac_redistribute how, pac_dtype type, int64_t samples, size_t block)
 {
     pac_cache_layout l = layout_of(samples);
+    l.dtype = type;
     pac_cache *c = make_cache(&l, s, how, block);
     read_epoch(c, &l, 1);
     read_epoch(c, &l, 2);
@@ -284,8 +296,10 @@ static void test_stale(void)
     l.dtype = PAC_BF16;
     check_refused(&l, &identity, "type");
     l.dtype = PAC_I8;
+    check_refused(&l, &identity, "type");
+    l.dtype = PAC_I32;
     bool found;
-    CHECK(pac_cache_open(dir, &l, &identity, &found, &c) == PAC_ENOTBUILT, "i8: %s", pac_err_message());
+    CHECK(pac_cache_open(dir, &l, &identity, &found, &c) == PAC_ENOTBUILT, "i32: %s", pac_err_message());
 }
 
 static void test_unfinished_is_replaced(void)
@@ -527,10 +541,11 @@ static void test_everything(void)
         if (shape_size(&shapes[i]) != size)
             continue;
         for (int how = PAC_REDIST_ALLGATHER; how <= PAC_REDIST_SHARD; how++) {
-            test_round_trip(&shapes[i], (pac_redistribute)how, 37, (size_t)1 << 20);
-            test_round_trip(&shapes[i], (pac_redistribute)how, 20, 90); /* smaller than a record */
-            test_round_trip(&shapes[i], (pac_redistribute)how, 3, 1);
-            test_round_trip(&shapes[i], (pac_redistribute)how, 0, 1000);
+            test_round_trip(&shapes[i], (pac_redistribute)how, PAC_F32, 37, (size_t)1 << 20);
+            test_round_trip(&shapes[i], (pac_redistribute)how, PAC_F32, 20, 90); /* smaller than a record */
+            test_round_trip(&shapes[i], (pac_redistribute)how, PAC_I8, 37, 91);
+            test_round_trip(&shapes[i], (pac_redistribute)how, PAC_F32, 3, 1);
+            test_round_trip(&shapes[i], (pac_redistribute)how, PAC_F32, 0, 1000);
         }
     }
     test_wrong_calls();

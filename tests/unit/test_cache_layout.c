@@ -3,6 +3,7 @@
 #include "pac/rng.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,6 +59,9 @@ static void test_sizes(void **state)
     assert_int_equal(cache_record_bytes(&l, &sets, set, 1), 3 * 8 + (0 + 2 * 2) * 8);
     l.dtype = PAC_BF16;
     assert_int_equal(cache_record_bytes(&l, &sets, set, 0), 3 * 8 + (3 + 2 * 1) * 4);
+    l.dtype = PAC_I8; /* 2 elements and a scale */
+    assert_int_equal(cache_record_bytes(&l, &sets, set, 0), 3 * 8 + (3 + 2 * 1) * 6);
+    assert_int_equal(pac_cache_bytes(&l), (2 * 15 + 2 * 5) * 6);
     cache_sets_free(&sets);
 }
 
@@ -74,7 +78,7 @@ static void test_layouts_that_cannot_be(void **state)
     l.stack[3] = 2;
     assert_int_equal(cache_check_layout(&l), PAC_ESHAPE);
     l = small();
-    l.dtype = PAC_I8;
+    l.dtype = PAC_I32;
     assert_int_equal(cache_check_layout(&l), PAC_ENOTBUILT);
     int64_t huge[SAMPLES] = {1, INT64_MAX / 100, INT64_MAX / 100};
     l = small();
@@ -114,6 +118,66 @@ static void test_what_f16_cannot_hold_is_refused(void **state)
     assert_int_equal(cache_pack_rows(&l, beyond, 1, stored), PAC_ENUMERIC);
     l.dtype = PAC_BF16;
     assert_int_equal(cache_pack_rows(&l, beyond, 1, stored), PAC_OK);
+}
+
+/* Every width up to more than a vector, rows of very different size, the stored rows at an odd address. */
+static void test_i8_is_within_half_a_step(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, MOST = 133 };
+    static const float size[ROWS] = {1, 1e-6f, 3e37f, 0, 1e-35f};
+    float x[ROWS * MOST], back[ROWS * MOST + 1];
+    uint8_t stored[1 + ROWS * (MOST + PAC_I8_SCALE) + 1];
+    pac_cache_layout l = small();
+    l.dtype = PAC_I8;
+    for (l.D = 1; l.D <= MOST; l.D++) {
+        const int64_t n = ROWS * l.D;
+        for (int64_t i = 0; i < n; i++)
+            x[i] = size[i / l.D] * pac_rng_normal(5, (uint64_t)l.D, (uint64_t)i);
+        memset(stored, 0xa5, sizeof stored);
+        back[n] = -7;
+        assert_int_equal(cache_pack_rows(&l, x, ROWS, stored + 1), PAC_OK);
+        assert_int_equal(stored[0], 0xa5);
+        assert_int_equal(stored[1 + ROWS * pac_cache_row_bytes(&l)], 0xa5);
+        assert_int_equal(cache_unpack_rows(&l, stored + 1, ROWS, back), PAC_OK);
+        assert_true(back[n] == -7);
+        for (int64_t i = 0; i < n; i++) {
+            double step = (double)pac_max_abs(x + i / l.D * l.D, l.D) / 127;
+            double allowed = 0.500005 * step + 0x1p-100; /* the quotient has a rounding of its own */
+            if (fabs((double)x[i] - (double)back[i]) > allowed)
+                fail_msg("width %d, row %d: %g became %g, %g allowed", (int)l.D, (int)(i / l.D), (double)x[i], (double)back[i],
+                         allowed);
+        }
+    }
+}
+
+static void test_i8_known_values(void **state)
+{
+    (void)state;
+    const float x[8] = {127, -127, 0.5f, 1.5f, -2.5f, 2.5001f, 0, -0.0f}, want[8] = {127, -127, 0, 2, -2, 3, 0, 0};
+    uint8_t stored[12];
+    float back[8];
+    assert_int_equal(pac_i8_from_f32(stored, x, 1, 8), PAC_OK); /* the scale is 1 */
+    pac_i8_to_f32(back, stored, 1, 8);
+    for (int i = 0; i < 8; i++)
+        assert_true(back[i] == want[i]);
+    assert_true(pac_max_abs(x, 8) == 127 && pac_max_abs(x, 0) == 0);
+    assert_true(pac_max_abs((const float[]){-1, 0.5f}, 2) == 1);
+}
+
+static void test_i8_refuses_what_is_not_finite(void **state)
+{
+    (void)state;
+    const float wrong[] = {INFINITY, -INFINITY, NAN};
+    pac_cache_layout l = small();
+    uint8_t stored[12];
+    static const pac_dtype types[] = {PAC_I8, PAC_F16};
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < 3; i++) {
+            l.dtype = types[t];
+            assert_int_equal(cache_pack_rows(&l, (const float[]){1, 2, 3, wrong[i]}, 2, stored), PAC_ENUMERIC);
+            assert_non_null(strstr(pac_err_message(), "use cache.dtype: bf16"));
+        }
 }
 
 static void test_checksum_knows_its_place(void **state)
@@ -428,6 +492,9 @@ int main(void)
         cmocka_unit_test(test_layouts_that_cannot_be),
         cmocka_unit_test(test_rows_of_each_type),
         cmocka_unit_test(test_what_f16_cannot_hold_is_refused),
+        cmocka_unit_test(test_i8_is_within_half_a_step),
+        cmocka_unit_test(test_i8_known_values),
+        cmocka_unit_test(test_i8_refuses_what_is_not_finite),
         cmocka_unit_test(test_checksum_knows_its_place),
         cmocka_unit_test(test_sets_are_numbered_once),
         cmocka_unit_test(test_a_sample_lies_together),

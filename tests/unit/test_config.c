@@ -265,7 +265,7 @@ static const struct {
     {"model: {path: m, dtype: bf16}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, ":1: not built yet: model.dtype: bf16"},
     {"model: {path: m, dtype: int8}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: int8"},
     {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: nf4"},
-    {MINIMAL "cache: {dtype: i8}\n", PAC_ENOTBUILT, "not built yet: cache.dtype: i8"},
+    {MINIMAL "cache: {dtype: i4}\n", PAC_ECONFIG, "cache.dtype"},
 };
 
 static void test_words_and_values(void **state)
@@ -280,8 +280,10 @@ static void test_words_and_values(void **state)
     assert_int_equal(value, PAC_MERGE_GATED);
     assert_false(pac_config_value("technique.merge", "sideways", &value));
     assert_false(pac_config_value("technique.merge", NULL, &value));
-    assert_false(pac_config_value("cache.dtype", "i8", &value)); /* of a later version */
+    assert_false(pac_config_value("model.dtype", "nf4", &value)); /* of a later version */
     assert_int_equal(value, PAC_MERGE_GATED);
+    assert_true(pac_config_value("cache.dtype", "i8", &value));
+    assert_int_equal(value, PAC_I8);
     for (int kind = PAC_TECH_PARALLEL; kind <= PAC_TECH_LORA; kind++)
         assert_string_equal(pac_config_word("technique.name", kind), pac_technique_name((pac_technique_kind)kind));
 }
