@@ -95,48 +95,6 @@ static void explain(const pac_plan_request *q, const pac_partition *part, double
     }
 }
 
-static pac_err list_candidates(const pac_plan_request *q, const pac_partition *best, int64_t count, double best_step,
-                               pac_plan_answer *a)
-{
-    void *v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, count, sizeof *a->candidate, &v));
-    a->candidate = v;
-    a->candidates = count;
-    for (int64_t i = 0; i < count; i++) {
-        pac_candidate *c = &a->candidate[i];
-        c->stages = best[i].stages;
-        c->microbatches = best[i].microbatches;
-        c->bottleneck_s = best[i].bottleneck;
-        c->step_s = best[i].step;
-        join(best[i].ranks, best[i].stages, false, c->shape, sizeof c->shape);
-        join(best[i].last, best[i].stages, true, c->layers, sizeof c->layers);
-        explain(q, &best[i], best_step, c);
-    }
-    qsort(a->candidate, (size_t)count, sizeof *a->candidate, by_step);
-    return PAC_OK;
-}
-
-/* The paper's memory test counts one micro-batch; say so where those in flight need more than the budget. */
-static void explain_winner(const pac_profile *p, const pac_plan *plan, pac_candidate *c)
-{
-    double most = 0;
-    int64_t rank = -1;
-    for (int64_t i = 0; i < plan->stages; i++)
-        for (int64_t r = 0; r < plan->stage[i].ranks; r++) {
-            double over = plan->stage[i].bytes[r] - p->device[plan->stage[i].rank[r]].memory;
-            if (over > most) {
-                most = over;
-                rank = plan->stage[i].rank[r];
-            }
-        }
-    char text[32];
-    if (rank < 0)
-        snprintf(c->why, sizeof c->why, "best");
-    else
-        snprintf(c->why, sizeof c->why, "best, but with its micro-batches in flight rank %lld needs %s more than its budget",
-                 (long long)rank, pac_bytes_text(most, text));
-}
-
 static pac_err to_plan(const pac_plan_request *q, const pac_partition *part, pac_plan *plan)
 {
     PAC_TRY(pac_plan_alloc(part->stages, plan));
@@ -156,6 +114,85 @@ static pac_err to_plan(const pac_plan_request *q, const pac_partition *part, pac
         }
     }
     return PAC_OK;
+}
+
+/* In the order of the profile: "0,1 2,3". The text is cut when it does not fit. */
+static void name_devices(const pac_partition *part, char *buf, size_t bytes)
+{
+    size_t used = 0;
+    int64_t rank = 0;
+    for (int64_t i = 0; i < part->stages; i++)
+        for (int64_t r = 0; r < part->ranks[i] && used < bytes; r++, rank++)
+            used += (size_t)snprintf(buf + used, bytes - used, "%s%lld", rank == 0 ? "" : r > 0 ? "," : " ", (long long)rank);
+}
+
+/* The device that is nearest to its budget or furthest above it, and its bytes. */
+static int64_t tightest(const pac_profile *p, const pac_plan *plan, double *bytes)
+{
+    double most = -INFINITY;
+    int64_t rank = 0;
+    for (int64_t i = 0; i < plan->stages; i++)
+        for (int64_t r = 0; r < plan->stage[i].ranks; r++) {
+            double over = plan->stage[i].bytes[r] - p->device[plan->stage[i].rank[r]].memory;
+            if (over > most) {
+                most = over;
+                rank = plan->stage[i].rank[r];
+                *bytes = plan->stage[i].bytes[r];
+            }
+        }
+    return rank;
+}
+
+/* The paper's equations end with a mini-batch; the whole run is that of the cost model. */
+static pac_err predict_run(const pac_plan_request *q, const pac_partition *part, pac_candidate *c)
+{
+    pac_plan plan = {0};
+    pac_err err = to_plan(q, part, &plan);
+    if (err == PAC_OK)
+        err = pac_plan_predict(q->profile, q, &plan);
+    if (err == PAC_OK) {
+        c->total_s = isfinite(part->step) ? plan.predicted.total_s : INFINITY;
+        c->cached = q->cached && plan.cached;
+        tightest(q->profile, &plan, &c->most_bytes);
+    }
+    pac_plan_free(&plan);
+    return err;
+}
+
+static pac_err list_candidates(const pac_plan_request *q, const pac_partition *best, int64_t count, double best_step,
+                               pac_plan_answer *a)
+{
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, count, sizeof *a->candidate, &v));
+    a->candidate = v;
+    a->candidates = count;
+    for (int64_t i = 0; i < count; i++) {
+        pac_candidate *c = &a->candidate[i];
+        c->stages = best[i].stages;
+        c->microbatches = best[i].microbatches;
+        c->bottleneck_s = best[i].bottleneck;
+        c->step_s = best[i].step;
+        join(best[i].ranks, best[i].stages, false, c->shape, sizeof c->shape);
+        join(best[i].last, best[i].stages, true, c->layers, sizeof c->layers);
+        name_devices(&best[i], c->devices, sizeof c->devices);
+        explain(q, &best[i], best_step, c);
+        PAC_TRY(predict_run(q, &best[i], c));
+    }
+    qsort(a->candidate, (size_t)count, sizeof *a->candidate, by_step);
+    return PAC_OK;
+}
+
+/* The paper's memory test counts one micro-batch; say so where those in flight need more than the budget. */
+static void explain_winner(const pac_profile *p, const pac_plan *plan, pac_candidate *c)
+{
+    double bytes = 0;
+    char text[32];
+    int64_t rank = tightest(p, plan, &bytes);
+    if (bytes <= p->device[rank].memory)
+        snprintf(c->why, sizeof c->why, "best");
+    else
+        snprintf(c->why, sizeof c->why, "best, but with its micro-batches in flight rank %lld needs %s more than its budget",
+                 (long long)rank, pac_bytes_text(bytes - p->device[rank].memory, text));
 }
 
 pac_err pac_answer_build(const pac_plan_request *q, const pac_partition *best, int64_t count, pac_plan_answer *out)

@@ -43,7 +43,7 @@ static const struct {
 enum { NFIELDS = sizeof fields / sizeof fields[0] };
 
 #define DEVICE_KEYS                                                                                                            \
-    "flops", "memory", "memory_bandwidth", "peak", "flops_backward", "half_size", "launch", "overhead", "block_overhead",    \
+    "flops", "memory", "memory_bandwidth", "peak", "flops_backward", "half_size", "launch", "overhead", "block_overhead",      \
         "block_overhead_backward", "side_overhead", "side_overhead_backward", "disk_write", "disk_read", "disk_space", "port"
 const char *const pac_device_keys[] = {DEVICE_KEYS, NULL};
 const char *const pac_entry_keys[] = {"name", "type", "count", DEVICE_KEYS, NULL};

@@ -7,6 +7,28 @@
 #include <math.h>
 #include <stdio.h>
 
+pac_err pac_request_check(const pac_plan_request *q, int64_t most_layers)
+{
+    long long batch = q->batch, devices = q->profile->devices, layers = pac_profile_layers(q->profile);
+    PAC_CHECK(batch >= 1 && q->rows >= 1 && q->epochs >= 1, PAC_EINVAL,
+              "batch %lld, rows %lld, epochs %lld: must be at least 1", batch, (long long)q->rows, (long long)q->epochs);
+    PAC_CHECK(q->microbatches >= 0 && q->microbatches <= batch, PAC_EINVAL,
+              "%lld micro-batches for a batch of %lld: must be at most one for each sample", (long long)q->microbatches, batch);
+    PAC_CHECK(devices >= 1 && devices <= PAC_MAX_DEVICES && layers >= 1 && layers <= most_layers, PAC_EINVAL,
+              "profile with %lld devices and %lld layers: must be 1 to %d, 1 to %lld", devices, layers, PAC_MAX_DEVICES,
+              (long long)most_layers);
+    return PAC_OK;
+}
+
+pac_err pac_request_check_room(const pac_plan_request *q)
+{
+    int64_t L = pac_profile_layers(q->profile), stages = q->most_stages > 0 && q->most_stages < L ? q->most_stages : L;
+    PAC_CHECK(q->most_ranks == 0 || q->most_ranks * stages >= q->profile->devices, PAC_EINVAL,
+              "%lld devices with at most %lld a stage: there are at most %lld stages, the model has only %lld layers",
+              (long long)q->profile->devices, (long long)q->most_ranks, (long long)stages, (long long)L);
+    return PAC_OK;
+}
+
 double pac_cost_at(const pac_cost_curve *c, double tokens, bool backward)
 {
     const double *t = backward ? c->bwd : c->fwd;

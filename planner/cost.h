@@ -11,6 +11,12 @@ static inline int64_t pac_profile_layers(const pac_profile *p)
     return p->layers_enc + p->layers_dec;
 }
 
+/** What every planner asks of a request. Errors: PAC_EINVAL. */
+pac_err pac_request_check(const pac_plan_request *q, int64_t most_layers);
+
+/** Whether so many ranks a stage and stages have room for every device. Errors: PAC_EINVAL. */
+pac_err pac_request_check_room(const pac_plan_request *q);
+
 /** Kinds of work of a layer. A layer in which nothing learns has no side layer (technique.layers: a list). */
 int pac_layer_kinds(const pac_profile *p, int64_t layer, pac_cost_kind kinds[static 4]);
 

@@ -151,6 +151,7 @@ static void add_candidate(pac_search *k, pac_layout x, const pac_layout *win, co
     c->total_s = x.total;
     c->bottleneck_s = isinf(x.total) ? INFINITY : bottleneck(k, &x);
     c->most_bytes = k->bytes[tightest(k, &x)];
+    c->cached = x.cached;
     say_why(k, &x, win, what, c);
 }
 
@@ -165,17 +166,25 @@ static int by_total(const void *a, const void *b)
     return x->stages < y->stages ? -1 : x->stages > y->stages;
 }
 
+static bool same_devices(const pac_layout *x, const pac_layout *y)
+{
+    return x->stages == y->stages && x->ranks == y->ranks && memcmp(x->rank, y->rank, (size_t)x->ranks * sizeof *x->rank) == 0;
+}
+
 static pac_err list_candidates(pac_search *k, const pac_layout *win, const pac_layout *one, pac_plan_answer *a)
 {
     void *v;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, k->most_stages + 2, sizeof *a->candidate, &v));
     a->candidate = v;
-    for (int64_t s = 1; s <= k->most_stages; s++)
-        if (k->best[s].stages > 0)
-            add_candidate(k, k->best[s], win, NULL, a);
-        else if (k->near[s].stages > 0)
-            add_candidate(k, k->near[s], win, NULL, a);
-    if (one->stages > 0)
+    bool listed = one->stages == 0; /* the best of one stage often is one device */
+    for (int64_t s = 1; s <= k->most_stages; s++) {
+        const pac_layout *x = k->best[s].stages > 0 ? &k->best[s] : &k->near[s];
+        bool is_one = same_devices(x, one);
+        listed = listed || is_one;
+        if (x->stages > 0)
+            add_candidate(k, *x, win, is_one && win->stages > 1 ? "one device" : NULL, a);
+    }
+    if (!listed)
         add_candidate(k, *one, win, "one device", a);
     pac_layout equal = *win;
     equal.equal = true;
@@ -187,15 +196,27 @@ static pac_err list_candidates(pac_search *k, const pac_layout *win, const pac_l
 
 /* ---- what was decided beside ---- */
 
+/* Whether no plan can put anything on the device: any one layer, or all where a plan has one stage only. */
 static bool holds_nothing(const pac_search *k, int64_t d)
 {
-    for (int64_t l = 0; l < k->c.L; l++) {
+    int64_t least = k->most_stages == 1 ? k->c.L : 1;
+    for (int64_t l = 0; l + least <= k->c.L; l++) {
         pac_stage_cost s;
-        pac_range_cost(&k->c, l, l + 1, &s);
-        if (pac_stage_needs(&k->c, &s, l, l + 1, 1, 1).base <= k->c.p->device[d].memory)
+        pac_range_cost(&k->c, l, l + least, &s);
+        if (pac_stage_needs(&k->c, &s, l, l + least, 1, 1).base <= k->c.p->device[d].memory)
             return false;
     }
     return true;
+}
+
+/* Of the devices that are not in, those that hold nothing or the others; what: why. */
+static int64_t say_these(const pac_search *k, const bool *in, bool nothing, const char *what, line *l)
+{
+    int64_t n = 0;
+    for (int64_t d = 0; d < k->c.D; d++)
+        if (!in[d] && holds_nothing(k, d) == nothing)
+            add(l, "%srank %lld (%.40s)", n++ == 0 ? what : ", ", (long long)d, k->c.p->device[d].name);
+    return n;
 }
 
 static void say_left_out(const pac_search *k, const pac_plan *plan, line *l)
@@ -204,12 +225,9 @@ static void say_left_out(const pac_search *k, const pac_plan *plan, line *l)
     int64_t rank[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, rank);
     for (int64_t i = 0; i < n; i++)
         in[rank[i]] = true;
-    for (int64_t d = 0; d < k->c.D; d++)
-        if (!in[d])
-            add(l, "%srank %lld (%.40s)%s", l->left == sizeof((pac_plan_answer *)0)->note ? "left out: " : ", ", (long long)d,
-                k->c.p->device[d].name, holds_nothing(k, d) ? ": its memory holds no layer" : "");
-    if (n < k->c.D)
-        add(l, "; faster without");
+    const char *small = k->most_stages == 1 ? "left out, the model does not fit there: " : "left out, no layer fits there: ";
+    bool some = say_these(k, in, true, small, l) > 0;
+    say_these(k, in, false, some ? "; left out, faster without: " : "left out, faster without: ", l);
 }
 
 /* Of the ranks of the plan, the first that rules the cache out; else it would be slower. */

@@ -13,22 +13,8 @@
 
 static pac_err check_request(const pac_plan_request *q)
 {
-    const pac_profile *p = q->profile;
-    PAC_CHECK(q->batch >= 1 && q->rows >= 1 && q->epochs >= 1, PAC_EINVAL,
-              "batch %lld, rows %lld, epochs %lld: must be at least 1", (long long)q->batch, (long long)q->rows,
-              (long long)q->epochs);
-    PAC_CHECK(q->microbatches >= 0 && q->microbatches <= q->batch, PAC_EINVAL,
-              "%lld micro-batches for a batch of %lld: must be at most one for each sample", (long long)q->microbatches,
-              (long long)q->batch);
-    PAC_CHECK(p->devices >= 1 && p->devices <= PAC_MAX_DEVICES && pac_profile_layers(p) >= 1 &&
-                  pac_profile_layers(p) <= PAC_MOST_PLANNED_LAYERS,
-              PAC_EINVAL, "profile with %lld devices and %lld layers: must be 1 to %d, 1 to %d", (long long)p->devices,
-              (long long)pac_profile_layers(p), PAC_MAX_DEVICES, PAC_MOST_PLANNED_LAYERS);
-    int64_t D = p->devices, L = pac_profile_layers(p), stages = q->most_stages > 0 && q->most_stages < L ? q->most_stages : L;
-    PAC_CHECK(!q->every_device || q->most_ranks == 0 || q->most_ranks * stages >= D, PAC_EINVAL,
-              "%lld devices with at most %lld a stage: there are at most %lld stages", (long long)D, (long long)q->most_ranks,
-              (long long)stages);
-    return PAC_OK;
+    PAC_TRY(pac_request_check(q, PAC_MOST_PLANNED_LAYERS));
+    return q->every_device ? pac_request_check_room(q) : PAC_OK;
 }
 
 /* ---- what anybody would try ---- */

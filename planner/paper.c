@@ -272,19 +272,8 @@ static pac_err check_work(const pac_plan_request *q)
 
 static pac_err check_request(const pac_plan_request *q)
 {
-    const pac_profile *p = q->profile;
-    PAC_CHECK(q->batch >= 1 && q->rows >= 1 && q->epochs >= 1, PAC_EINVAL,
-              "batch %lld, rows %lld, epochs %lld: must be at least 1", (long long)q->batch, (long long)q->rows,
-              (long long)q->epochs);
-    PAC_CHECK(q->microbatches >= 0 && q->microbatches <= q->batch, PAC_EINVAL,
-              "%lld micro-batches for a batch of %lld: must be at most one for each sample", (long long)q->microbatches,
-              (long long)q->batch);
-    PAC_CHECK(q->most_ranks == 0 || q->most_ranks * pac_profile_layers(p) >= p->devices, PAC_EINVAL,
-              "%lld devices with at most %lld a stage: the model has only %lld layers", (long long)p->devices,
-              (long long)q->most_ranks, (long long)pac_profile_layers(p));
-    PAC_CHECK(p->devices >= 1 && p->devices <= PAC_MAX_DEVICES && pac_profile_layers(p) >= 1 &&
-                  pac_profile_layers(p) < INT16_MAX,
-              PAC_EINVAL, "profile with %lld devices and %lld layers", (long long)p->devices, (long long)pac_profile_layers(p));
+    PAC_TRY(pac_request_check(q, INT16_MAX - 1));
+    PAC_TRY(pac_request_check_room(q)); /* it uses every device */
     return check_work(q);
 }
 

@@ -78,6 +78,7 @@ typedef struct pac_candidate {
     double bottleneck_s;       /* forward and backward of the slowest stage; infinity: does not fit */
     double step_s, total_s;    /* of the hybrid step and the whole run; infinity: does not fit */
     double most_bytes;         /* predicted peak of the device that is nearest to its budget (or furthest above it) */
+    bool cached;               /* epochs after the first run from the cache */
     char why[160];             /* "best", "slower by 12 %", "rank 2 lacks 3.1 MiB" */
 } pac_candidate;
 

@@ -50,7 +50,7 @@ static void print_left_out(const pac_plan *plan, const pac_profile *profile)
 
 static void print_candidates(const pac_plan_answer *a)
 {
-    printf("\n%-12s %-12s %-14s  M      step       total  why\n", "candidate", "layers", "devices");
+    printf("\n%-12s %-12s %-14s  M cache      step       total  why\n", "candidate", "layers", "devices");
     for (int64_t i = 0; i < a->candidates; i++) {
         const pac_candidate *c = &a->candidate[i];
         char step[24] = "-", total[24] = "-";
@@ -58,8 +58,8 @@ static void print_candidates(const pac_plan_answer *a)
             snprintf(step, sizeof step, "%.4f s", c->step_s);
         if (isfinite(c->total_s) && c->total_s > 0)
             snprintf(total, sizeof total, "%.1f s", c->total_s);
-        printf("%-12s %-12s %-14s %2lld %9s %11s  %s\n", c->shape, c->layers, c->devices, (long long)c->microbatches, step,
-               total, c->why);
+        printf("%-12s %-12s %-14s %2lld %-5s %9s %11s  %s\n", c->shape, c->layers, c->devices, (long long)c->microbatches,
+               c->cached ? "yes" : "none", step, total, c->why);
     }
     if (a->note[0] != '\0')
         printf("%s\n", a->note);
@@ -107,9 +107,9 @@ static void print_json(const pac_plan *plan, const pac_profile *profile, const p
     for (int64_t i = 0; i < a->candidates; i++) {
         const pac_candidate *c = &a->candidate[i];
         json_array_append_new(candidates,
-                              json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:s}", "shape", c->shape, "layers", c->layers,
-                                        "devices", c->devices, "microbatches", (json_int_t)c->microbatches, "step_s",
-                                        seconds_json(c->step_s), "total_s", seconds_json(c->total_s), "why", c->why));
+                              json_pack("{s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:s}", "shape", c->shape, "layers", c->layers,
+                                        "devices", c->devices, "microbatches", (json_int_t)c->microbatches, "cached", c->cached,
+                                        "step_s", seconds_json(c->step_s), "total_s", seconds_json(c->total_s), "why", c->why));
     }
     json_t *r =
         json_pack("{s:o, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:s, s:f}", "stages", stages, "microbatches",

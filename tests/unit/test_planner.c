@@ -318,8 +318,16 @@ static void test_small_memory_forces_stages(void **state)
     assert_int_equal(a.candidates, 4);
     const pac_candidate *last = &a.candidate[3]; /* one stage does not fit, hence comes last */
     assert_int_equal(last->stages, 1);
-    assert_true(isinf(last->step_s));
+    assert_true(isinf(last->step_s) && isinf(last->total_s));
     assert_non_null(strstr(last->why, "lacks"));
+    assert_string_equal(last->devices, "0,1,2,3");
+    for (int64_t i = 0; i < 3; i++) { /* shape, devices and layers of a candidate say the same; the whole run is predicted */
+        const pac_candidate *c = &a.candidate[i];
+        assert_true(isfinite(c->total_s) && c->total_s > c->step_s && c->cached);
+        assert_true(c->stages != 4 || strcmp(c->devices, "0 1 2 3") == 0);
+        if (c->stages == a.plan.stages)
+            near(c->total_s, a.plan.predicted.total_s);
+    }
     pac_plan_answer_free(&a);
 }
 

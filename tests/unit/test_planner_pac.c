@@ -153,7 +153,59 @@ static void test_one_device_when_links_are_slow(void **state)
     assert_string_equal(a.candidate[0].why, "best");
     assert_string_equal(a.candidate[0].shape, "1");
     assert_string_equal(a.candidate[0].devices, "2");
-    assert_non_null(strstr(a.note, "left out: rank 0 (host:0), rank 1 (host:1)"));
+    assert_string_equal(a.note, "left out, faster without: rank 0 (host:0), rank 1 (host:1)");
+    int listed = 0;
+    for (int64_t i = 0; i < a.candidates; i++)
+        listed += strcmp(a.candidate[i].shape, "1") == 0;
+    assert_int_equal(listed, 1); /* the best of one stage and the best device are one line */
+    pac_plan_answer_free(&a);
+}
+
+/* "Faster without" is said of those only that could have taken part. */
+static void test_why_devices_are_left_out(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 3);
+    set_links(&x, 10, 1);
+    x.device[1].memory = 1e5; /* a layer's weights are 1e6 */
+    pac_plan_request q = request(&x, 8, 0);
+    q.keep_first = true;
+    pac_plan_answer a = solve(&q);
+    assert_string_equal(a.note, "left out, no layer fits there: rank 1 (host:1); left out, faster without: rank 2 (host:2)");
+    pac_plan_answer_free(&a);
+    q.most_stages = 1; /* all four layers on each device */
+    x.device[2].memory = 3e6;
+    a = solve(&q);
+    assert_string_equal(a.note, "left out, the model does not fit there: rank 1 (host:1), rank 2 (host:2)");
+    pac_plan_answer_free(&a);
+}
+
+/* Where cache and no cache are chosen for each candidate, the list says which. */
+static void test_candidates_say_whether_they_cache(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    pac_plan_request q = request(&x, 8, 0);
+    for (int cached = 0; cached < 2; cached++) {
+        q.cached = cached;
+        pac_plan_answer a = solve(&q);
+        for (int64_t i = 0; i < a.candidates; i++)
+            assert_int_equal(a.candidate[i].cached, cached);
+        pac_plan_answer_free(&a);
+    }
+    x.device[1].disk_space = 1; /* one device alone still can */
+    q.cached = true;
+    pac_plan_answer a = solve(&q);
+    int with = 0, without = 0;
+    for (int64_t i = 0; i < a.candidates; i++) {
+        bool second = strchr(a.candidate[i].devices, '1') != NULL;
+        assert_int_equal(a.candidate[i].cached, !second);
+        with += !second;
+        without += second;
+    }
+    assert_true(with > 0 && without > 0);
     pac_plan_answer_free(&a);
 }
 
@@ -412,6 +464,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_worse_than_what_anybody_would_try),
         cmocka_unit_test(test_one_device_when_links_are_slow),
+        cmocka_unit_test(test_why_devices_are_left_out),
+        cmocka_unit_test(test_candidates_say_whether_they_cache),
         cmocka_unit_test(test_every_device_when_asked),
         cmocka_unit_test(test_conditions_are_kept),
         cmocka_unit_test(test_faster_devices_take_more),
