@@ -150,14 +150,6 @@ pac_link_cost pac_slowest_link(const pac_profile *p, const int64_t *from, int64_
     return worst;
 }
 
-static double ring_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes, double rounds)
-{
-    if (n < 2)
-        return 0;
-    pac_link_cost k = pac_slowest_link(p, ranks, n, ranks, n);
-    return rounds * (k.latency + bytes / (double)n / k.bandwidth);
-}
-
 double pac_wire_bytes(const pac_profile *p, double bytes)
 {
     return p->gradient_bytes > 0 ? bytes * p->gradient_bytes / 4 : bytes;
@@ -165,12 +157,10 @@ double pac_wire_bytes(const pac_profile *p, double bytes)
 
 double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes)
 {
-    return ring_time(p, ranks, n, pac_wire_bytes(p, bytes), 2 * (double)(n - 1));
-}
-
-double pac_allgather_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes)
-{
-    return ring_time(p, ranks, n, bytes, (double)(n - 1));
+    if (n < 2)
+        return 0;
+    pac_link_cost k = pac_slowest_link(p, ranks, n, ranks, n);
+    return 2 * (double)(n - 1) * (k.latency + pac_wire_bytes(p, bytes) / (double)n / k.bandwidth);
 }
 
 const char *pac_bytes_text(double bytes, char buf[static 32])

@@ -51,9 +51,6 @@ double pac_wire_bytes(const pac_profile *p, double bytes);
 /** Ring all-reduce of `bytes` of gradients over the slowest link between the ranks: 2 (n-1) rounds of 1 / n. 0 for one rank. */
 double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
 
-/** Ring all-gather of `bytes` in total: n-1 rounds of bytes / n. 0 for one rank. */
-double pac_allgather_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
-
 /** "3.1 MiB", for messages. Returns buf. */
 const char *pac_bytes_text(double bytes, char buf[static 32]);
 

@@ -42,7 +42,8 @@ void pac_emit_number(pac_emitter *e, double x, int digits);
 void pac_emit_numbers(pac_emitter *e, const double *x, int64_t n, int digits, int indent);
 /** A double-quoted string, escaped. */
 void pac_emit_text(pac_emitter *e, const char *s);
-/** Replace `path` by the text and free it, also on error. Errors: PAC_EIO, PAC_ENOSPACE, PAC_ENOMEM, PAC_EINVAL (not finite). */
+/** Replace `path` by the text and free it, also on error. Errors: PAC_EIO, PAC_ENOSPACE, PAC_ENOMEM, PAC_EINVAL (not finite).
+ */
 pac_err pac_emit_save(pac_emitter *e, const char *path);
 
 #endif

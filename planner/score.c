@@ -3,6 +3,7 @@
  * of pac_split_shares(), so that what is scored is what runs.
  */
 #include "model.h"
+#include "move.h"
 
 #include "pac/schedule.h"
 
@@ -188,20 +189,36 @@ double pac_cached_device_seconds(const pac_costs *c, int64_t device, int64_t sam
     return pac_larger(compute, speed > 0 ? (double)samples * c->p->cached_step_bytes_read / speed : 0);
 }
 
+/* Of equal parts of the cache, which the ranks hold in their order. */
+static double move_seconds(const pac_costs *c, const int64_t *rank, int64_t n, const int64_t *part)
+{
+    int64_t device[PAC_MAX_DEVICES];
+    double held[PAC_MAX_DEVICES], share[PAC_MAX_DEVICES];
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = i;
+        for (; at > 0 && device[at - 1] > rank[i]; at--) {
+            device[at] = device[at - 1];
+            share[at] = share[at - 1];
+        }
+        device[at] = rank[i];
+        share[at] = (double)part[i] / (double)c->q->batch;
+        held[i] = (double)c->q->rows * c->p->cached_step_bytes_read / (double)n;
+    }
+    return pac_move_seconds(
+        c->p, &(pac_move){
+                  .n = n, .device = device, .held = held, .share = c->q->sharded ? share : NULL, .learnt = c->whole.learning});
+}
+
 pac_cached_cost pac_cached_seconds(const pac_costs *c, const int64_t *rank, int64_t n, const int64_t *part)
 {
-    double step = 0, update = 0, write = 0, cache = (double)c->q->rows * c->p->cached_step_bytes_read;
-    double moved = c->q->sharded ? cache / (double)n : cache; /* of each device's, (n - 1) / n comes from others */
+    double step = 0, update = 0;
     for (int64_t i = 0; i < n; i++) {
         const pac_device *d = &c->p->device[rank[i]];
         step = pac_larger(step, pac_cached_device_seconds(c, rank[i], part[i]));
         update = pac_larger(update, d->update * c->whole.learning);
-        if (d->disk_write > 0)
-            write = pac_larger(write, moved * (double)(n - 1) / (double)n / d->disk_write);
     }
     step += pac_allreduce_time(c->p, rank, n, c->whole.learning) + update;
-    return (pac_cached_cost){.redistribute = pac_allgather_time(c->p, rank, n, moved + c->whole.learning) + write,
-                             .epoch = c->steps * step};
+    return (pac_cached_cost){.redistribute = move_seconds(c, rank, n, part), .epoch = c->steps * step};
 }
 
 double pac_cached_bytes(const pac_costs *c, int64_t part)

@@ -133,7 +133,7 @@ static pac_err run_phases(const pac_sim_request *q, const pac_sim_bytes *bytes, 
     p->hybrid_epoch_s = t.hybrid * epoch;
     if (pac_sim_caches(q)) {
         p->cached_epoch_s = t.cached * epoch;
-        PAC_TRY(pac_sim_redistribution(q, &p->redistribute_s));
+        p->redistribute_s = pac_sim_redistribution(q);
     }
     double later = pac_sim_caches(q) ? p->cached_epoch_s : p->hybrid_epoch_s;
     p->total_s = p->hybrid_epoch_s + p->redistribute_s + (double)(q->run->epochs - 1) * later;

@@ -48,6 +48,6 @@ pac_err pac_sim_step(const pac_sim_request *q, const pac_sim_batch *b, const pac
 pac_err pac_sim_cached_step(const pac_sim_request *q, const pac_sim_batch *b, double *seconds);
 
 /** Seconds until every device of the plan has the whole cache and everything that was learnt. */
-pac_err pac_sim_redistribution(const pac_sim_request *q, double *seconds);
+double pac_sim_redistribution(const pac_sim_request *q);
 
 #endif

@@ -1,5 +1,6 @@
 /* After the first epoch: everybody gets the cache, then works from it. */
 #include "cost.h"
+#include "move.h"
 #include "ring.h"
 #include "simulate.h"
 
@@ -60,80 +61,33 @@ pac_err pac_sim_cached_step(const pac_sim_request *q, const pac_sim_batch *b, do
     return PAC_OK;
 }
 
-/* What the redistribution moves: a device's part of the cache, of which device k takes share[k], and what was learnt on it. */
-typedef struct move {
-    int64_t n, device[PAC_MAX_DEVICES];
-    double cached[PAC_MAX_DEVICES], learnt[PAC_MAX_DEVICES], share[PAC_MAX_DEVICES];
-} move;
-
-/* What each device has after the first epoch: its layers of its samples, and a stage's first member what was learnt there. */
-static void pieces_of(const pac_sim_request *q, double cache, move *m)
+/* What each device has after the first epoch: its layers of its samples. */
+static void held_of(const pac_sim_request *q, int64_t n, const int64_t *device, double *held)
 {
+    double cache = (double)q->run->rows * q->profile->cached_step_bytes_read;
     for (int64_t i = 0; i < q->plan->stages; i++) {
         const pac_stage_plan *st = &q->plan->stage[i];
         double part = pac_sim_cached_part(q->profile, st->first, st->last), shares = 0;
         for (int64_t r = 0; r < st->ranks; r++)
             shares += st->share[r];
         for (int64_t r = 0; r < st->ranks; r++)
-            for (int64_t k = 0; k < m->n; k++)
-                if (m->device[k] == st->rank[r]) {
-                    m->cached[k] = cache * part * st->share[r] / shares;
-                    m->learnt[k] = r == 0 ? pac_stage_bytes(q->profile, st->first, st->last).tuned : 0;
-                }
+            for (int64_t k = 0; k < n; k++)
+                if (device[k] == st->rank[r])
+                    held[k] = cache * part * st->share[r] / shares;
     }
 }
 
-/* Sharded, a device takes the samples that it will train on; else all of them. */
-static void shares_of(const pac_sim_request *q, move *m)
+double pac_sim_redistribution(const pac_sim_request *q)
 {
-    for (int64_t k = 0; k < m->n; k++) {
-        double part = q->plan->cached_share != NULL ? q->plan->cached_share[m->device[k]] : 1.0 / (double)m->n;
-        m->share[k] = q->run->sharded ? part : 1;
-    }
-}
-
-/* Everybody sends everybody else at once, as MPI_Iallgatherv does. */
-static pac_err send_pieces(pac_network *net, const move *m)
-{
-    pac_flow f;
-    for (int64_t i = 0; i < m->n; i++)
-        for (int64_t k = 0; k < m->n; k++) {
-            double bytes = m->cached[i] * m->share[k] + m->learnt[i];
-            if (i != k && bytes > 0)
-                PAC_TRY(pac_network_send(net, &(pac_flow){.from = m->device[i], .to = m->device[k], .bytes = bytes}));
-        }
-    while (net->flows > 0) {
-        PAC_TRY(pac_network_advance(net, pac_network_next(net)));
-        while (pac_network_take(net, &f))
-            ;
-    }
-    return PAC_OK;
-}
-
-static pac_err move_seconds(const pac_profile *p, const move *m, double *seconds)
-{
-    pac_network net;
-    PAC_TRY(pac_network_open(p, &net));
-    pac_err err = send_pieces(&net, m);
-    if (err == PAC_OK)
-        *seconds = net.now;
-    pac_network_close(&net);
-    return err;
-}
-
-/* What is received is also written, block after block. */
-pac_err pac_sim_redistribution(const pac_sim_request *q, double *seconds)
-{
-    const pac_profile *p = q->profile;
-    move m = {.n = 0};
-    double cache = (double)q->run->rows * p->cached_step_bytes_read, write = 0;
-    m.n = devices_of(q->plan, m.device);
-    pieces_of(q, cache, &m);
-    shares_of(q, &m);
-    PAC_TRY(move_seconds(p, &m, seconds));
-    for (int64_t i = 0; i < m.n; i++)
-        if (p->device[m.device[i]].disk_write > 0)
-            write = fmax(write, fmax(cache - m.cached[i], 0) * m.share[i] / p->device[m.device[i]].disk_write);
-    *seconds += m.n > 1 ? write : 0;
-    return PAC_OK;
+    int64_t device[PAC_MAX_DEVICES], n = devices_of(q->plan, device);
+    double held[PAC_MAX_DEVICES] = {0}, share[PAC_MAX_DEVICES];
+    held_of(q, n, device, held);
+    for (int64_t k = 0; k < n; k++)
+        share[k] = q->plan->cached_share != NULL ? q->plan->cached_share[device[k]] : 1.0 / (double)n;
+    const pac_move move = {.n = n,
+                           .device = device,
+                           .held = held,
+                           .share = q->run->sharded ? share : NULL,
+                           .learnt = pac_stage_bytes(q->profile, 0, q->plan->layers).tuned};
+    return pac_move_seconds(q->profile, &move);
 }

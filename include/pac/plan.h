@@ -10,6 +10,8 @@
 
 /* ---- plan ---- */
 
+enum { PAC_REDISTRIBUTE_BLOCK = 4 << 20 }; /* bytes that a rank sends in a round of the redistribution */
+
 typedef struct pac_stage_plan {
     int64_t first, last;       /* layers [first, last) */
     int64_t ranks;
@@ -95,7 +97,7 @@ typedef struct pac_plan_answer {
  *
  * Step: the 1F1B timeline with whole samples by shares, messages, and the all-reduce inside each group, then the update. Epoch: steps x
  * (step + writing the cache). Cached epoch: side layers and head of each device's part (or reading it, where that takes longer), a ring
- * all-reduce of everything that learns, the update. Redistribution: all-gather of the cache and the adapters. Bytes: fixed + the larger
+ * all-reduce of everything that learns, the update. Redistribution: the messages of the runtime, of equal parts of the cache. Bytes: fixed + the larger
  * of both phases: weights + learning parameters with gradients and optimizer states + activations of every micro-batch in flight +
  * scratch; what the cached phase takes. The network's ports are not modelled (pac/simulate.h). See docs/planner.md.
  * Errors: PAC_ECONFIG (the plan is for another number of ranks or layers), PAC_EINVAL (batch, rows, epochs < 1), PAC_ENOMEM.

@@ -196,7 +196,7 @@ static pac_err redistribute(run *r)
     PAC_GO(pac_agree(pac_world(), err));
     pac_set_phase("redistribution", 0);
     PAC_GO(pac_cache_finish(t->cache));
-    PAC_GO(pac_cache_redistribute(t->cache, c->cache.redistribute, owner, REDISTRIBUTE_BLOCK, &r->moved));
+    PAC_GO(pac_cache_redistribute(t->cache, c->cache.redistribute, owner, PAC_REDISTRIBUTE_BLOCK, &r->moved));
     r->moved.seconds = pac_now() - start;
 out:
     pac_mem_free(owner);

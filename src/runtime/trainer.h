@@ -6,7 +6,6 @@
 #include "planning.h"
 #include "train.h"
 
-enum { REDISTRIBUTE_BLOCK = 4 << 20 }; /* bytes per rank and round */
 
 typedef enum run_phase { PHASE_HYBRID, PHASE_CACHED, PHASE_EVAL, PHASE_COUNT } run_phase;
 

@@ -122,7 +122,7 @@ static void test_phases(void **state)
     near(step(&t), 2 * (2 * 3 + side + write) + sum + update);
     near(t.s.predicted.hybrid_epoch_s, 5 * (2 * 3 + side + write) + 3 * (sum + update));
     near(t.s.predicted.cached_epoch_s, 5 * side + 3 * (sum + update));
-    near(t.s.predicted.redistribute_s, (150 + 200) / 100.0 + 150 / 60.0); /* device 0 also gives what was learnt; both write */
+    near(t.s.predicted.redistribute_s, (150 + 200) / 100.0 + 150 / 60.0); /* half of 300, what was learnt; both write */
     near(t.s.predicted.total_s, t.s.predicted.hybrid_epoch_s + t.s.predicted.redistribute_s + 2 * t.s.predicted.cached_epoch_s);
     for (int d = 0; d < 2; d++)
         t.x.device[d].disk_write = 0;
