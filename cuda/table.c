@@ -258,6 +258,7 @@ const pac_space pac_cuda_space = {
 static const pac_backend table = {
     .name = PAC_CUDA_NAME,
     .space = &pac_cuda_space,
+    .widest_head = PAC_ATTN_WIDEST,
     .gemm = pac_cuda_gemm,
     .bias_fwd = pac_cuda_bias_fwd,
     .bias_bwd = pac_cuda_bias_bwd,

@@ -8,7 +8,7 @@
 
 enum { MOST_LINKS = PAC_MAX_DEVICES * PAC_MAX_DEVICES };
 
-static const char *const cluster_keys[] = {"devices", "network", NULL};
+static const char *const cluster_keys[] = {"devices", "network", "plain_cross", NULL};
 static const char *const network_keys[] = {"topology", "bandwidth", "latency", "efficiency", "gradient_bytes", "links", NULL};
 static const char *const link_keys[] = {"between", "bandwidth", "latency", NULL};
 
@@ -215,9 +215,11 @@ static pac_err cluster_arrays(int64_t n, pac_cluster *c)
 
 static pac_err read_cluster(const pac_yaml_node *root, const char *path, pac_cluster *c)
 {
-    const pac_yaml_node *devices;
+    const pac_yaml_node *devices, *plain;
     int64_t n = 0, at = 0;
     PAC_TRY(pac_want_map(root, "", cluster_keys));
+    if ((plain = pac_yaml_get(root, "plain_cross")) != NULL)
+        PAC_TRY(pac_yaml_bool(plain, "plain_cross", &c->plain_cross));
     PAC_TRY(pac_field(root, "", "devices", &devices));
     PAC_TRY(count_devices(devices, &n));
     PAC_TRY(cluster_arrays(n, c));

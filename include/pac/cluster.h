@@ -31,6 +31,7 @@ typedef struct pac_cluster {
     pac_machine *machine;        /* [devices] */
     double *bandwidth, *latency; /* [devices * devices] bytes/s, seconds */
     double gradient_bytes;       /* of a gradient's element in an all-reduce; 0: 4 */
+    bool plain_cross;            /* the program there makes keys and values of every source row (pac_cross_force()) */
     double *port;                /* [devices] bytes/s of a full-duplex port that all links of a device share; 0: none */
 } pac_cluster;
 

@@ -94,7 +94,7 @@ typedef struct pac_block_io {
  *
  * Saved, in floats, with I = H K, S rows of the encoder output, m = 2 (LayerNorm) or 1 (RMS) statistics:
  *     self-attention    N (3 I + H + m)       q, k, v, log-sum-exps
- *     cross-attention   N (I + H + m) + 2 S I
+ *     cross-attention   N (I + H + m), and 2 S I where keys and values are made (pac_cross_force())
  *     feed-forward      N (F + m)             before the activation; gated 2 F
  *     norms             pre-norm N D for each sub-layer but the first (its input; the first's is x), post-norm N D for each
  *     full (wo learns)  N I for each attention: its output
@@ -109,6 +109,14 @@ pac_err pac_block_fwd(float *y, const float *x, const pac_block_cfg *cfg, const 
 /** dx = d(block)/dx^T dy (may alias dy); denc [S, D] += (NULL: not wanted). Gradients of w accumulate where not NULL. */
 pac_err pac_block_bwd(float *dx, float *denc, const float *dy, const pac_block_cfg *cfg, const pac_block_weights *w,
                       const pac_block_io *io, const pac_block_saved *saved);
+
+/* Cross-attention with keys and values of every source row, or without (src/model/absorb.c): equal but for rounding. */
+typedef enum pac_cross { PAC_CROSS_CHEAPER, PAC_CROSS_PLAIN, PAC_CROSS_ABSORBED } pac_cross;
+/**
+ * Which of them forwards of this thread take from now on (a backward follows its forward). At the start the cheaper one by the
+ * lengths of the batch; PLAIN is for counts of operations as published, both others for tests. Decoding with a pac_kv has keys.
+ */
+void pac_cross_force(pac_cross way);
 
 /*
  * y = norm(x) by kind; mean and rstd [N] receive the statistics (RMS uses rstd only; NULL: not wanted). y may alias x.

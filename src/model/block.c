@@ -162,6 +162,8 @@ static pac_err attn_sub(const block_ctx *c, float *y, const float *x, const pac_
     PAC_TRY(pac_block_linear(c, s->q, n, &w->q, c->N, c->D, c->I));
     if (c->io->kv != NULL)
         PAC_TRY(pac_kv_attend(c, s->o, s->q, n, w, cross));
+    else if (cross && pac_absorbs(c))
+        PAC_TRY(pac_absorb_fwd(c, w, s));
     else
         PAC_TRY(attend(c, n, w, cross, s));
     PAC_TRY(pac_block_linear(c, f, s->o, &w->o, c->N, c->I, c->D));

@@ -20,6 +20,7 @@ typedef struct attn_saved {
     sub_saved sub;
     float *q, *k, *v, *o; /* [N, I], [keys, I], [keys, I], [N, I] */
     float *lse;           /* [N, H] */
+    bool absorbed;        /* k and v were not made (absorb.c) */
 } attn_saved;
 
 typedef struct ff_saved {
@@ -56,6 +57,14 @@ sub_weights pac_block_ff_sub(const pac_block_weights *w);
 bool pac_block_learns(const pac_linear *w);
 /* y = x w^T + b with w's low-rank change */
 pac_err pac_block_linear(const block_ctx *c, float *y, const float *x, const pac_linear *w, int64_t N, int64_t in, int64_t out);
+
+/* Is cross-attention of these lengths cheaper without keys and values? Depends on shapes only. */
+bool pac_absorbs(const block_ctx *c);
+/* s->o = cross-attention of s->q with io->enc, without k and v; lse kept where a backward follows. */
+pac_err pac_absorb_fwd(const block_ctx *c, const pac_attn_weights *w, attn_saved *s);
+/* From d_o [N, I] to dq [N, I], denc [S, D] += (NULL: not wanted) and the gradients of w->k and w->v. */
+pac_err pac_absorb_bwd(const block_ctx *c, float *dq, float *denc, const float *d_o, const pac_attn_weights *w,
+                       const attn_saved *s);
 
 /* o = attention of the new rows with the cache io->kv; n is the normed input of the new rows. Self-attention puts them in. */
 pac_err pac_kv_attend(const block_ctx *c, float *o, const float *q, const float *n, const pac_attn_weights *w, bool cross);

@@ -89,30 +89,49 @@ static void leave_bwd(const block_ctx *c, const sub_bwd *b, float *dx, float *dn
     c->be->add(dx, b->dresid, dn, c->N * c->D);
 }
 
+typedef struct attn_grads {
+    float *dq, *dk, *dv; /* dk, dv NULL: there are no k and v */
+} attn_grads;
+
+/* o = attention(q, k, v), or all that k and v are made of at once. */
+static pac_err attend_bwd(const block_ctx *c, attn_grads *g, float *denc, const float *d_o, const pac_attn_weights *w,
+                          bool cross, const attn_saved *s)
+{
+    int64_t keys = cross ? c->S : c->N;
+    PAC_TRY(scratch(c, c->N, c->I, &g->dq));
+    if (s->absorbed)
+        return pac_absorb_bwd(c, g->dq, denc, d_o, w, s);
+    PAC_TRY(scratch(c, keys, c->I, &g->dk));
+    PAC_TRY(scratch(c, keys, c->I, &g->dv));
+    pac_attn p = pac_block_attn(c, cross);
+    c->be->attn_bwd(g->dq, g->dk, g->dv, cross ? NULL : c->io->dbias_table, d_o, c->I, s->q, c->I, s->k, c->I, s->v, c->I,
+                    s->lse, &p);
+    return PAC_OK;
+}
+
 static pac_err attn_sub_bwd(const block_ctx *c, float *dx, float *denc, const float *dy, sub_bwd *b, const pac_attn_weights *w,
                             bool cross, const attn_saved *s)
 {
     const float *n = NULL;
-    float *dn, *dq, *dk, *dv, *d_o;
+    float *dn, *d_o;
+    attn_grads g = {NULL};
     int64_t keys = cross ? c->S : c->N;
     PAC_TRY(enter_bwd(c, b, dy));
     PAC_TRY(scratch(c, c->N, c->D, &dn));
     PAC_TRY(scratch(c, c->N, c->I, &d_o));
-    PAC_TRY(scratch(c, c->N, c->I, &dq));
-    PAC_TRY(scratch(c, keys, c->I, &dk));
-    PAC_TRY(scratch(c, keys, c->I, &dv));
     /* f = o wo^T; o = attention(q, k, v) */
     PAC_TRY(linear_bwd(c, d_o, false, b->df, s->o, &w->o, c->N, c->I, c->D));
-    pac_attn p = pac_block_attn(c, cross);
-    c->be->attn_bwd(dq, dk, dv, cross ? NULL : c->io->dbias_table, d_o, c->I, s->q, c->I, s->k, c->I, s->v, c->I, s->lse, &p);
+    PAC_TRY(attend_bwd(c, &g, denc, d_o, w, cross, s));
     /* q = n wq^T; k, v = (n or the encoder output) w^T */
     if (pac_block_learns(&w->q) || (!cross && (pac_block_learns(&w->k) || pac_block_learns(&w->v))))
         PAC_TRY(input(c, b, &n));
     const float *source = cross ? c->io->enc : n;
     float *dsource = cross ? denc : dn;
-    PAC_TRY(linear_bwd(c, dn, false, dq, n, &w->q, c->N, c->D, c->I));
-    PAC_TRY(linear_bwd(c, dsource, true, dk, source, &w->k, keys, c->D, c->I));
-    PAC_TRY(linear_bwd(c, dsource, true, dv, source, &w->v, keys, c->D, c->I));
+    PAC_TRY(linear_bwd(c, dn, false, g.dq, n, &w->q, c->N, c->D, c->I));
+    if (!s->absorbed) {
+        PAC_TRY(linear_bwd(c, dsource, true, g.dk, source, &w->k, keys, c->D, c->I));
+        PAC_TRY(linear_bwd(c, dsource, true, g.dv, source, &w->v, keys, c->D, c->I));
+    }
     leave_bwd(c, b, dx, dn);
     return PAC_OK;
 }

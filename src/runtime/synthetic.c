@@ -208,7 +208,11 @@ pac_err pac_job_cluster_profile(pac_job *job, const char *cluster_path, pac_prof
     PAC_GO(profile_describe(job, cluster.devices, &p));
     PAC_GO(pac_mem_alloc(PAC_MEM_OTHER, sizeof *t, &v));
     t = v;
-    PAC_GO(job_work(job, &p, t));
+    pac_cross_force(cluster.plain_cross ? PAC_CROSS_PLAIN : PAC_CROSS_CHEAPER);
+    err = job_work(job, &p, t);
+    pac_cross_force(PAC_CROSS_CHEAPER);
+    if (err != PAC_OK)
+        goto out;
     snprintf(p.derived, sizeof p.derived, "%.127s", cluster_path);
     err = pac_cluster_profile(&cluster, t, &p);
 out:

@@ -123,6 +123,17 @@ static void test_gradients(void **state)
         }
 }
 
+static void test_gradients_without_keys_and_values(void **state)
+{
+    (void)state;
+    const pac_block_cfg kind[] = {tiny_t5(true, true), tiny_bart(true, true)};
+    pac_cross_force(PAC_CROSS_ABSORBED);
+    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++)
+        for (technique how = FROZEN; how <= ADAPTERS; how++)
+            check_gradients(kind[i], how, &dropout);
+    pac_cross_force(PAC_CROSS_CHEAPER);
+}
+
 /* Gradients add to what is there, dx may be dy, and denc too adds. */
 static void test_gradients_accumulate(void **state)
 {
@@ -340,6 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_gradients_without_keys_and_values),
         cmocka_unit_test(test_gradients_accumulate),
         cmocka_unit_test(test_dropout_does_something),
         cmocka_unit_test(test_sites_and_layers_have_masks_of_their_own),

@@ -1,0 +1,196 @@
+/*
+ * Cross-attention of few queries without keys and values of the source rows: the projections are absorbed into the queries.
+ *
+ *   score[h,t,s] = scale q[t,h] . (W_k,h e_s + b_k,h) = scale (W_k,h^T q[t,h]) . e_s + a constant over s, which soft-max
+ * ignores o[t,h]       = sum_s p[h,t,s] (W_v,h e_s + b_v,h) = W_v,h (sum_s p[h,t,s] e_s) + b_v,h
+ *
+ * So each query and head has a row as wide as the model, wide[t,h] = W_k,h^T q[t,h], and all heads attend to the same rows e,
+ * once as keys and once as values: to the attention op that is one head, as wide as the model, with H query rows for each
+ * target row. It is exact but for rounding, in every gradient; that of b_k is zero, as it is of any constant under soft-max.
+ *
+ * Both W_k and W_v appear in the form sum_h narrow_h W_h wide_h^T, narrow [N, H, K], wide [N, H, D], whose three derivatives
+ * are the three functions below.
+ */
+#include "block.h"
+
+static _Thread_local pac_cross forced;
+
+void pac_cross_force(pac_cross way)
+{
+    forced = way;
+}
+
+/*
+ * Multiply-adds of a forward and a backward with frozen weights, what the backward makes again included: the projections of a
+ * row 2 + 2 (absorbed 2 + 3), the products of query and key 2 + 5. One rule for every use, so that a forward that is recomputed
+ * or has no backward gives the rows that training gave. The second condition bounds scratch: no wide array is larger than k
+ * was.
+ */
+bool pac_absorbs(const block_ctx *c)
+{
+    const pac_batch *b = c->io->batch;
+    double pairs = 0, N = (double)c->N, S = (double)c->S, D = (double)c->D, I = (double)c->I, H = (double)c->cfg->H;
+    if (forced == PAC_CROSS_PLAIN || (c->be->widest_head > 0 && c->D > c->be->widest_head))
+        return false;
+    if (forced == PAC_CROSS_ABSORBED)
+        return true;
+    for (int64_t i = 0; i < b->B; i++)
+        pairs += (double)(b->toff[i + 1] - b->toff[i]) * (double)(b->soff[i + 1] - b->soff[i]);
+    return 5 * N * I * D + 7 * pairs * H * D < 4 * S * I * D + 7 * pairs * I && N * H * D <= S * I;
+}
+
+static pac_err scratch(const block_ctx *c, int64_t rows, int64_t width, float **out)
+{
+    return pac_arena_floats(c->io->work, rows * width, out);
+}
+
+/* The attention of pac_block_attn() with the heads as query rows. */
+static pac_err shared_attn(const block_ctx *c, pac_attn *out)
+{
+    const pac_batch *b = c->io->batch;
+    void *p;
+    PAC_TRY(pac_arena_get(c->io->work, (size_t)(b->B + 1) * sizeof(int64_t), &p));
+    int64_t *toff = p;
+    for (int64_t i = 0; i <= b->B; i++)
+        toff[i] = b->toff[i] * c->cfg->H;
+    *out = (pac_attn){.B = b->B, .H = 1, .K = c->D, .toff = toff, .soff = b->soff, .scale = c->cfg->scale};
+    return PAC_OK;
+}
+
+/* ---- wide_h = narrow_h W_h, W_h = w_h + scale b_h a ---- */
+
+/* z[n,h] = scale narrow_h b_h, the part of the low-rank change that is [N, H, r] */
+static void lora_narrow(const block_ctx *c, float *z, const float *narrow, const pac_lora *l)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K;
+    for (int64_t h = 0; h < H; h++)
+        c->be->gemm(z + h * l->r, H * l->r, narrow + h * K, c->I, false, l->b + h * K * l->r, l->r, false, c->N, l->r, K,
+                    l->scale, 0.0f);
+}
+
+/* z[n,h] = wide_h a^T */
+static void lora_wide(const block_ctx *c, float *z, const float *wide, const pac_lora *l)
+{
+    c->be->gemm(z, l->r, wide, c->D, false, l->a, c->D, true, c->N * c->cfg->H, l->r, c->D, 1.0f, 0.0f);
+}
+
+static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const pac_linear *w)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    for (int64_t h = 0; h < H; h++)
+        c->be->gemm(wide + h * D, H * D, narrow + h * K, c->I, false, w->w + h * K * D, D, false, c->N, D, K, 1.0f, 0.0f);
+    if (w->lora == NULL)
+        return PAC_OK;
+    float *z;
+    PAC_TRY(scratch(c, c->N * H, w->lora->r, &z));
+    lora_narrow(c, z, narrow, w->lora);
+    c->be->gemm(wide, D, z, w->lora->r, false, w->lora->a, D, false, c->N * H, D, w->lora->r, 1.0f, 1.0f);
+    return PAC_OK;
+}
+
+/* narrow_h = wide_h W_h^T */
+static pac_err narrow_down(const block_ctx *c, float *narrow, const float *wide, const pac_linear *w)
+{
+    const pac_lora *l = w->lora;
+    int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    for (int64_t h = 0; h < H; h++)
+        c->be->gemm(narrow + h * K, c->I, wide + h * D, H * D, false, w->w + h * K * D, D, true, c->N, K, D, 1.0f, 0.0f);
+    if (l == NULL)
+        return PAC_OK;
+    float *z;
+    PAC_TRY(scratch(c, c->N * H, l->r, &z));
+    lora_wide(c, z, wide, l);
+    for (int64_t h = 0; h < H; h++)
+        c->be->gemm(narrow + h * K, c->I, z + h * l->r, H * l->r, false, l->b + h * K * l->r, l->r, true, c->N, K, l->r,
+                    l->scale, 1.0f);
+    return PAC_OK;
+}
+
+static pac_err learn_lora(const block_ctx *c, const float *narrow, const float *wide, const pac_lora *l)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    float *z;
+    PAC_TRY(scratch(c, c->N * H, l->r, &z));
+    if (l->da != NULL) {
+        lora_narrow(c, z, narrow, l);
+        c->be->gemm(l->da, D, z, l->r, true, wide, D, false, l->r, D, c->N * H, 1.0f, 1.0f);
+    }
+    if (l->db == NULL)
+        return PAC_OK;
+    lora_wide(c, z, wide, l);
+    for (int64_t h = 0; h < H; h++)
+        c->be->gemm(l->db + h * K * l->r, l->r, narrow + h * K, c->I, true, z + h * l->r, H * l->r, false, K, l->r, c->N,
+                    l->scale, 1.0f);
+    return PAC_OK;
+}
+
+/* dW_h += narrow_h^T wide_h, one of the two a gradient */
+static pac_err learn(const block_ctx *c, const float *narrow, const float *wide, const pac_linear *w)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    for (int64_t h = 0; h < H && w->dw != NULL; h++)
+        c->be->gemm(w->dw + h * K * D, D, narrow + h * K, c->I, true, wide + h * D, H * D, false, K, D, c->N, 1.0f, 1.0f);
+    return w->lora != NULL ? learn_lora(c, narrow, wide, w->lora) : PAC_OK;
+}
+
+/* ---- forward and backward ---- */
+
+pac_err pac_absorb_fwd(const block_ctx *c, const pac_attn_weights *w, attn_saved *s)
+{
+    const float *e = c->io->enc;
+    int64_t D = c->D;
+    float *q, *u;
+    pac_attn p;
+    PAC_TRY(shared_attn(c, &p));
+    PAC_TRY(scratch(c, c->N * c->cfg->H, D, &q));
+    PAC_TRY(scratch(c, c->N * c->cfg->H, D, &u));
+    if (c->keep != NULL)
+        PAC_TRY(pac_arena_floats(c->keep, c->N * c->cfg->H, &s->lse));
+    PAC_TRY(widen(c, q, s->q, &w->k));
+    c->be->attn_fwd(u, D, s->lse, q, D, e, D, e, D, &p);
+    PAC_TRY(narrow_down(c, s->o, u, &w->v));
+    if (w->v.b != NULL)
+        c->be->bias_fwd(s->o, w->v.b, c->N, c->I);
+    s->absorbed = true;
+    return PAC_OK;
+}
+
+/* Forward: o_h = u_h W_v,h^T + b_v. The wide rows u are made again in t. */
+static pac_err learn_values(const block_ctx *c, const float *d_o, const float *q, const pac_attn *p, const pac_linear *v,
+                            float *t)
+{
+    if (pac_block_learns(v)) {
+        c->be->attn_fwd(t, c->D, NULL, q, c->D, c->io->enc, c->D, c->io->enc, c->D, p);
+        PAC_TRY(learn(c, d_o, t, v));
+    }
+    if (v->db != NULL)
+        c->be->bias_bwd(v->db, d_o, c->N, c->I);
+    return PAC_OK;
+}
+
+pac_err pac_absorb_bwd(const block_ctx *c, float *dq, float *denc, const float *d_o, const pac_attn_weights *w,
+                       const attn_saved *s)
+{
+    const float *e = c->io->enc;
+    int64_t D = c->D, rows = c->N * c->cfg->H;
+    float *q, *du, *t, *de_k, *de_v;
+    pac_attn p;
+    PAC_TRY(shared_attn(c, &p));
+    PAC_TRY(scratch(c, rows, D, &q));
+    PAC_TRY(scratch(c, rows, D, &du));
+    PAC_TRY(scratch(c, rows, D, &t));
+    PAC_TRY(scratch(c, c->S, D, &de_k));
+    PAC_TRY(scratch(c, c->S, D, &de_v));
+    PAC_TRY(widen(c, q, s->q, &w->k));
+    PAC_TRY(widen(c, du, d_o, &w->v));
+    PAC_TRY(learn_values(c, d_o, q, &p, &w->v, t));
+    /* u = attention(q, e, e), q_h = q W_k,h */
+    c->be->attn_bwd(t, de_k, de_v, NULL, du, D, q, D, e, D, e, D, s->lse, &p);
+    PAC_TRY(narrow_down(c, dq, t, &w->k));
+    PAC_TRY(learn(c, s->q, t, &w->k));
+    if (denc != NULL) {
+        c->be->axpy(denc, de_k, c->S * D, 1.0f);
+        c->be->axpy(denc, de_v, c->S * D, 1.0f);
+    }
+    return PAC_OK;
+}
