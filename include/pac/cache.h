@@ -55,10 +55,23 @@ pac_err pac_cache_check_space(const char *dir, const pac_cache_layout *l, const 
 pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_cache_id *id, pac_cache **out);
 
 /**
- * Append one part of n samples: rows [sum of len, D] f32, converted to the cache's type and copied. The parts of a micro-batch
- * are written together when another list of samples begins, so append all parts of one before the next. After a failure the
- * cache is lost: every further call returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL, PAC_ENUMERIC (beyond f16, not finite
- * in i8). Not collective.
+ * Lend one part of n samples to the thread that writes: rows [sum of len, D] f32. `sample` and `rows` must stay as they are
+ * until pac_cache_settle() of *ticket (which may be NULL) or of a later one. The thread converts them to the cache's type and
+ * writes the parts of a micro-batch together when another list of samples begins, so lend all parts of one before the next.
+ * Waits only while very many parts are lent. After a failure the cache is lost: the next call tells of it, and every further
+ * one returns it. Errors: PAC_ENOSPACE, PAC_EIO, PAC_EINVAL, PAC_ENUMERIC (beyond f16, not finite in i8). Not collective.
+ */
+pac_err pac_cache_lend(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows, int64_t *ticket);
+
+/** Wait until everything lent up to the ticket (0: nothing, INT64_MAX: all) may be overwritten. Errors as above. Not
+ * collective. */
+pac_err pac_cache_settle(pac_cache *c, int64_t ticket);
+
+/** A run that has failed frees what it lent: after this the thread looks at nothing more. NULL is allowed. Not collective. */
+void pac_cache_recall(pac_cache *c);
+
+/**
+ * Lend and settle: `rows` may be overwritten at once. Errors as above. Not collective.
  */
 pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows);
 
@@ -69,7 +82,7 @@ pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int6
 int64_t pac_cache_write_record(int64_t samples, int64_t sample_bytes);
 int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes);
 
-/** Flush and close the file for writing. Collective. */
+/** Wait for the thread, flush and close the file for writing. Collective. */
 pac_err pac_cache_finish(pac_cache *c);
 
 typedef struct pac_cache_moved {
@@ -108,6 +121,15 @@ pac_err pac_cache_prefetch(pac_cache *c, const int64_t *sample, int64_t n);
  * Errors: PAC_EDATA (which part of which sample in which file is damaged). Not collective.
  */
 pac_err pac_cache_take(pac_cache *c, const float **part);
+
+/* Seconds of this rank: in the background, and of them those that a caller has waited. */
+typedef struct pac_cache_times {
+    double write, write_waited, read, read_waited;
+    int64_t bytes_written, bytes_read; /* of records, as they are stored */
+} pac_cache_times;
+
+/** So far. Not collective. */
+pac_cache_times pac_cache_spent(const pac_cache *c);
 
 /** Close; keep false: remove the files, and the directory if nothing else is in it. NULL is allowed. Collective. */
 pac_err pac_cache_close(pac_cache **c, bool keep);

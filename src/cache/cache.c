@@ -53,7 +53,7 @@ void cache_free(pac_cache **cp)
     *cp = NULL;
     cache_reader_stop(&c->reader);
     cache_lookup_free(&c->at);
-    cache_writer_drop(&c->writer);
+    cache_handover_drop(&c->writing);
     pac_mem_free(c->owner);
     pac_mem_free(c->dir);
     pac_mem_free(c);

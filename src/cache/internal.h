@@ -11,6 +11,8 @@
 #include "pac/cache.h"
 #include "pac/h5.h"
 
+#include <pthread.h>
+
 enum {
     CACHE_VERSION = 1,
     CACHE_MAX_PARTS = sizeof((pac_cache_layout *)0)->stack,
@@ -121,6 +123,7 @@ pac_err cache_advise(pac_err err);
 /* ---- the cache ---- */
 
 typedef struct cache_writer cache_writer;
+typedef struct cache_handover cache_handover;
 typedef struct cache_reader cache_reader;
 
 typedef struct cache_entry {
@@ -140,10 +143,11 @@ struct pac_cache {
     char *dir;
     pac_cache_layout l;
     cache_header h;
-    cache_writer *writer; /* until pac_cache_finish() */
-    int32_t *owner;       /* [samples]; NULL: every rank can read every sample */
+    cache_handover *writing; /* until pac_cache_finish() */
+    int32_t *owner;          /* [samples]; NULL: every rank can read every sample */
     cache_lookup at;
-    cache_reader *reader; /* from the first prefetch on */
+    cache_reader *reader;  /* from the first prefetch on */
+    pac_cache_times times; /* of what has ended */
 };
 
 /** A number that tells runs apart. */
@@ -153,8 +157,26 @@ pac_err cache_new(const char *dir, const pac_cache_layout *l, const pac_cache_id
 /** Release everything, closing files. Not collective. */
 void cache_free(pac_cache **c);
 
+/* ---- writing: the file (write.c), and the thread that writes it (handover.c) ---- */
+
+/** A new file of this rank. */
+pac_err cache_writer_open(const pac_cache *c, cache_writer **out);
+/** One part of n samples: converted and copied; what is written is another micro-batch's. */
+pac_err cache_writer_add(cache_writer *w, int64_t part, const int64_t *sample, int64_t n, const float *rows);
+/** Write what is kept and close. *bytes: of all records. After an error the writer is still to be dropped, if *w is not NULL.
+ */
+pac_err cache_writer_finish(cache_writer **w, int64_t *bytes);
 /** Close the file as it is and forget what is pending. */
 void cache_writer_drop(cache_writer **w);
+const char *cache_writer_path(const cache_writer *w);
+
+/** Start a thread that blocks all signals, which are for the main thread. The thread calls neither MPI nor the log. */
+pac_err cache_thread_start(pthread_t *thread, void *(*run)(void *), void *user);
+
+/** Of writing, so far. */
+void cache_handover_times(cache_handover *h, pac_cache_times *t);
+/** Ends the thread; what it has not taken yet is forgotten. The file is closed as it is. */
+void cache_handover_drop(cache_handover **h);
 
 /** Open the files that this rank reads and find its samples in them. Errors: PAC_EDATA (a sample lacks a part), PAC_EIO. */
 pac_err cache_lookup_build(pac_cache *c);

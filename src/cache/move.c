@@ -368,7 +368,7 @@ out:
 static pac_err keep_owner(pac_cache *c, pac_redistribute how, const int32_t *owner)
 {
     void *p;
-    PAC_CHECK(c->writer == NULL && c->at.start == NULL, PAC_EINVAL, "the cache is redistributed once, after it is finished");
+    PAC_CHECK(c->writing == NULL && c->at.start == NULL, PAC_EINVAL, "the cache is redistributed once, after it is finished");
     if (how != PAC_REDIST_SHARD)
         return PAC_OK;
     PAC_CHECK(owner != NULL, PAC_EINVAL, "shard needs an owner for every sample");

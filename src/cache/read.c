@@ -7,8 +7,8 @@
  */
 #include "internal.h"
 
-#include <pthread.h>
-#include <signal.h>
+#include "pac/clock.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -22,7 +22,7 @@ typedef struct request {
 } request;
 
 struct cache_reader {
-    const pac_cache *c;
+    pac_cache *c;
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows up to stop; buffers belong to the thread or the caller by turns */
     pthread_cond_t change;
@@ -33,6 +33,8 @@ struct cache_reader {
     int64_t buffer_cap[BUFFERS];
     uint8_t *record;
     int64_t record_cap;
+    double seconds, waited; /* the thread's at work, the caller's for it; under the lock */
+    int64_t bytes;
 };
 
 /* ---- the thread ---- */
@@ -83,6 +85,7 @@ static pac_err read_sample(cache_reader *r, int64_t sample, float *out, const in
         const cache_record record = {.sample = sample, .set = e->set, .offset = e->offset};
         PAC_TRY(cache_file_read(f, &c->l, &record, &r->record, &r->record_cap));
         PAC_TRY(unpack_record(r, f, &record, out, at, skip));
+        r->bytes += cache_record_bytes(&c->l, &f->sets, e->set, sample);
     }
     return PAC_OK;
 }
@@ -121,10 +124,12 @@ static void serve(cache_reader *r)
     request *q = &r->slot[r->done % SLOTS];
     int64_t b = r->done % BUFFERS;
     pthread_mutex_unlock(&r->lock);
+    double start = pac_now();
     q->err = read_request(r, q, b);
     if (q->err != PAC_OK)
         snprintf(q->message, sizeof q->message, "%s", pac_err_message());
     pthread_mutex_lock(&r->lock);
+    r->seconds += pac_now() - start;
     r->done++;
     pthread_cond_broadcast(&r->change);
 }
@@ -155,17 +160,6 @@ static void free_reader(cache_reader *r)
     pac_mem_free(r);
 }
 
-/* Signals are for the main thread. */
-static int start_thread(cache_reader *r)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&r->thread, NULL, read_ahead, r);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 static pac_err start_reader(pac_cache *c)
 {
     void *p;
@@ -175,13 +169,19 @@ static pac_err start_reader(pac_cache *c)
     r->c = c;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->change, NULL);
-    int failed = start_thread(r);
-    if (failed != 0) {
+    pac_err err = cache_thread_start(&r->thread, read_ahead, r);
+    if (err != PAC_OK)
         free_reader(r);
-        return pac_fail(PAC_ENOMEM, "no thread for reading ahead: %s", strerror(failed));
-    }
-    c->reader = r;
-    return PAC_OK;
+    else
+        c->reader = r;
+    return err;
+}
+
+static void note_times(const cache_reader *r, pac_cache_times *t)
+{
+    t->read += r->seconds;
+    t->read_waited += r->waited;
+    t->bytes_read += r->bytes;
 }
 
 void cache_reader_stop(cache_reader **rp)
@@ -194,6 +194,7 @@ void cache_reader_stop(cache_reader **rp)
     pthread_cond_broadcast(&r->change);
     pthread_mutex_unlock(&r->lock);
     pthread_join(r->thread, NULL);
+    note_times(r, &r->c->times);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->change);
     free_reader(r);
@@ -239,8 +240,12 @@ pac_err pac_cache_take(pac_cache *c, const float **part)
     pthread_mutex_lock(&r->lock);
     r->released = r->taken;
     pthread_cond_broadcast(&r->change);
-    while (r->done <= r->taken)
-        pthread_cond_wait(&r->change, &r->lock);
+    if (r->done <= r->taken) {
+        double start = pac_now();
+        while (r->done <= r->taken)
+            pthread_cond_wait(&r->change, &r->lock);
+        r->waited += pac_now() - start;
+    }
     int64_t k = r->taken++;
     pthread_mutex_unlock(&r->lock);
     const request *q = &r->slot[k % SLOTS];
@@ -250,4 +255,18 @@ pac_err pac_cache_take(pac_cache *c, const float **part)
     for (int64_t p = 0; p < c->l.parts; p++)
         part[p] = r->buffer[k % BUFFERS] + at[p];
     return PAC_OK;
+}
+
+pac_cache_times pac_cache_spent(const pac_cache *c)
+{
+    pac_cache_times t = c->times;
+    cache_reader *r = c->reader;
+    if (c->writing != NULL)
+        cache_handover_times(c->writing, &t);
+    if (r == NULL)
+        return t;
+    pthread_mutex_lock(&r->lock);
+    note_times(r, &t);
+    pthread_mutex_unlock(&r->lock);
+    return t;
 }

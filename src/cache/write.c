@@ -1,6 +1,7 @@
 /*
  * Writing: parts arrive one by one for the samples of a micro-batch; they are kept until another micro-batch begins and then
- * written sample by sample, so that a sample's parts lie together and are read in one piece.
+ * written sample by sample, so that a sample's parts lie together and are read in one piece. handover.c calls this from its
+ * thread.
  *
  * Both buffers are bounded: HELD for the micro-batch (a larger one becomes several records a sample), SLICE for what one write
  * takes.
@@ -8,7 +9,6 @@
 #include "internal.h"
 
 #include <string.h>
-#include <unistd.h>
 
 enum { HELD = 16 << 20, SLICE = 4 << 20 };
 
@@ -27,7 +27,6 @@ struct cache_writer {
     cache_record *record; /* of the slice */
     int64_t records, record_cap;
     int64_t rows_end; /* bytes of rows in the file */
-    pac_err failed;   /* of the first failure: what follows it in the file cannot be trusted */
 };
 
 /* As pac_mem_grow() leaves an array that reached `bytes`. */
@@ -128,7 +127,7 @@ static pac_err begin(cache_writer *w, const int64_t *sample, int64_t n)
     return PAC_OK;
 }
 
-static pac_err hold(cache_writer *w, int64_t part, const int64_t *sample, int64_t n, const float *rows)
+pac_err cache_writer_add(cache_writer *w, int64_t part, const int64_t *sample, int64_t n, const float *rows)
 {
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++)
@@ -144,30 +143,6 @@ static pac_err hold(cache_writer *w, int64_t part, const int64_t *sample, int64_
     w->part_at[part] = w->held_bytes;
     w->held_bytes += bytes;
     return PAC_OK;
-}
-
-static pac_err check_writer(const cache_writer *w)
-{
-    PAC_CHECK(w != NULL, PAC_EINVAL, "the cache is not open for writing");
-    PAC_CHECK(w->failed == PAC_OK, w->failed, "%s: an earlier write failed", w->file.path);
-    return PAC_OK;
-}
-
-static pac_err remember(cache_writer *w, pac_err err)
-{
-    w->failed = err;
-    return cache_advise(err);
-}
-
-pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int64_t n, const float *rows)
-{
-    const pac_cache_layout *l = &c->l;
-    PAC_TRY(cache_advise(check_writer(c->writer)));
-    PAC_CHECK(part >= 0 && part < l->parts, PAC_EINVAL, "part %lld of %lld", (long long)part, (long long)l->parts);
-    for (int64_t i = 0; i < n; i++)
-        PAC_CHECK(sample[i] >= 0 && sample[i] < l->samples, PAC_EINVAL, "sample %lld of %lld", (long long)sample[i],
-                  (long long)l->samples);
-    return n > 0 ? remember(c->writer, hold(c->writer, part, sample, n, rows)) : PAC_OK;
 }
 
 /* ---- begin and end ---- */
@@ -191,66 +166,40 @@ void cache_writer_drop(cache_writer **w)
     *w = NULL;
 }
 
-static pac_err open_writer(pac_cache *c)
+pac_err cache_writer_open(const pac_cache *c, cache_writer **out)
 {
     char path[CACHE_PATH];
-    void *w, *at;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_CACHE, sizeof(cache_writer), &w));
-    c->writer = w;
-    PAC_TRY(pac_mem_array(PAC_MEM_CACHE, c->l.parts, sizeof(int64_t), &at));
-    c->writer->part_at = at;
-    c->writer->dir = c->dir;
-    c->writer->l = &c->l;
+    void *p, *at;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_CACHE, sizeof(cache_writer), &p));
+    cache_writer *w = p;
+    w->dir = c->dir;
+    w->l = &c->l;
     cache_path(path, c->dir, false, pac_world_rank());
-    return cache_file_create(path, &c->h, &c->l, &c->writer->file);
-}
-
-static pac_err clear_directory(const char *dir)
-{
-    PAC_TRY(cache_make_dir(dir));
-    return pac_node_rank() == 0 ? cache_remove_files(dir, false) : PAC_OK;
-}
-
-/* Leaves no file behind when it fails on any rank. Collective. */
-static pac_err open_writers(pac_cache *c)
-{
-    pac_err local = open_writer(c), err = pac_agree(pac_world(), local);
-    if (err == PAC_OK || local != PAC_OK)
-        return err;
-    char path[CACHE_PATH];
-    cache_path(path, c->dir, false, pac_world_rank());
-    unlink(path);
+    pac_err err = pac_mem_array(PAC_MEM_CACHE, c->l.parts, sizeof(int64_t), &at);
+    if (err == PAC_OK) {
+        w->part_at = at;
+        err = cache_file_create(path, &c->h, &c->l, &w->file);
+    }
+    if (err != PAC_OK)
+        free_writer(w);
+    else
+        *out = w;
     return err;
 }
 
-pac_err pac_cache_create(const char *dir, const pac_cache_layout *l, const pac_cache_id *id, pac_cache **out)
+const char *cache_writer_path(const cache_writer *w)
 {
-    pac_cache *c = NULL;
-    pac_err err;
-    PAC_GO(pac_agree(pac_world(), cache_new(dir, l, id, &c)));
-    PAC_GO(pac_agree(pac_world(), clear_directory(dir)));
-    PAC_GO(pac_bcast(pac_world(), &c->h.run, sizeof c->h.run, 0));
-    PAC_GO(open_writers(c));
-    *out = c;
-    return PAC_OK;
-out:
-    cache_free(&c);
-    return err;
+    return w->file.path;
 }
 
-static pac_err finish(pac_cache *c)
+pac_err cache_writer_finish(cache_writer **wp, int64_t *bytes)
 {
-    cache_writer *w = c->writer;
-    PAC_TRY(cache_advise(check_writer(w)));
-    PAC_TRY(remember(w, write_held(w)));
-    PAC_TRY(remember(w, pac_h5_set(w->file.h5, "state", CACHE_COMPLETE)));
-    c->writer = NULL;
+    cache_writer *w = *wp;
+    PAC_TRY(write_held(w));
+    PAC_TRY(pac_h5_set(w->file.h5, "state", CACHE_COMPLETE));
+    *bytes = w->rows_end;
+    *wp = NULL;
     pac_err err = cache_file_close(&w->file);
     free_writer(w);
-    return cache_advise(err);
-}
-
-pac_err pac_cache_finish(pac_cache *c)
-{
-    return pac_agree(pac_world(), finish(c));
+    return err;
 }

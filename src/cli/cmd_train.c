@@ -54,6 +54,16 @@ static void print_memory(const json_t *memory)
     }
 }
 
+/* In the background, and how much of it the steps waited for. */
+static void print_cache(const json_t *c)
+{
+    printf("\ncache         %.1f MiB (%s, %.0f bytes a sample), redistributed in %.2f s (%.1f MiB moved)\n", number(c, "bytes") / 1048576,
+           json_string_value(json_object_get(c, "dtype")), number(c, "bytes_per_sample"), number(c, "seconds_redistribute"),
+           number(c, "bytes_moved") / 1048576);
+    printf("              writing took %.2f s behind the steps, which waited %.2f s for it; reading %.2f s, waited %.2f s",
+           number(c, "seconds_write"), number(c, "seconds_write_waited"), number(c, "seconds_read"), number(c, "seconds_read_waited"));
+}
+
 static void print_table(const char *json)
 {
     json_t *r = json_loads(json, 0, NULL);
@@ -63,8 +73,7 @@ static void print_table(const char *json)
     print_epochs(json_object_get(r, "epochs"));
     print_memory(json_object_get(r, "memory"));
     if (number(cache, "bytes") > 0)
-        printf("\ncache         %.1f MiB, written in %.2f s, redistributed in %.2f s (%.1f MiB moved)", number(cache, "bytes") / 1048576,
-               number(cache, "seconds_write"), number(cache, "seconds_redistribute"), number(cache, "bytes_moved") / 1048576);
+        print_cache(cache);
     printf("\n");
     print_metrics("before tuning", json_object_get(r, "eval_before"));
     print_metrics("after tuning", json_object_get(r, "eval"));

@@ -1,7 +1,8 @@
 /*
  * The hybrid phase: mini-batches through the pipeline of stages, an optimizer step behind each.
  *
- * The backbone rows that a forward leaves are appended to the cache at once, while they are still in the processor's reach.
+ * Each block's rows are lent to the cache's writing thread at once, while the backbone goes on; a slot is not taken again
+ * before its rows are out of use there.
  */
 #include "fisher.h"
 #include "train.h"
@@ -41,12 +42,15 @@ static size_t bytes_of(const train *t, const micro *x, int64_t part)
     return (size_t)(off[x->batch.B] * t->map.shape.D) * sizeof(float);
 }
 
-/* Rows that are not the host's come through two places of staging memory, one being filled while the other is appended. */
-static pac_err append_staged(const train *t, const micro *x, const cached_rows *v, int64_t n)
+/*
+ * Rows that are not the host's come through two places of staging memory, one being filled while the writer may still read the
+ * other.
+ */
+static pac_err lend_staged(const train *t, const micro *x, const cached_rows *v, int64_t n)
 {
     const pac_space *space = t->job->be->space;
     float *place[2];
-    int64_t ticket[2];
+    int64_t ticket[2], lent[2] = {0, 0};
     size_t most = 0;
     for (int64_t i = 0; i < n; i++)
         most = bytes_of(t, x, v[i].part) > most ? bytes_of(t, x, v[i].part) : most;
@@ -55,37 +59,47 @@ static pac_err append_staged(const train *t, const micro *x, const cached_rows *
         PAC_TRY(pac_arena_floats(x->staging, (int64_t)(most / sizeof(float)), &place[k]));
     PAC_TRY(space->download_start(place[0], v[0].rows, bytes_of(t, x, v[0].part), &ticket[0]));
     for (int64_t i = 0; i < n; i++) {
+        const int64_t next = (i + 1) % 2;
         PAC_TRY(space->wait(ticket[i % 2]));
+        PAC_TRY(pac_cache_settle(t->cache, lent[next]));
         if (i + 1 < n)
-            PAC_TRY(
-                space->download_start(place[(i + 1) % 2], v[i + 1].rows, bytes_of(t, x, v[i + 1].part), &ticket[(i + 1) % 2]));
-        PAC_TRY(pac_cache_append(t->cache, v[i].part, x->batch.sample, x->batch.B, place[i % 2]));
+            PAC_TRY(space->download_start(place[next], v[i + 1].rows, bytes_of(t, x, v[i + 1].part), &ticket[next]));
+        PAC_TRY(pac_cache_lend(t->cache, v[i].part, x->batch.sample, x->batch.B, place[i % 2], &lent[i % 2]));
     }
+    PAC_TRY(pac_cache_settle(t->cache, INT64_MAX));
     pac_arena_release(x->staging, mark);
     return PAC_OK;
 }
 
-static pac_err write_rows(const hybrid *h, const micro *x)
+static pac_err after_forward(void *user, const micro *x)
 {
+    const hybrid *h = user;
     const train *t = h->t;
     cached_rows v[2 * PAC_MAX_LAYERS + 3];
-    if (t->cache == NULL || x->batch.B == 0)
+    if (t->cache == NULL || x->staging == NULL || x->batch.B == 0)
         return PAC_OK;
     int64_t n = parts_of(t, x, v);
-    if (x->staging != NULL && n > 0)
-        return append_staged(t, x, v, n);
-    for (int64_t i = 0; i < n; i++)
-        PAC_TRY(pac_cache_append(t->cache, v[i].part, x->batch.sample, x->batch.B, v[i].rows));
-    return PAC_OK;
+    return n > 0 ? lend_staged(t, x, v, n) : PAC_OK;
 }
 
-static pac_err write_cache(void *user, const micro *x)
+/* While the backbone goes on with its next block. */
+static pac_err lend_rows(void *user, micro *x, int stack, int64_t i, const float *rows)
 {
-    hybrid *h = user;
-    double start = pac_now();
-    PAC_TRY(write_rows(h, x));
-    h->t->seconds_write += pac_now() - start;
-    return PAC_OK;
+    const hybrid *h = user;
+    const cache_map *map = &h->t->map;
+    int64_t part = i < 0 ? map->final : map->part[stack][i];
+    if (part < 0 || x->batch.B == 0)
+        return PAC_OK;
+    return pac_cache_lend(h->t->cache, part, x->batch.sample, x->batch.B, rows, &x->lent);
+}
+
+/* Rows of the slot's last micro-batch are about to be overwritten. */
+static pac_err before_operation(void *user, const pac_op *op)
+{
+    const hybrid *h = user;
+    bool takes = op->kind == PAC_OP_RECV_FWD || op->kind == PAC_OP_FWD;
+    int64_t lent = takes ? h->pipe.stage->slot[op->slot].lent : 0;
+    return lent > 0 ? pac_cache_settle(h->t->cache, lent) : PAC_OK;
 }
 
 /* ---- making ---- */
@@ -94,7 +108,8 @@ static pac_err hybrid_local(hybrid *h)
 {
     train *t = h->t;
     const pac_stage_plan *mine = &t->plan->stage[t->layout.stage];
-    h->pipe = (pipeline){.job = t->job, .layout = &t->layout, .after_forward = write_cache, .user = h};
+    h->pipe =
+        (pipeline){.job = t->job, .layout = &t->layout, .before = before_operation, .after_forward = after_forward, .user = h};
     PAC_TRY(stage_new(t->job, mine->first, mine->last, STAGE_LEARNS, &h->pipe.stage));
     return pipeline_open(&h->pipe);
 }
@@ -177,7 +192,7 @@ stage *hybrid_stage(hybrid *h)
 
 /* ---- training ---- */
 
-pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out)
+static pac_err run_epoch(hybrid *h, int64_t epoch, epoch_result *out)
 {
     train *t = h->t;
     const pac_job *job = t->job;
@@ -203,4 +218,17 @@ pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out)
     out->loss /= out->samples > 0 ? (double)out->samples : 1;
     out->seconds = pac_now() - start;
     return PAC_OK;
+}
+
+/* The backbone's rows go to the cache while an epoch trains, and in no evaluation. */
+pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out)
+{
+    stage *s = h->pipe.stage;
+    bool lends = h->t->cache != NULL && h->t->job->be->space == NULL;
+    s->sink = lends ? lend_rows : NULL;
+    s->sink_user = h;
+    pac_err err = run_epoch(h, epoch, out);
+    s->sink = NULL;
+    PAC_TRY(err);
+    return lends ? pac_cache_settle(h->t->cache, INT64_MAX) : PAC_OK;
 }

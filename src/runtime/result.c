@@ -241,9 +241,13 @@ static json_t *memory_json(const run *r)
 
 static json_t *cache_json(const run *r)
 {
-    return json_pack("{s:I, s:f, s:f, s:I, s:b}", "bytes", (json_int_t)r->cache_bytes, "seconds_write", r->t.seconds_write,
-                     "seconds_redistribute", r->moved.seconds, "bytes_moved", (json_int_t)r->moved.bytes_sent, "reused",
-                     r->cache_reused);
+    const pac_cache_times *t = &r->cache_times;
+    int64_t rows = r->t.job->train.rows;
+    return json_pack("{s:I, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:b}", "bytes", (json_int_t)r->cache_bytes,
+                     "bytes_per_sample", rows > 0 ? (double)r->cache_bytes / (double)rows : 0, "dtype",
+                     pac_dtype_name(r->t.map.shape.dtype), "seconds_write", t->write, "seconds_write_waited", t->write_waited,
+                     "seconds_read", t->read, "seconds_read_waited", t->read_waited, "seconds_redistribute", r->moved.seconds,
+                     "bytes_moved", (json_int_t)r->moved.bytes_sent, "reused", r->cache_reused);
 }
 
 pac_err json_text(json_t *object, char **out)

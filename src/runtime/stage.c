@@ -206,6 +206,13 @@ static pac_err output_rows(stage *s, micro *x, pac_stack stack, int64_t i, bool 
     return PAC_OK;
 }
 
+/* Rows that the side network will read. */
+static pac_err leave_rows(const stage *s, micro *x, pac_stack stack, int64_t i, const float *rows)
+{
+    x->acts.b[stack][i] = rows;
+    return s->sink != NULL ? s->sink(s->sink_user, x, stack, i, rows) : PAC_OK;
+}
+
 static pac_err stack_entry(stage *s, micro *x, pac_stack stack, bool embeds, int64_t N, float *scratch, float **rows)
 {
     if (!embeds) {
@@ -214,9 +221,7 @@ static pac_err stack_entry(stage *s, micro *x, pac_stack stack, bool embeds, int
     }
     PAC_TRY(output_rows(s, x, stack, 0, false, N, scratch, rows));
     PAC_TRY(pac_model_embed(s->model, stack, &x->batch, *rows));
-    if (s->reads[stack][0])
-        x->acts.b[stack][0] = *rows;
-    return PAC_OK;
+    return s->reads[stack][0] ? leave_rows(s, x, stack, 0, *rows) : PAC_OK;
 }
 
 /* The stack's final norm; without one, rows that are kept anyway are the output as they are. */
@@ -232,7 +237,7 @@ static pac_err stack_exit(stage *s, micro *x, pac_stack stack, float *rows, int6
         x->out.enc_out = y;
     else
         x->acts.final = y;
-    return PAC_OK;
+    return s->sink != NULL && x->acts.final == y ? s->sink(s->sink_user, x, stack, -1, y) : PAC_OK;
 }
 
 pac_err stage_backbone(stage *s, micro *x, pac_stack stack)
@@ -251,7 +256,7 @@ pac_err stage_backbone(stage *s, micro *x, pac_stack stack)
         PAC_TRY(output_rows(s, x, stack, i, layer + 1 == p.hi, p.N, scratch, &next));
         PAC_TRY(pac_model_block(s->model, layer, &x->batch, x->out.enc_out, next, rows, s->work));
         if (s->reads[stack][i])
-            x->acts.b[stack][i] = next;
+            PAC_TRY(leave_rows(s, x, stack, i, next));
         rows = next;
     }
     if (p.hi == p.end)

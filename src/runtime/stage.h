@@ -24,6 +24,7 @@ typedef struct micro {
     pac_arena *arena;
     pac_arena *staging; /* what crosses boundaries, where rows are not the host's (pac/space.h); else NULL */
     bool used;          /* holds micro-batch m of the last or this mini-batch (training) */
+    int64_t lent;       /* ticket of its last rows at the cache (hybrid.c), 0: none */
     int64_t m;
     int64_t n;              /* samples of the whole micro-batch */
     pac_range own;          /* this rank's samples of it */
@@ -40,6 +41,9 @@ typedef struct micro {
 /* What of the technique a stage holds: nothing, what it takes to run, or to train too. */
 typedef enum stage_use { STAGE_BACKBONE, STAGE_RUNS, STAGE_LEARNS } stage_use;
 
+/* Takes rows that the backbone has just left in the slot: b_i of a stack, or the last stack's final output (i = -1). */
+typedef pac_err stage_sink(void *user, micro *x, int stack, int64_t i, const float *rows);
+
 typedef struct stage {
     const pac_job *job;
     int64_t first, last; /* layers */
@@ -52,6 +56,8 @@ typedef struct stage {
         *half[2]; /* evaluation of a side network: its encoder and decoder parts, as decoding does not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
+    stage_sink *sink;        /* NULL: none */
+    void *sink_user;
     int64_t slots;
     micro *slot; /* [slots] */
     double loss; /* since stage_take_loss(), but for these, which the backend may still be computing: */

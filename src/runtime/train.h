@@ -88,7 +88,6 @@ typedef struct train {
     pac_optimizer *opt;
     pac_cache *cache; /* NULL: no cache */
     cache_map map;
-    double seconds_write; /* spent appending to the cache */
     int64_t *order;       /* [rows] this epoch's permutation */
     double phase_started; /* clock at the begin of this epoch */
 } train;

@@ -341,6 +341,8 @@ static pac_err train_phases(run *r, int64_t *epochs)
         PAC_TRY(cached_phase(r, epochs));
     }
     r->cache_bytes = t->cache != NULL && full ? pac_cache_bytes(&t->map.shape) : 0;
+    if (t->cache != NULL)
+        r->cache_times = pac_cache_spent(t->cache);
     return pac_cache_close(&t->cache, kept || r->cache_reused);
 }
 
@@ -439,6 +441,7 @@ static pac_err run_all(run *r, const pac_train_opts *o)
 static void run_free(run *r, pac_err err)
 {
     train *t = &r->t;
+    pac_cache_recall(t->cache);
     if (may_free(err))
         hybrid_free(&r->h);
     pac_mem_free(r->best);

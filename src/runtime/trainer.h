@@ -34,6 +34,7 @@ typedef struct run {
     bool cache_reused;
     int64_t cache_bytes;
     pac_cache_moved moved;
+    pac_cache_times cache_times;
     evaluation before, after;
     json_t *epochs; /* rank 0: array of epoch results */
     int phase;      /* open phase, -1: none */

@@ -252,6 +252,122 @@ static pac_err read_all(pac_cache *c)
     return PAC_OK;
 }
 
+/* ---- the thread that writes ---- */
+
+enum { ALL = SAMPLES * 5 * 2 }; /* floats of all samples of one part at most */
+static float lent[PARTS][ALL];
+
+/* All parts of samples [lo, hi) in order, each in its own place. */
+static pac_err lend_parts(pac_cache *c, const int64_t *sample, int64_t lo, int64_t hi, int64_t *ticket)
+{
+    for (int64_t p = 0; p < PARTS; p++) {
+        int64_t at = 0, first = 0;
+        for (int64_t i = 0; i < hi; i++) {
+            first = i == lo ? at : first;
+            for (int64_t e = 0; e < c->l.len[c->l.stack[p]][sample[i]] * c->l.D; e++)
+                lent[p][at++] = (float)(sample[i] * 100 + p * 10 + e);
+        }
+        PAC_TRY(pac_cache_lend(c, p, sample + lo, hi - lo, lent[p] + first, ticket));
+    }
+    return PAC_OK;
+}
+
+static void test_lent_rows_are_written_before_they_are_settled(void **state)
+{
+    (void)state;
+    static const int64_t order[SAMPLES] = {0, 1, 2, 3, 4, 5};
+    pac_cache_layout l = small();
+    pac_cache *c;
+    int64_t ticket[3];
+    assert_int_equal(pac_cache_create(dir, &l, &identity, &c), PAC_OK);
+    assert_int_equal(pac_cache_settle(c, INT64_MAX), PAC_OK); /* of nothing */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(lend_parts(c, order, 2 * i, 2 * i + 2, &ticket[i]), PAC_OK);
+    assert_true(ticket[0] == PARTS && ticket[2] == 3 * PARTS);
+    assert_int_equal(pac_cache_settle(c, ticket[1]), PAC_OK);
+    assert_int_equal(pac_cache_settle(c, ticket[0]), PAC_OK);
+    assert_int_equal(pac_cache_settle(c, INT64_MAX), PAC_OK);
+    memset(lent, 0xff, sizeof lent);
+    assert_int_equal(pac_cache_finish(c), PAC_OK);
+    pac_cache_times t = pac_cache_spent(c);
+    assert_true(t.write > 0 && t.write_waited >= 0 && t.read == 0);
+    assert_int_equal(t.bytes_written, pac_cache_bytes(&l) + SAMPLES * PARTS * 8);
+    assert_int_equal(pac_cache_lend(c, 0, order, 1, lent[0], NULL), PAC_EINVAL);
+    assert_int_equal(pac_cache_redistribute(c, PAC_REDIST_ALLGATHER, NULL, 1 << 20, NULL), PAC_OK);
+    assert_int_equal(read_all(c), PAC_OK);
+    t = pac_cache_spent(c);
+    assert_true(t.read > 0 && t.bytes_read == t.bytes_written);
+    assert_int_equal(pac_cache_close(&c, false), PAC_OK);
+}
+
+/* More parts than the queue holds, from one place in memory that is settled only now and then. */
+static void test_many_lent_parts(void **state)
+{
+    (void)state;
+    pac_cache_layout l = small();
+    const int64_t sample[2] = {0, 3};
+    const float rows[2 * 5 * 2] = {1, 2, 3};
+    pac_cache *c;
+    assert_int_equal(pac_cache_create(dir, &l, &identity, &c), PAC_OK);
+    for (int i = 0; i < 1000; i++)
+        for (int64_t p = 0; p < PARTS; p++)
+            assert_int_equal(pac_cache_lend(c, p, sample + i % 2, 1, rows, NULL), PAC_OK);
+    assert_int_equal(pac_cache_finish(c), PAC_OK);
+    assert_int_equal(pac_cache_spent(c).bytes_written, 500 * (2 * (3 + 1 + 1 + 0) * 8 + 2 * PARTS * 8));
+    assert_int_equal(pac_cache_close(&c, false), PAC_OK);
+}
+
+static void test_the_threads_error_reaches_the_caller(void **state)
+{
+    (void)state;
+    static const int64_t order[SAMPLES] = {0, 1, 2, 3, 4, 5};
+    pac_cache_layout l = small();
+    pac_cache *c;
+    int64_t ticket;
+    assert_int_equal(pac_cache_create(dir, &l, &identity, &c), PAC_OK);
+    setenv("PAC_TEST_DISK_FREE", "5000", 1);
+    pac_err err = lend_parts(c, order, 0, 2, &ticket);
+    assert_int_equal(err, PAC_OK); /* kept until another micro-batch comes */
+    assert_int_equal(pac_cache_settle(c, ticket), PAC_OK);
+    err = lend_parts(c, order, 2, 4, &ticket);
+    err = err == PAC_OK ? pac_cache_settle(c, ticket) : err;
+    assert_int_equal(err, PAC_ENOSPACE);
+    assert_non_null(strstr(pac_err_message(), dir));
+    assert_non_null(strstr(pac_err_message(), "the disk is full"));
+    assert_non_null(strstr(pac_err_message(), "cache.redistribute: shard"));
+    unsetenv("PAC_TEST_DISK_FREE"); /* too late */
+    assert_int_equal(lend_parts(c, order, 4, 6, &ticket), PAC_ENOSPACE);
+    assert_non_null(strstr(pac_err_message(), "rank-0000.h5: an earlier write failed"));
+    assert_int_equal(pac_cache_finish(c), PAC_ENOSPACE);
+    assert_int_equal(pac_cache_close(&c, false), PAC_OK);
+
+    l.dtype = PAC_I8;
+    const float wrong[6] = {1, 2, 3, INFINITY, 5, 6};
+    assert_int_equal(pac_cache_create(dir, &l, &identity, &c), PAC_OK);
+    assert_int_equal(pac_cache_append(c, 0, order, 1, wrong), PAC_ENUMERIC);
+    assert_non_null(strstr(pac_err_message(), "use cache.dtype: bf16"));
+    assert_int_equal(pac_cache_finish(c), PAC_ENUMERIC);
+    assert_int_equal(pac_cache_close(&c, false), PAC_OK);
+}
+
+/* A run that fails elsewhere frees what it lent; nothing of it is touched, and nothing leaks. */
+static void test_recalled_rows_are_not_read(void **state)
+{
+    (void)state;
+    static const int64_t order[SAMPLES] = {0, 1, 2, 3, 4, 5};
+    pac_cache_layout l = small();
+    pac_cache *c;
+    const int64_t blocks = pac_mem_blocks();
+    pac_cache_recall(NULL);
+    assert_int_equal(pac_cache_create(dir, &l, &identity, &c), PAC_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(lend_parts(c, order, 2 * i, 2 * i + 2, NULL), PAC_OK);
+    pac_cache_recall(c);
+    pac_cache_recall(c);
+    assert_int_equal(pac_cache_close(&c, false), PAC_OK);
+    assert_int_equal(pac_mem_blocks(), blocks);
+}
+
 static void test_a_sample_lies_together(void **state)
 {
     (void)state;
@@ -497,6 +613,10 @@ int main(void)
         cmocka_unit_test(test_i8_refuses_what_is_not_finite),
         cmocka_unit_test(test_checksum_knows_its_place),
         cmocka_unit_test(test_sets_are_numbered_once),
+        cmocka_unit_test(test_lent_rows_are_written_before_they_are_settled),
+        cmocka_unit_test(test_many_lent_parts),
+        cmocka_unit_test(test_the_threads_error_reaches_the_caller),
+        cmocka_unit_test(test_recalled_rows_are_not_read),
         cmocka_unit_test(test_a_sample_lies_together),
         cmocka_unit_test(test_large_parts_are_written_early),
         cmocka_unit_test(test_info),
