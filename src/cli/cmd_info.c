@@ -6,6 +6,7 @@
 #include "pac/h5.h"
 #include "pac/limits.h"
 #include "pac/parallel.h"
+#include "pac/pool.h"
 #include "pac/version.h"
 
 #include <arpa/inet.h>
@@ -95,7 +96,7 @@ pac_err cmd_info(const pac_args *a)
 {
     facts f;
     pac_budget memory;
-    long long threads = pac_blas_set_threads(pac_cores(NULL));
+    long long threads = pac_pool_set_threads(pac_cores(NULL));
     PAC_TRY(pac_memory_budget(&memory));
     gather(&f);
     double period, quota = pac_limits_cores("", &period);

@@ -5,7 +5,7 @@
 #include "pac/runtime.h"
 #include "planning.h"
 #include "share.h"
-#include "pac/blas.h"
+#include "pac/pool.h"
 #include "pac/log.h"
 #include "pac/parallel.h"
 
@@ -230,7 +230,7 @@ static pac_err choose_threads(void)
         if (mine[bit / 8] >> bit % 8 & 1)
             share += 1.0 / (double)users;
     }
-    int64_t used = pac_blas_set_threads(share >= 1 ? (int64_t)(share + 0.001) : 1);
+    int64_t used = pac_pool_set_threads(share >= 1 ? (int64_t)(share + 0.001) : 1);
     pac_log(PAC_LOG_INFO, "ranks %lld, nodes %lld, threads per rank %lld, cores here %lld", (long long)pac_world_size(),
             (long long)pac_node_count(), (long long)used, (long long)cores);
     return PAC_OK;

@@ -14,7 +14,7 @@
  * read again.
  */
 #include "meter.h"
-#include "pac/blas.h"
+#include "pac/pool.h"
 #include "pac/clock.h"
 #include "pac/device.h"
 #include "pac/limits.h"
@@ -135,7 +135,7 @@ pac_err meter_new(const pac_observer *watch, int64_t bytes, int64_t total, meter
     for (int64_t i = 0; i < others; i++)
         out->other[i] = (float)(i % LINE); /* pages that were never written share one of zeros */
     pac_limits_cores("", &period);
-    out->cpu = pac_blas_threads() == 1 && !pac_device_is_open();
+    out->cpu = pac_pool_threads() == 1 && !pac_device_is_open();
     out->round = out->cpu ? shortest_round : fmax(shortest_round, fmin(PERIODS * period, fmax(period, some_periods)));
     return PAC_OK;
 }

@@ -6,8 +6,10 @@
  */
 #include "kernels.h"
 
+#include "pac/blas.h"
 #include "pac/device.h"
 #include "pac/mem.h"
+#include "pac/pool.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -39,6 +41,7 @@ static void detect(void)
         *next++ = &pac_avx2_backend;
 #endif
 #ifndef PAC_REF_ONLY
+    pac_blas_use_one_thread();
     *next = &pac_base_backend;
 #endif
 }
@@ -86,10 +89,20 @@ static _Thread_local struct {
     size_t bytes;
 } scratch;
 
+static void release_one(void *user, int64_t lo, int64_t hi)
+{
+    (void)user;
+    (void)lo;
+    (void)hi;
+    pac_mem_free(scratch.block);
+    scratch.block = NULL;
+    scratch.bytes = 0;
+}
+
 void *pac_scratch(size_t bytes)
 {
     if (scratch.block == NULL || bytes > scratch.bytes) {
-        pac_backend_release();
+        release_one(NULL, 0, 1);
         if (pac_mem_alloc(PAC_MEM_WORK, bytes, &scratch.block) != PAC_OK)
             return NULL;
         scratch.bytes = bytes;
@@ -104,9 +117,7 @@ const pac_backend *pac_backend_host(const pac_backend *be)
 
 void pac_backend_release(void)
 {
-    pac_mem_free(scratch.block);
-    scratch.block = NULL;
-    scratch.bytes = 0;
+    pac_pool_run(pac_pool_threads(), 1, release_one, NULL);
 }
 
 void pac_fill_nan(float *y, int64_t ld, int64_t rows, int64_t columns)

@@ -147,7 +147,7 @@ void CPU(attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ld
 {
     work w;
     if (!get_work(&w, p, false, false)) {
-        pac_fill_nan(o, ldo, p->toff[p->B], p->H * p->K);
+        pac_fill_nan(o + p->toff[0] * ldo, ldo, p->toff[p->B] - p->toff[0], p->H * p->K);
         return;
     }
     for (int64_t b = 0; b < p->B; b++)
@@ -227,14 +227,15 @@ void CPU(attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const fl
                    int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p)
 {
     work w;
+    int64_t first = p->soff[0], keys = p->soff[p->B] - first; /* offsets start elsewhere than at 0 in a part of a batch */
     if (!get_work(&w, p, true, dbias_table != NULL)) {
-        pac_fill_nan(dq, ldq, p->toff[p->B], p->H * p->K);
-        pac_fill_nan(dk, ldk, p->soff[p->B], p->H * p->K);
-        pac_fill_nan(dv, ldv, p->soff[p->B], p->H * p->K);
+        pac_fill_nan(dq + p->toff[0] * ldq, ldq, p->toff[p->B] - p->toff[0], p->H * p->K);
+        pac_fill_nan(dk + first * ldk, ldk, keys, p->H * p->K);
+        pac_fill_nan(dv + first * ldv, ldv, keys, p->H * p->K);
         return;
     }
-    zero_rows(dk, ldk, p->soff[p->B], p->H * p->K);
-    zero_rows(dv, ldv, p->soff[p->B], p->H * p->K);
+    zero_rows(dk + first * ldk, ldk, keys, p->H * p->K);
+    zero_rows(dv + first * ldv, ldv, keys, p->H * p->K);
     for (int64_t b = 0; b < p->B; b++)
         for (int64_t h = 0; h < p->H; h++)
             for (int64_t t0 = 0; t0 < p->toff[b + 1] - p->toff[b]; t0 += BLOCK_ROWS) {

@@ -1,6 +1,5 @@
 /*
- * cpu kernels, linear algebra: matrix product by OpenBLAS, bias, embedding, sums, copies. The table of the backend is at the
- * end.
+ * cpu kernels, linear algebra: matrix product by OpenBLAS, bias, embedding, sums, copies.
  */
 #include "cpu.h"
 
@@ -109,6 +108,3 @@ double CPU(sumsq)(const float *x, int64_t n)
         sum += (double)x[i] * x[i];
     return sum;
 }
-
-#define CPU_TABLE(isa, label) PAC_TABLE(isa, label)
-CPU_TABLE(PAC_ISA, PAC_ISA_NAME);

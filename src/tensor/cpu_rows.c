@@ -106,7 +106,8 @@ void CPU(gate_fwd)(float *y, const float *a, const float *b, const float *alpha,
 void CPU(gate_bwd)(float *da, float *db, float *dalpha, const float *dy, const float *a, const float *b, const float *alpha,
                    int64_t N, int64_t D, int64_t A, float temperature)
 {
-    float g[GATES], dg[GATES];
+    float g[GATES];
+    double dg[GATES], total = 0; /* long sums; total: of the one gate of all channels */
     for (int64_t first = 0; first < D; first += GATES) {
         int64_t width = load_gates(g, alpha, first, D, A, temperature);
         memset(dg, 0, sizeof dg);
@@ -119,7 +120,13 @@ void CPU(gate_bwd)(float *da, float *db, float *dalpha, const float *dy, const f
                 SIMD for (int64_t j = 0; j < width; j++) da[i + j] = g[j] * dy[i + j];
             }
         }
-        for (int64_t j = 0; j < width; j++)
-            dalpha[A == 1 ? 0 : first + j] += dg[j] * (g[j] * (1 - g[j]) / temperature);
+        for (int64_t j = 0; j < width; j++) {
+            double slope = dg[j] * (g[j] * (1 - g[j]) / temperature);
+            total += slope;
+            if (A > 1)
+                dalpha[first + j] += (float)slope;
+        }
     }
+    if (A == 1)
+        dalpha[0] += (float)total;
 }

@@ -10,6 +10,7 @@
 #include "ops_fixture.h"
 
 #include "pac/device.h"
+#include "pac/pool.h"
 #include "pac/rng.h"
 
 #include <math.h>
@@ -417,6 +418,10 @@ int main(int argc, char **argv)
     bool bench = take_flag(&argc, &argv, "--bench"), device = take_flag(&argc, &argv, "--device");
     if (take_flag(&argc, &argv, "--small")) /* for the emulator */
         most_elements = 5200;
+    if (take_flag(&argc, &argv, "--threads")) { /* three, and every op is cut into parts, however small */
+        pac_pool_set_threads(3);
+        pac_pool_ignore_grain();
+    }
     const char *only = argc > 1 ? argv[1] : NULL;
     tested = pac_backend_all();
     ref = tested[0];
@@ -432,6 +437,7 @@ int main(int argc, char **argv)
         test_all(only);
     pac_arena_free(&arena);
     pac_backend_release();
+    pac_pool_set_threads(1);
     pac_device_close();
     expect(pac_mem_blocks() == 0, "%lld blocks are still allocated", (long long)pac_mem_blocks());
     if (!bench)

@@ -1,0 +1,199 @@
+/*
+ * The pool: a counter of runs that the threads watch, and a count of parts that are not done yet, which the caller watches.
+ * Whoever watches spins first, since kernels follow one another within microseconds, and then sleeps on a condition.
+ */
+#include "pac/pool.h"
+
+#include "pac/ops.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum { SPINS = 1000 }; /* some 10 to 50 microseconds */
+
+static struct {
+    int64_t threads;
+    bool fine;                       /* grains are ignored */
+    pthread_t thread[PAC_POOL_MOST]; /* [1, threads) */
+    pthread_mutex_t owner;           /* held during a run */
+    pthread_mutex_t lock;            /* of what follows */
+    pthread_cond_t begun, done;
+    atomic_uint run;         /* counts runs */
+    atomic_llong unfinished; /* parts of other threads */
+    bool stop;
+    pac_part_fn *fn; /* NULL: stop */
+    void *user;
+    int64_t n, parts;
+} pool = {.threads = 1,
+          .owner = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .begun = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
+
+static _Thread_local int64_t part;
+static _Thread_local bool inside;
+
+static void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t bound(int64_t n, int64_t parts, int64_t i)
+{
+    return n / parts * i + (n % parts < i ? n % parts : i);
+}
+
+static void work_on(int64_t i)
+{
+    part = i;
+    inside = true;
+    pool.fn(pool.user, bound(pool.n, pool.parts, i), bound(pool.n, pool.parts, i + 1));
+    inside = false;
+    part = 0;
+}
+
+/* ---- the other threads ---- */
+
+static unsigned await_run(unsigned seen)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&pool.run, memory_order_acquire) != seen)
+            return seen + 1;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&pool.lock);
+    while (atomic_load(&pool.run) == seen)
+        pthread_cond_wait(&pool.begun, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+    return seen + 1;
+}
+
+static void finish(void)
+{
+    if (atomic_fetch_sub(&pool.unfinished, 1) > 1)
+        return;
+    pthread_mutex_lock(&pool.lock); /* the caller is either still to look at the count, or asleep */
+    pthread_cond_signal(&pool.done);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void *thread_main(void *number)
+{
+    int64_t i = (int64_t)(intptr_t)number;
+    for (unsigned seen = 0;;) {
+        seen = await_run(seen);
+        if (pool.fn == NULL)
+            break;
+        if (i < pool.parts)
+            work_on(i);
+        finish();
+    }
+    inside = true; /* its own scratch only */
+    pac_backend_release();
+    return NULL;
+}
+
+/* ---- the caller ---- */
+
+/* Every thread takes notice of every run, so that none can miss one. */
+static void begin(pac_part_fn *fn, void *user, int64_t n, int64_t parts)
+{
+    pool.fn = fn;
+    pool.user = user;
+    pool.n = n;
+    pool.parts = parts;
+    atomic_store(&pool.unfinished, pool.threads - 1);
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add_explicit(&pool.run, 1, memory_order_release);
+    pthread_cond_broadcast(&pool.begun);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void await_parts(void)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&pool.unfinished, memory_order_acquire) == 0)
+            return;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&pool.lock);
+    while (atomic_load(&pool.unfinished) > 0)
+        pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+int64_t pac_pool_parts(int64_t n, int64_t grain)
+{
+    if (n <= 0 || inside)
+        return n > 0;
+    int64_t most = grain > 0 && !pool.fine ? n / grain : n;
+    return most < 1 ? 1 : most < pool.threads ? most : pool.threads;
+}
+
+void pac_pool_run(int64_t n, int64_t grain, pac_part_fn *fn, void *user)
+{
+    int64_t parts = pac_pool_parts(n, grain);
+    if (parts == 0)
+        return;
+    if (parts == 1 || pthread_mutex_trylock(&pool.owner) != 0) {
+        fn(user, 0, n);
+        return;
+    }
+    begin(fn, user, n, parts);
+    work_on(0);
+    await_parts();
+    pthread_mutex_unlock(&pool.owner);
+}
+
+void pac_pool_ignore_grain(void)
+{
+    pool.fine = true;
+}
+
+int64_t pac_pool_part(void)
+{
+    return part;
+}
+
+/* ---- starting and stopping ---- */
+
+static void stop(void)
+{
+    if (pool.threads == 1)
+        return;
+    begin(NULL, NULL, 0, 0);
+    for (int64_t i = 1; i < pool.threads; i++)
+        pthread_join(pool.thread[i], NULL);
+    pool.threads = 1;
+    atomic_store(&pool.run, 0);
+}
+
+static int64_t asked_for(int64_t n)
+{
+    const char *text = getenv("OPENBLAS_NUM_THREADS");
+    long set = text != NULL ? strtol(text, NULL, 10) : 0;
+    n = set > 0 ? set : n;
+    return n < 1 ? 1 : n > PAC_POOL_MOST ? PAC_POOL_MOST : n;
+}
+
+int64_t pac_pool_set_threads(int64_t n)
+{
+    n = asked_for(n);
+    if (n == pool.threads)
+        return n;
+    stop();
+    while (pool.threads < n &&
+           pthread_create(&pool.thread[pool.threads], NULL, thread_main, (void *)(intptr_t)pool.threads) == 0)
+        pool.threads++;
+    return pool.threads;
+}
+
+int64_t pac_pool_threads(void)
+{
+    return pool.threads;
+}
