@@ -4,7 +4,8 @@
  * every eighth column of a score tile, so a row belongs to eight neighbouring lanes.
  *
  * KP is the width of a head, rounded up; the columns beyond the true one hold zeros. A row of a tile is four floats longer than
- * KP, which keeps its 16-byte reads free of bank conflicts.
+ * KP, which keeps its 16-byte reads free of bank conflicts. A head wider than the widest KP is worked on KP columns at a time:
+ * scores are sums over all of them, and block z of the grid, which makes the scores again, has results for columns z KP to (z + 1) KP.
  */
 #ifndef PAC_ATTN_CUH
 #define PAC_ATTN_CUH
@@ -54,15 +55,31 @@ template <class L, int ROWS> static __device__ void load_tile(float *to, const f
     }
 }
 
-/* acc[i][j] = <a[ty RM + i], b[tx + 8 j]>, in the order of the columns */
+template <int R, int C> static __device__ __forceinline__ void clear(float (&acc)[R][C])
+{
+#pragma unroll
+    for (int i = 0; i < R; i++)
+#pragma unroll
+        for (int c = 0; c < C; c++)
+            acc[i][c] = 0;
+}
+
+/* The first of the columns that this block has results for. */
+template <class L> static __device__ __forceinline__ int64_t own_column()
+{
+    return (int64_t)blockIdx.z * L::KP;
+}
+
+/* Blocks z of a grid. */
+template <class L> static unsigned column_blocks(int64_t K)
+{
+    return (unsigned)ceil_div(K, L::KP);
+}
+
+/* acc[i][j] += <a[ty RM + i], b[tx + 8 j]>, in the order of the columns */
 template <class L> static __device__ __forceinline__ void tile_dot(float (&acc)[L::RM][L::RN], const float *a, const float *b)
 {
     const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
-#pragma unroll
-    for (int i = 0; i < L::RM; i++)
-#pragma unroll
-        for (int j = 0; j < L::RN; j++)
-            acc[i][j] = 0;
 #pragma unroll 2
     for (int k = 0; k < L::KP; k += 4) {
         float x[L::RM][4], y[L::RN][4];
@@ -124,15 +141,6 @@ template <class L> static __device__ __forceinline__ void tile_apply(float (&acc
                     acc[i][c] = fmaf(x[i][e], y[c], acc[i][c]);
         }
     }
-}
-
-template <class L> static __device__ __forceinline__ void clear(float (&acc)[L::RM][L::CK])
-{
-#pragma unroll
-    for (int i = 0; i < L::RM; i++)
-#pragma unroll
-        for (int c = 0; c < L::CK; c++)
-            acc[i][c] = 0;
 }
 
 /* Rows of the result: `to` is the tile's first row; rows from `rows` on and columns from K on are not there. */

@@ -52,14 +52,24 @@ static __device__ void query_tile(float (&prob)[L::RM][L::RN], float (&dp)[L::RM
                                   int64_t t0, int64_t rows, int64_t s0, int64_t S)
 {
     const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
-    const int64_t key = a.soff[b] + s0;
-    __syncthreads(); /* the last tile has been used */
-    load_tile<L, L::BN>(x.k, p.in[1] + key * a.ldk + h * a.K, a.ldk, S - s0, a.K);
-    load_tile<L, L::BN>(x.v, p.in[2] + key * a.ldv + h * a.K, a.ldv, S - s0, a.K);
-    load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BM, h);
-    __syncthreads();
-    tile_dot<L>(prob, x.q, x.k);
-    tile_dot<L>(dp, x.g, x.v);
+    const int64_t key = a.soff[b] + s0, first = a.toff[b] + t0;
+    clear(prob);
+    clear(dp);
+    for (int64_t c = 0; c < a.K; c += L::KP) {
+        const int64_t at = h * a.K + c;
+        __syncthreads(); /* the last tile has been used */
+        if (a.K > L::KP) {
+            load_tile<L, L::BM>(x.q, p.in[0] + first * a.ldq + at, a.ldq, rows, a.K - c);
+            load_tile<L, L::BM>(x.g, p.in[4] + first * a.ldo + at, a.ldo, rows, a.K - c);
+        }
+        load_tile<L, L::BN>(x.k, p.in[1] + key * a.ldk + at, a.ldk, S - s0, a.K - c);
+        load_tile<L, L::BN>(x.v, p.in[2] + key * a.ldv + at, a.ldv, S - s0, a.K - c);
+        if (c == 0)
+            load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BM, h);
+        __syncthreads();
+        tile_dot<L>(prob, x.q, x.k);
+        tile_dot<L>(dp, x.g, x.v);
+    }
 #pragma unroll
     for (int i = 0; i < L::RM; i++)
 #pragma unroll
@@ -100,10 +110,11 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
     const int64_t rows = t0 < T ? least(T - t0, L::BM) : 0, first = a.toff[b] + t0;
     const int64_t seen = rows == 0 ? 0 : a.causal ? least(a.qpos + t0 + rows, S) : S;
     const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
-    const bool dbias = p.out[3] != nullptr;
+    const int64_t own = own_column<L>();
+    const bool dbias = p.out[3] != nullptr && own == 0;
     float acc[L::RM][L::CK], prob[L::RM][L::RN], dp[L::RM][L::RN], lse[L::RM];
     float delta[L::RM], norm[L::RM], factor[L::RM];
-    clear<L>(acc);
+    clear(acc);
 #pragma unroll
     for (int i = 0; i < L::RM; i++) {
         const int t = ty * L::RM + i;
@@ -131,7 +142,7 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
         norm[i] = row_sum(norm[i]);
         norm[i] = norm[i] > 0 ? 1.0f / norm[i] : 0.0f;
         delta[i] = row_sum(delta[i]) * norm[i];
-        if (tx == 0 && t < rows) {
+        if (own == 0 && tx == 0 && t < rows) {
             p.out[1][(first + t) * a.H + h] = delta[i];
             p.out[2][(first + t) * a.H + h] = norm[i];
         }
@@ -146,12 +157,17 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
             for (int j = 0; j < L::RN; j++)
                 x.ds[t * L::LP + tx + TX * j] = one ? 0.0f : prob[i][j] * norm[i] * (dp[i][j] - delta[i]);
         }
+        if (a.K > L::KP) {
+            __syncthreads();
+            load_tile<L, L::BN>(x.k, p.in[1] + (a.soff[b] + s0) * a.ldk + h * a.K + own, a.ldk, S - s0, a.K - own);
+            __syncthreads();
+        }
         __syncwarp();
         tile_apply<L>(acc, x.ds, x.k);
         if (dbias)
             add_diagonals<L>(x, a, t0, s0);
     }
-    store_rows<L>(p.out[0] + first * a.ldq + h * a.K, a.ldq, rows, a.K, acc, factor);
+    store_rows<L>(p.out[0] + first * a.ldq + h * a.K + own, a.ldq, rows, a.K - own, acc, factor);
     __syncthreads();
     for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
         p.out[3][((int64_t)blockIdx.x * a.H + h) * a.buckets + u] = x.bucket_sum[u];
@@ -179,6 +195,37 @@ template <class L> struct KeyShared {
     }
 };
 
+/* The tile of queries from t0: q, do, bias and each query's numbers in shared memory, then <k, q> and <v, do>. */
+template <class L>
+static __device__ void key_tile(float (&dot)[L::RM][L::RN], float (&dp)[L::RM][L::RN], const KeyShared<L> &x,
+                                const Pointers<8, 4> &p, const AttnShape &a, int64_t b, int64_t h, int64_t t0, int64_t queries,
+                                int64_t s0, int64_t rows)
+{
+    const int64_t query = a.toff[b] + t0, key = a.soff[b] + s0;
+    clear(dot);
+    clear(dp);
+    for (int64_t c = 0; c < a.K; c += L::KP) {
+        const int64_t at = h * a.K + c;
+        __syncthreads(); /* the last tile has been used */
+        if (a.K > L::KP) {
+            load_tile<L, L::BM>(x.k, p.in[1] + key * a.ldk + at, a.ldk, rows, a.K - c);
+            load_tile<L, L::BM>(x.v, p.in[2] + key * a.ldv + at, a.ldv, rows, a.K - c);
+        }
+        load_tile<L, L::BN>(x.q, p.in[0] + query * a.ldq + at, a.ldq, queries, a.K - c);
+        load_tile<L, L::BN>(x.g, p.in[4] + query * a.ldo + at, a.ldo, queries, a.K - c);
+        if (c == 0)
+            load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BN, h);
+        for (int t = (int)threadIdx.x; t < L::BN && c == 0; t += L::THREADS) {
+            x.lse[t] = t < queries ? p.in[5][(query + t) * a.H + h] : 0.0f;
+            x.delta[t] = t < queries ? p.in[6][(query + t) * a.H + h] : 0.0f;
+            x.norm[t] = t < queries ? p.in[7][(query + t) * a.H + h] : 0.0f;
+        }
+        __syncthreads();
+        tile_dot<L>(dot, x.k, x.q);
+        tile_dot<L>(dp, x.v, x.g);
+    }
+}
+
 /* in: as above, delta, norm; out: dk, dv */
 template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(Pointers<8, 4> p, AttnShape a)
 {
@@ -192,8 +239,9 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(
     const int64_t rows = least(S - s0, L::BM), first = a.soff[b] + s0;
     const int64_t hidden = a.causal && s0 > a.qpos ? s0 - a.qpos : 0; /* queries before this one see none of the keys */
     float dk[L::RM][L::CK], dv[L::RM][L::CK], scale[L::RM], one[L::RM];
-    clear<L>(dk);
-    clear<L>(dv);
+    const int64_t own = own_column<L>();
+    clear(dk);
+    clear(dv);
 #pragma unroll
     for (int i = 0; i < L::RM; i++) {
         scale[i] = a.scale;
@@ -203,19 +251,8 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(
     load_tile<L, L::BM>(x.v, p.in[2] + first * a.ldv + h * a.K, a.ldv, rows, a.K);
     for (int64_t t0 = hidden / L::BN * L::BN; t0 < T; t0 += L::BN) {
         const int64_t query = a.toff[b] + t0, queries = least(T - t0, L::BN);
-        __syncthreads();
-        load_tile<L, L::BN>(x.q, p.in[0] + query * a.ldq + h * a.K, a.ldq, queries, a.K);
-        load_tile<L, L::BN>(x.g, p.in[4] + query * a.ldo + h * a.K, a.ldo, queries, a.K);
-        load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BN, h);
-        for (int t = (int)threadIdx.x; t < L::BN; t += L::THREADS) {
-            x.lse[t] = t < queries ? p.in[5][(query + t) * a.H + h] : 0.0f;
-            x.delta[t] = t < queries ? p.in[6][(query + t) * a.H + h] : 0.0f;
-            x.norm[t] = t < queries ? p.in[7][(query + t) * a.H + h] : 0.0f;
-        }
-        __syncthreads();
         float prob[L::RM][L::RN], ds[L::RM][L::RN];
-        tile_dot<L>(prob, x.k, x.q);
-        tile_dot<L>(ds, x.v, x.g);
+        key_tile<L>(prob, ds, x, p, a, b, h, t0, queries, s0, rows);
 #pragma unroll
         for (int i = 0; i < L::RM; i++)
 #pragma unroll
@@ -227,6 +264,12 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(
                 ds[i][j] = sees_one(a, t0 + t, S) ? 0.0f : prob[i][j] * (ds[i][j] - x.delta[t]);
                 x.prob[s * L::LP + t] = prob[i][j];
             }
+        if (a.K > L::KP) {
+            __syncthreads();
+            load_tile<L, L::BN>(x.q, p.in[0] + query * a.ldq + h * a.K + own, a.ldq, queries, a.K - own);
+            load_tile<L, L::BN>(x.g, p.in[4] + query * a.ldo + h * a.K + own, a.ldo, queries, a.K - own);
+            __syncthreads();
+        }
         __syncwarp();
         tile_apply<L>(dv, x.prob, x.g);
         __syncwarp(); /* prob has been read */
@@ -238,8 +281,8 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(
         __syncwarp();
         tile_apply<L>(dk, x.prob, x.q);
     }
-    store_rows<L>(p.out[0] + first * a.ldk + h * a.K, a.ldk, rows, a.K, dk, scale);
-    store_rows<L>(p.out[1] + first * a.ldv + h * a.K, a.ldv, rows, a.K, dv, one);
+    store_rows<L>(p.out[0] + first * a.ldk + h * a.K + own, a.ldk, rows, a.K - own, dk, scale);
+    store_rows<L>(p.out[1] + first * a.ldv + h * a.K + own, a.ldv, rows, a.K - own, dv, one);
 }
 
 __global__ void sum_bias_kernel(float *dbias, const float *parts, int64_t blocks, int64_t H, int64_t buckets)
@@ -271,13 +314,14 @@ void launch(const Pointers<5, 1> &in, const Grads &g, const pac_attn_at *at, con
     auto queries = by_queries_kernel<L>;
     auto keys = by_keys_kernel<L>;
     if (blocks > 0)
-        PAC_LAUNCH(queries, dim3((unsigned)blocks, (unsigned)at->H), L::THREADS, bytes, pac_gpu.compute, p, a);
+        PAC_LAUNCH(queries, dim3((unsigned)blocks, (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS, bytes, pac_gpu.compute,
+                   p, a);
     p.out[0] = g.dk;
     p.out[1] = g.dv;
     a.tiles = ceil_div(at->longest_s, L::BM);
     if (a.tiles > 0)
-        PAC_LAUNCH(keys, dim3((unsigned)(at->B * a.tiles), (unsigned)at->H), L::THREADS, KeyShared<L>::floats() * sizeof(float),
-                   pac_gpu.compute, p, a);
+        PAC_LAUNCH(keys, dim3((unsigned)(at->B * a.tiles), (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS,
+                   KeyShared<L>::floats() * sizeof(float), pac_gpu.compute, p, a);
     if (g.dbias != nullptr && blocks > 0)
         PAC_LAUNCH(sum_bias_kernel, blocks_for(at->buckets * at->H, 128, INT32_MAX), 128, 0, pac_gpu.compute, g.dbias, g.parts,
                    blocks, at->H, at->buckets);

@@ -19,7 +19,8 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) attn_fwd_kernel
     const int64_t rows = least(T - t0, L::BM), first = a.toff[b] + t0;
     const int64_t seen = a.causal ? least(a.qpos + t0 + rows, S) : S; /* keys that some row sees */
     float acc[L::RM][L::CK], max[L::RM], sum[L::RM];
-    clear<L>(acc);
+    const int64_t own = own_column<L>();
+    clear(acc);
 #pragma unroll
     for (int i = 0; i < L::RM; i++) {
         max[i] = -INFINITY;
@@ -28,13 +29,20 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) attn_fwd_kernel
     load_tile<L, L::BM>(q, p.in[0] + first * a.ldq + h * a.K, a.ldq, rows, a.K);
     for (int64_t s0 = 0; s0 < seen; s0 += L::BN) {
         const int64_t key = a.soff[b] + s0;
-        __syncthreads(); /* the last tile has been used */
-        load_tile<L, L::BN>(k, p.in[1] + key * a.ldk + h * a.K, a.ldk, S - s0, a.K);
-        load_tile<L, L::BN>(v, p.in[2] + key * a.ldv + h * a.K, a.ldv, S - s0, a.K);
-        load_bias<L>(bias, a, p.in[3], s0, t0, L::BM, h);
-        __syncthreads();
         float score[L::RM][L::RN];
-        tile_dot<L>(score, q, k);
+        clear(score);
+        for (int64_t c = 0; c < a.K; c += L::KP) {
+            __syncthreads(); /* the last tile has been used */
+            if (a.K > L::KP)
+                load_tile<L, L::BM>(q, p.in[0] + first * a.ldq + h * a.K + c, a.ldq, rows, a.K - c);
+            load_tile<L, L::BN>(k, p.in[1] + key * a.ldk + h * a.K + c, a.ldk, S - s0, a.K - c);
+            if (c == 0) {
+                load_tile<L, L::BN>(v, p.in[2] + key * a.ldv + h * a.K + own, a.ldv, S - s0, a.K - own);
+                load_bias<L>(bias, a, p.in[3], s0, t0, L::BM, h);
+            }
+            __syncthreads();
+            tile_dot<L>(score, q, k);
+        }
 #pragma unroll
         for (int i = 0; i < L::RM; i++) {
             const int t = ty * L::RM + i;
@@ -68,10 +76,10 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) attn_fwd_kernel
     for (int i = 0; i < L::RM; i++) {
         const int64_t t = ty * L::RM + i;
         factor[i] = sum[i] > 0 ? 1.0f / sum[i] : 0.0f;
-        if (p.out[1] != nullptr && tx == 0 && t < rows)
+        if (p.out[1] != nullptr && own == 0 && tx == 0 && t < rows)
             p.out[1][(first + t) * a.H + h] = max[i] + logf(sum[i]);
     }
-    store_rows<L>(p.out[0] + first * a.ldo + h * a.K, a.ldo, rows, a.K, acc, factor);
+    store_rows<L>(p.out[0] + first * a.ldo + h * a.K + own, a.ldo, rows, a.K - own, acc, factor);
 }
 
 template <class L>
@@ -82,8 +90,8 @@ void launch(const Pointers<4, 2> &p, const pac_attn_at *at, int64_t ldo, int64_t
     AttnShape a = shape_of(at, ldq, ldk, ldv, ldo, tiles);
     auto kernel = attn_fwd_kernel<L>;
     if (tiles > 0)
-        PAC_LAUNCH(kernel, dim3((unsigned)(at->B * tiles), (unsigned)at->H), L::THREADS, floats * sizeof(float),
-                   pac_gpu.compute, p, a);
+        PAC_LAUNCH(kernel, dim3((unsigned)(at->B * tiles), (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS,
+                   floats * sizeof(float), pac_gpu.compute, p, a);
 }
 
 /* Sixteen rows where sequences are short: a target of one token, decoding. */

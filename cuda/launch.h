@@ -78,8 +78,6 @@ typedef struct pac_attn_at {
     const int32_t *bucket;
 } pac_attn_at;
 
-enum { PAC_ATTN_WIDEST = 256 }; /* the widest head that the kernels hold */
-
 void pac_cuda_attn_fwd_at(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk,
                           const float *v, int64_t ldv, const pac_attn_at *p);
 /* Floats of scratch that the backward pass wants for N query rows. */

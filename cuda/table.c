@@ -188,10 +188,6 @@ static bool attn_at(const pac_attn *p, pac_attn_at *out)
                       .bias_table = p->bias_table};
     if (p->B == 0 || p->H == 0 || p->K == 0)
         return false;
-    if (p->K > PAC_ATTN_WIDEST) {
-        pac_gpu_fault(PAC_ESHAPE, "heads wider than 256 have no CUDA kernel; use backend cpu");
-        return false;
-    }
     at.longest_t = longest(p->toff, p->B);
     at.longest_s = longest(p->soff, p->B);
     at.toff = offsets_at(p->toff, p->B);
@@ -258,7 +254,6 @@ const pac_space pac_cuda_space = {
 static const pac_backend table = {
     .name = PAC_CUDA_NAME,
     .space = &pac_cuda_space,
-    .widest_head = PAC_ATTN_WIDEST,
     .gemm = pac_cuda_gemm,
     .bias_fwd = pac_cuda_bias_fwd,
     .bias_bwd = pac_cuda_bias_bwd,

@@ -53,7 +53,6 @@ typedef struct pac_adamw {
 typedef struct pac_backend {
     const char *name;       /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "split", "cuda" */
     const pac_space *space; /* where its rows live; NULL: memory of the host */
-    int64_t widest_head;    /* attention takes heads up to this width; 0: any */
 
     /* C[m,n] = alpha * op(A) op(B) + beta * C; op(A) is [m,k], transposed when ta. beta == 0 does not read C. */
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,

@@ -30,7 +30,7 @@ bool pac_absorbs(const block_ctx *c)
 {
     const pac_batch *b = c->io->batch;
     double pairs = 0, N = (double)c->N, S = (double)c->S, D = (double)c->D, I = (double)c->I, H = (double)c->cfg->H;
-    if (forced == PAC_CROSS_PLAIN || (c->be->widest_head > 0 && c->D > c->be->widest_head))
+    if (forced == PAC_CROSS_PLAIN)
         return false;
     if (forced == PAC_CROSS_ABSORBED)
         return true;

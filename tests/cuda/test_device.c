@@ -184,12 +184,22 @@ static void check_indices(void)
 static void check_faults(void)
 {
     void *p = NULL;
+    enum { BUCKETS = 1025 };
     int64_t toff[2] = {0, 1}, total, available;
-    pac_attn a = {.B = 1, .H = 1, .K = 300, .toff = toff, .soff = toff, .scale = 1};
-    float *x = device_floats(300);
-    gpu->attn_fwd(x, 300, NULL, x, 300, x, 300, x, 300, &a);
-    expect(pac_device_sync() == PAC_ESHAPE && strstr(pac_err_message(), "256") != NULL, "too wide a head is a fault: %s",
+    float *x = device_floats(BUCKETS), *y = device_floats(4 * 8 + BUCKETS);
+    pac_attn a = {.B = 1,
+                  .H = 1,
+                  .K = 8,
+                  .toff = toff,
+                  .soff = toff,
+                  .scale = 1,
+                  .bias_table = x,
+                  .buckets = BUCKETS,
+                  .max_distance = 128};
+    gpu->attn_bwd(y, y + 8, y + 16, y + 32, x, 8, x, 8, x, 8, x, 8, x, &a);
+    expect(pac_device_sync() == PAC_ESHAPE && strstr(pac_err_message(), "1024") != NULL, "too many buckets are a fault: %s",
            pac_err_message());
+    pac_device_free(y);
     expect(pac_device_sync() == PAC_OK, "a fault is told once");
     pac_device_free(x);
     must(pac_device_memory(&total, &available));
@@ -335,10 +345,11 @@ static void check_attention(const shape *s)
 
 static void check_attentions(void)
 {
-    static const shape shapes[] = {{32, 150, 150, 32, false, 1e-5}, {64, 300, 300, 32, true, 1e-5},
-                                   {96, 70, 90, 0, false, 1e-5},    {128, 70, 70, 32, true, 1e-5},
-                                   {200, 40, 50, 0, false, 1e-5},   {256, 40, 40, 32, false, 1e-5},
-                                   {64, 1, 400, 0, false, 1e-5},    {128, 1, 100, 0, false, 1e-5}};
+    static const shape shapes[] = {
+        {32, 150, 150, 32, false, 1e-5}, {64, 300, 300, 32, true, 1e-5}, {96, 70, 90, 0, false, 1e-5},
+        {128, 70, 70, 32, true, 1e-5},   {200, 40, 50, 0, false, 1e-5},  {256, 40, 40, 32, false, 1e-5},
+        {64, 1, 400, 0, false, 1e-5},    {128, 1, 100, 0, false, 1e-5},  {257, 20, 30, 32, true, 1e-5},
+        {768, 12, 50, 0, false, 1e-5},   {520, 1, 33, 16, false, 1e-5}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check_attention(&shapes[i]);
 }
