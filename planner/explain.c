@@ -235,14 +235,15 @@ static void say_no_cache(const pac_search *k, const pac_plan *plan, line *l)
 {
     int64_t rank[PAC_MAX_DEVICES], part[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, rank);
     char has[32], need[32];
+    double bytes;
     add(l, "%sno cache: ", plan->left_out > 0 ? "; " : "");
-    for (int64_t i = 0; i < n; i++)
-        if (!pac_cache_has_room(&k->c, rank[i])) {
-            add(l, "the disk of rank %lld (%.40s) has %s free, all activations take %s", (long long)rank[i],
-                k->c.p->device[rank[i]].name, pac_bytes_text(k->c.p->device[rank[i]].disk_space, has),
-                pac_bytes_text((double)k->q->rows * k->c.p->cached_step_bytes_read, need));
-            return;
-        }
+    int64_t full = pac_cache_lacks_room(&k->c, plan->stage, plan->stages, &bytes);
+    if (full >= 0) {
+        add(l, "the disk of rank %lld (%.40s) has %s free, %s take %s", (long long)full, k->c.p->device[full].name,
+            pac_bytes_text(k->c.p->device[full].disk_space, has), k->q->sharded ? "its activations" : "all activations",
+            pac_bytes_text(bytes, need));
+        return;
+    }
     if (!pac_split_cached(&k->c, rank, n, part)) {
         add(l, "the cached phase does not fit the memory of all devices");
         return;

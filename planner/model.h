@@ -90,8 +90,14 @@ pac_cached_cost pac_cached_seconds(const pac_costs *c, const int64_t *rank, int6
 /** Bytes of a device in the cached phase with so many samples of a mini-batch. */
 double pac_cached_bytes(const pac_costs *c, int64_t part);
 
-/** Whether the device's disk holds all activations (true where its space is not known). */
-bool pac_cache_has_room(const pac_costs *c, int64_t device);
+/**
+ * Whether the device's disk (one of known space) holds what it stores: all activations, or, where they are sharded, what it
+ * wrote (a part of all) and its share of what the others wrote. *need (may be NULL): those bytes.
+ */
+bool pac_cache_has_room(const pac_costs *c, int64_t device, double wrote, double share, double *need);
+
+/** The first rank of these stages that has no room, -1: all have; *need: the bytes that it would store. */
+int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, double *need);
 
 /** Seconds of the run; cached: NULL without a cache. */
 pac_predicted pac_run_seconds(const pac_costs *c, const pac_score *s, const pac_cached_cost *cached);

@@ -226,10 +226,49 @@ double pac_cached_bytes(const pac_costs *c, int64_t part)
     return c->p->fixed + c->p->cached_fixed + c->p->cached_sample * (double)part;
 }
 
-bool pac_cache_has_room(const pac_costs *c, int64_t device)
+bool pac_cache_has_room(const pac_costs *c, int64_t device, double wrote, double share, double *need)
 {
-    double space = c->p->device[device].disk_space;
-    return !(space > 0) || (double)c->q->rows * c->p->cached_step_bytes_read <= space;
+    double space = c->p->device[device].disk_space, bytes = (double)c->q->rows * c->p->cached_step_bytes_read;
+    if (c->q->sharded)
+        bytes *= wrote + share * (1 - wrote);
+    if (need != NULL)
+        *need = bytes;
+    return !(space > 0) || bytes <= space;
+}
+
+/* Samples of a mini-batch of each device in the cached phase; zeros where they fit nowhere, which is another reason. */
+static void cached_parts(const pac_costs *c, const pac_stage_plan *stage, int64_t P, int64_t by_device[PAC_MAX_DEVICES])
+{
+    bool in[PAC_MAX_DEVICES] = {false};
+    int64_t rank[PAC_MAX_DEVICES] = {0}, part[PAC_MAX_DEVICES] = {0}, n = 0;
+    for (int64_t i = 0; i < P; i++)
+        for (int64_t r = 0; r < stage[i].ranks; r++)
+            in[stage[i].rank[r]] = true;
+    for (int64_t d = 0; d < c->D; d++) {
+        by_device[d] = 0;
+        if (in[d])
+            rank[n++] = d;
+    }
+    if (pac_split_cached(c, rank, n, part))
+        for (int64_t i = 0; i < n; i++)
+            by_device[rank[i]] = part[i];
+}
+
+int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, double *need)
+{
+    int64_t part[PAC_MAX_DEVICES];
+    cached_parts(c, stage, P, part);
+    for (int64_t i = 0; i < P; i++) {
+        pac_stage_cost s;
+        pac_range_cost(c, stage[i].first, stage[i].last, &s);
+        double all = c->p->cached_step_bytes_read, here = all > 0 ? s.cache / all : 0;
+        for (int64_t r = 0; r < stage[i].ranks; r++) {
+            int64_t d = stage[i].rank[r];
+            if (!pac_cache_has_room(c, d, here * stage[i].share[r], (double)part[d] / (double)c->q->batch, need))
+                return d;
+        }
+    }
+    return -1;
 }
 
 /* ---- the run ---- */

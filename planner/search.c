@@ -49,9 +49,9 @@ static pac_set_cost set_cost(const pac_search *k, const int64_t *rank, int64_t n
 {
     pac_set_cost s = {.known = true, .possible = k->may_cache};
     int64_t part[PAC_MAX_DEVICES];
-    for (int64_t i = 0; i < n && s.possible; i++)
-        s.possible = pac_cache_has_room(&k->c, rank[i]);
     s.possible = s.possible && pac_split_cached(&k->c, rank, n, part);
+    for (int64_t i = 0; i < n && s.possible; i++) /* what each writes, the layout says */
+        s.possible = pac_cache_has_room(&k->c, rank[i], 0, (double)part[i] / (double)k->q->batch, NULL);
     if (s.possible)
         s.cost = pac_cached_seconds(&k->c, rank, n, part);
     return s;
@@ -66,7 +66,7 @@ const pac_set_cost *pac_search_set(pac_search *k, const int64_t *rank, int64_t n
         hash = (hash ^ key[i]) * 0x9e3779b97f4a7c15u;
     pac_set_cost *at = &k->memo[(hash >> 32) % PAC_SET_MEMO];
     if (!at->known || memcmp(at->key, key, sizeof key) != 0) {
-        int64_t sorted[PAC_MAX_DEVICES], m = 0; /* one order for each set, so that its parts do not depend on the layout */
+        int64_t sorted[PAC_MAX_DEVICES] = {0}, m = 0; /* one order for each set, so that its parts do not depend on the layout */
         for (int64_t d = 0; d < k->c.D; d++)
             if (key[d / 64] >> (d % 64) & 1)
                 sorted[m++] = d;
@@ -83,6 +83,13 @@ double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_c
         with = pac_run_seconds(&k->c, s, &set->cost).total_s;
     *cached = with <= without;
     return fmin(with, without);
+}
+
+/* Sharded, a device keeps what its layers wrote; all else follows from the set. */
+static bool layout_has_room(const pac_search *k, int64_t stages)
+{
+    double need;
+    return !k->q->sharded || pac_cache_lacks_room(&k->c, k->stage, stages, &need) < 0;
 }
 
 /* ---- layouts ---- */
@@ -121,7 +128,9 @@ void pac_search_score(pac_search *k, pac_layout *x)
     for (int64_t r = 0; r < x->ranks; r++)
         x->lacks += fmax(k->bytes[r] - k->c.p->device[k->rank[r]].memory, 0);
     x->step = s.step;
-    x->total = pac_search_total(k, &s, pac_search_set(k, k->rank, x->ranks), &x->cached);
+    pac_set_cost set = *pac_search_set(k, k->rank, x->ranks);
+    set.possible = set.possible && layout_has_room(k, x->stages);
+    x->total = pac_search_total(k, &s, &set, &x->cached);
     if (x->lacks > 0)
         x->step = x->total = INFINITY;
 }

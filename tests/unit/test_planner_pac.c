@@ -286,6 +286,29 @@ static void test_the_cache_is_refused(void **state)
     pac_plan_answer_free(&a);
 }
 
+/* Of two equal devices each writes half and receives half of the other half. */
+static void test_a_sharded_cache_needs_less_room(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    pac_plan_request q = request(&x, 8, 0);
+    x.device[0].disk_space = x.device[1].disk_space = 75 * 1000 + 1;
+    pac_plan_answer a = solve(&q);
+    assert_false(a.plan.cached);
+    assert_non_null(strstr(a.note, "all activations take"));
+    pac_plan_answer_free(&a);
+    q.sharded = true;
+    a = solve(&q);
+    assert_true(a.plan.cached);
+    pac_plan_answer_free(&a);
+    x.device[0].disk_space = x.device[1].disk_space = 75 * 1000 - 1;
+    a = solve(&q);
+    assert_false(a.plan.cached);
+    assert_non_null(strstr(a.note, "its activations take"));
+    pac_plan_answer_free(&a);
+}
+
 /* ---- nothing fits ---- */
 
 static void test_the_smallest_change_is_named(void **state)
@@ -470,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_conditions_are_kept),
         cmocka_unit_test(test_faster_devices_take_more),
         cmocka_unit_test(test_the_cache_is_refused),
+        cmocka_unit_test(test_a_sharded_cache_needs_less_room),
         cmocka_unit_test(test_the_smallest_change_is_named),
         cmocka_unit_test(test_the_named_bytes_suffice),
         cmocka_unit_test(test_the_same_answer_twice),
