@@ -11,6 +11,7 @@
 
 #include "pac/batch.h"
 #include "pac/ops.h"
+#include "pac/packed.h"
 #include "pac/tensor.h"
 
 #include <stddef.h>
@@ -37,13 +38,18 @@ typedef struct pac_block_cfg {
 
 /* A low-rank change of a linear layer: y += scale (x a^T) b^T; a [r, in], b [out, r]. Hu et al. 2022. */
 typedef struct pac_lora { const float *a, *b; float *da, *db; int64_t r; float scale; } pac_lora;
-/* Weights w [out, in] and bias b [out] (NULL: none), with their gradients (NULL: frozen); lora NULL: none. */
-typedef struct pac_linear { const float *w, *b; float *dw, *db; const pac_lora *lora; } pac_linear;
+/*
+ * Weights w [out, in] and bias b [out] (NULL: none), with their gradients (NULL: frozen); lora NULL: none. Frozen weights may be
+ * `packed` instead: w is then NULL.
+ */
+typedef struct pac_linear { const float *w, *b; float *dw, *db; const pac_lora *lora; const pac_packed *packed; } pac_linear;
 /* Houlsby et al. 2019: f + up(gelu_new(down(f))) on the output of a sub-layer, before its residual. width 0: none. */
 typedef struct pac_bottleneck { pac_linear down, up; int64_t width; } pac_bottleneck;
 typedef struct pac_norm { const float *w, *b; float *dw, *db; } pac_norm;
 /* Wherever a weight's pointer is (here, in pac_lora, pac_bottleneck, pac_block_weights), its gradient's lies so many bytes behind. */
 enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
+/* And the packed weight's so many. */
+enum { PAC_TO_PACKED = offsetof(pac_linear, packed) - offsetof(pac_linear, w) };
 typedef struct pac_attn_weights { pac_norm norm; pac_linear q, k, v, o; } pac_attn_weights;
 typedef struct pac_block_weights {
     pac_attn_weights self, cross;
@@ -185,6 +191,7 @@ typedef struct pac_model_desc {
     bool embed_norm;                 /* a norm behind the sum of embeddings */
     float embed_scale;               /* of the token embedding: 1, or D^0.5 (BART's scale_embedding) */
     bool pad_frozen;                 /* the pad token as input moves no weights (padding_idx of nn.Embedding) */
+    pac_dtype dtype;                 /* how a slice holds its matrices: f32, or bf16 (frozen then; model.dtype) */
     float init_std;                  /* of random weights, where the family draws all alike */
     bool head_first;                 /* classification head on the first row (BERT), else on the last end of sequence */
     pac_act head_act;                /* between its dense and its projection: tanh; DistilBERT relu */
@@ -228,7 +235,7 @@ pac_err pac_model_describe(const char *dir, pac_model_desc *out);
  * counts with the head. This and the next give -1 when memory runs out.
  */
 int64_t pac_model_parameters(const pac_model_desc *d);
-/** Bytes of weights (f32) that the slice [first, last) needs with its riders. */
+/** Bytes of weights that the slice [first, last) needs with its riders. */
 int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t last, bool with_head);
 
 /** Content hash of config and all weights (streams the files; no rank needs to hold them). */
@@ -255,7 +262,8 @@ enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2, PAC_LOAD_SHAPES = 4, PAC_LOAD_
 
 /**
  * Map the weights of layers [first, last). Checks every tensor's presence, shape and type; f32 is used in place, bf16 and f16
- * are converted. Not collective. The caller owns *out. Ledger: PAC_MEM_WEIGHTS.
+ * are converted. With d->dtype bf16 the matrices of blocks, the embedding of tokens and the head are packed (pac/packed.h), one
+ * after the other, and their pages of the file given back; all else is as in f32. PAC_LOAD_TAKEN with bf16 is PAC_EINVAL. Not collective. The caller owns *out. Ledger: PAC_MEM_WEIGHTS.
  */
 pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, int flags, pac_model **out);
 /** Unmaps and frees; resident memory is really given back. */

@@ -272,6 +272,9 @@ static pac_err check_together(const pac_config *c)
               PAC_ECONFIG,
               "%s: train.recompute: technique %s keeps nothing of the backbone that could be made again; take it out", c->path,
               pac_technique_name(c->technique.kind));
+    PAC_CHECK(c->model.dtype == PAC_F32 || c->technique.kind != PAC_TECH_FULL, PAC_ECONFIG,
+              "%s: model.dtype: %s with technique full: weights that learn are f32; set model.dtype: f32, or another technique",
+              c->path, pac_dtype_name(c->model.dtype));
     PAC_CHECK(c->system.ngroups == 0 || c->system.kind == PAC_SYS_PAC, PAC_ECONFIG,
               "%s: system.groups: only system pac takes given groups; the others are plans of their own", c->path);
     PAC_CHECK(c->train.microbatches <= c->train.batch, PAC_ECONFIG,

@@ -13,7 +13,7 @@
 #define ONLY(t)  (1 << (t)) /* techniques that have the key; 0: all */
 
 static const pac_word model_dtypes[] = {
-    {"f32", PAC_F32, false}, {"bf16", PAC_BF16, LATER}, {"int8", 0, LATER}, {"nf4", 0, LATER}, {0}};
+    {"f32", PAC_F32, false}, {"bf16", PAC_BF16, false}, {"int8", 0, LATER}, {"nf4", 0, LATER}, {0}};
 static const pac_word cache_dtypes[] = {
     {"f32", PAC_F32, false}, {"bf16", PAC_BF16, false}, {"f16", PAC_F16, false}, {"i8", PAC_I8, false}, {0}};
 static const pac_word pads[] = {{"none", false, false}, {"max", true, false}, {0}};

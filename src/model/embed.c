@@ -70,7 +70,7 @@ static pac_err check_lengths(const pac_model_desc *d, const rows *r, pac_stack s
 
 static pac_err check(const pac_model *m, pac_stack stack, const rows *r)
 {
-    PAC_CHECK(m->riders[stack].embed.w != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold the stack's embedding",
+    PAC_CHECK(pac_has_values(&m->riders[stack].embed), PAC_EINVAL, "the slice [%lld, %lld) does not hold the stack's embedding",
               (long long)m->first, (long long)m->last);
     PAC_TRY(check_ids(&m->desc, r));
     return check_lengths(&m->desc, r, stack);
@@ -83,7 +83,10 @@ static void sum_tables(const pac_model *m, const pac_riders *w, const rows *r, f
 {
     const pac_backend *be = m->be;
     const int64_t D = r->D, offset = m->desc.position_offset + r->start;
-    be->embed_fwd(x, w->embed.w, r->ids, r->N, D);
+    if (w->embed.packed != NULL)
+        pac_packed_rows(x, w->embed.packed, r->ids, r->N);
+    else
+        be->embed_fwd(x, w->embed.w, r->ids, r->N, D);
     if (m->desc.embed_scale != 1.0f)
         be->scale(x, r->N * D, m->desc.embed_scale);
     for (int64_t a = 0; a < r->A && w->positions.w != NULL; a++)

@@ -93,7 +93,7 @@ pac_err pac_family_only(const hf_config *c, const char *key, bool supported);
 /* ---- the tensors of a slice ---- */
 
 /* Where a loaded slice has a tensor's values. */
-typedef enum pac_tensor_home { PAC_AT_NOWHERE, PAC_AT_FILE, PAC_AT_COPY, PAC_AT_OWNER } pac_tensor_home;
+typedef enum pac_tensor_home { PAC_AT_NOWHERE, PAC_AT_FILE, PAC_AT_COPY, PAC_AT_PACKED, PAC_AT_OWNER } pac_tensor_home;
 
 typedef struct pac_tensor_need {
     const pac_tensor_rule *rule;
@@ -116,6 +116,10 @@ enum { PAC_TENSORS_HEAD = 1, PAC_TENSORS_DENSE = 2 };
  * with pac_mem_free().
  */
 pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, int parts, pac_tensor_need **out, int64_t *count);
+/** Is it a matrix that a model of d->dtype bf16 holds packed? */
+bool pac_tensor_packs(const pac_model_desc *d, const pac_tensor_need *t);
+/** Bytes that a slice holds it in, but for padding. */
+int64_t pac_tensor_bytes(const pac_model_desc *d, const pac_tensor_need *t);
 /** The k-th name that files may use for it, the canonical one first; false behind the last. */
 bool pac_tensor_name(const pac_model_desc *d, const pac_tensor_need *t, int k, char *out, size_t size);
 

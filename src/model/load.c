@@ -1,7 +1,7 @@
 /*
  * Load a slice of the backbone: every tensor that its layers need is looked up, checked, and used in place in the mapped file
  * when it is f32, else converted. Only the pages of the slice ever become resident. A backend with memory of its own gets all
- * of them as copies there, and the files are closed.
+ * of them as copies there, and the files are closed. A model in bf16 has its matrices packed, tensor by tensor.
  */
 #include "model.h"
 
@@ -67,6 +67,11 @@ const float **pac_model_slot(pac_model *m, const pac_tensor_need *need)
     return (const float **)(void *)(base + r->slot);
 }
 
+const pac_packed **pac_model_packed(pac_model *m, const pac_tensor_need *need)
+{
+    return (const pac_packed **)(void *)((char *)pac_model_slot(m, need) + PAC_TO_PACKED);
+}
+
 /* To another memory in pieces, through a buffer of the host: the file's bytes may lie at any address. */
 static pac_err convert_to(const pac_space *space, float *w, const pac_tensor *t, int64_t n)
 {
@@ -107,13 +112,25 @@ static bool stays(const pac_model *m, const pac_tensor_need *need, const pac_ten
     return plain && (m->be->space == NULL || m->nowhere != NULL || taken);
 }
 
-/* The slot of an earlier need for the same tensor. */
-static const float *loaded_before(pac_model *m, const char *name)
+/* The values of an earlier need for the same tensor. */
+static void share(pac_model *m, const pac_tensor_need *need)
 {
     const pac_tensor_need *t = m->needs;
-    while (strcmp(t->name, name) != 0)
+    while (strcmp(t->name, need->name) != 0)
         t++;
-    return *pac_model_slot(m, t);
+    *pac_model_slot(m, need) = *pac_model_slot(m, t);
+    if (pac_tensor_packs(&m->desc, t))
+        *pac_model_packed(m, need) = *pac_model_packed(m, t);
+}
+
+static pac_err pack(pac_model *m, pac_tensor_need *need, const pac_tensor *t)
+{
+    pac_packed *p;
+    PAC_TRY(pac_packed_new(m->be, t->data, t->dtype, need->shape[0], need->shape[1], &p));
+    *pac_model_packed(m, need) = p;
+    need->home = PAC_AT_PACKED;
+    pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
+    return PAC_OK;
 }
 
 static pac_err place(pac_model *m, pac_tensor_need *need)
@@ -121,18 +138,20 @@ static pac_err place(pac_model *m, pac_tensor_need *need)
     const float **slot = pac_model_slot(m, need);
     pac_tensor t = {.dtype = PAC_F32, .data = m->nowhere};
     if (need->repeated) {
-        *slot = loaded_before(m, need->name);
+        share(m, need);
         return PAC_OK;
     }
     if (m->nowhere == NULL)
         PAC_TRY(pac_model_find(m->files, &m->desc, need, &t));
     if (t.data == NULL)
         return PAC_OK;
+    if (pac_tensor_packs(&m->desc, need) && m->nowhere == NULL)
+        return pack(m, need, &t);
     if (!stays(m, need, &t))
         return convert(m, need, &t, slot);
     *slot = t.data;
     need->home = PAC_AT_FILE;
-    m->mapped += need->n * (int64_t)sizeof(float);
+    m->mapped += pac_tensor_bytes(&m->desc, need);
     return PAC_OK;
 }
 
@@ -167,6 +186,7 @@ pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t f
 {
     void *p;
     int parts = flags & (PAC_LOAD_HEAD | PAC_LOAD_HEAD_ONLY) ? PAC_TENSORS_HEAD : 0;
+    PAC_CHECK(d->dtype == PAC_F32 || !(flags & PAC_LOAD_TAKEN), PAC_EINVAL, "weights in %s cannot learn", pac_dtype_name(d->dtype));
     if (flags & PAC_LOAD_HEAD_ONLY)
         first = last = pac_depth(d);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_model), &p));
@@ -194,6 +214,17 @@ void pac_model_settle(pac_model *m)
         pac_st_close(&m->files);
 }
 
+/* Give back what the slice owns of a tensor. */
+static void drop_values(pac_model *m, const pac_tensor_need *t)
+{
+    if (t->home == PAC_AT_COPY)
+        pac_space_free(m->be->space, (void *)(uintptr_t)*pac_model_slot(m, t));
+    if (t->home == PAC_AT_PACKED) {
+        pac_packed *p = (pac_packed *)(uintptr_t)*pac_model_packed(m, t);
+        pac_packed_free(&p);
+    }
+}
+
 void pac_model_free(pac_model **model)
 {
     if (model == NULL || *model == NULL)
@@ -204,8 +235,7 @@ void pac_model_free(pac_model **model)
     if (m->nowhere != NULL)
         munmap(m->nowhere, m->nowhere_bytes);
     for (int64_t i = 0; i < m->count; i++)
-        if (m->needs[i].home == PAC_AT_COPY)
-            pac_space_free(m->be->space, (void *)(uintptr_t)*pac_model_slot(m, &m->needs[i]));
+        drop_values(m, &m->needs[i]);
     pac_mem_free(m->needs);
     pac_mem_free(m->blocks);
     pac_mem_free(m);

@@ -122,7 +122,7 @@ static pac_err head_of(const pac_model *m, const pac_linear **out)
 {
     const pac_linear *head = &m->riders[pac_last_stack(&m->desc)].head;
     PAC_CHECK(m->desc.lm, PAC_ECONFIG, "a %s model has no language-model head: set head: classification", m->desc.family->name);
-    PAC_CHECK(head->w != NULL, PAC_EINVAL, "the model was loaded without its head");
+    PAC_CHECK(pac_has_values(head), PAC_EINVAL, "the model was loaded without its head");
     *out = head;
     return PAC_OK;
 }
@@ -133,6 +133,10 @@ pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int6
     const pac_linear *head = NULL;
     const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
     PAC_TRY(head_of(m, &head));
+    if (head->packed != NULL) {
+        pac_packed_fwd(m->be, logits, h, head->packed, head->b, N, m->desc.head_scale);
+        return PAC_OK;
+    }
     m->be->gemm(logits, V, h, D, false, head->w, D, true, N, V, D, m->desc.head_scale, 0.0f);
     if (head->b != NULL)
         m->be->bias_fwd(logits, head->b, N, V);
@@ -145,7 +149,10 @@ pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits
     const pac_linear *head = NULL;
     const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
     PAC_TRY(head_of(m, &head));
-    m->be->gemm(dh, D, dlogits, V, false, head->w, D, false, N, D, V, m->desc.head_scale, 0.0f);
+    if (head->packed != NULL)
+        pac_packed_bwd(m->be, dh, false, dlogits, head->packed, N, m->desc.head_scale);
+    else
+        m->be->gemm(dh, D, dlogits, V, false, head->w, D, false, N, D, V, m->desc.head_scale, 0.0f);
     return PAC_OK;
 }
 

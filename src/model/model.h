@@ -23,10 +23,17 @@ struct pac_model {
 
 /** Where the slice keeps the address of a tensor; its gradient's is PAC_TO_GRADIENT bytes behind. */
 const float **pac_model_slot(pac_model *m, const pac_tensor_need *need);
+/** The same of its packed values (the slot of a pac_linear). */
+const pac_packed **pac_model_packed(pac_model *m, const pac_tensor_need *need);
 /** Look `need` up under each of its names and check it; t->data NULL: it may be absent, and is. */
 pac_err pac_model_find(const pac_st *files, const pac_model_desc *d, const pac_tensor_need *need, pac_tensor *t);
 /** Bytes of the mapping come to the ledger, or leave it. */
 void pac_model_account(const pac_model *m, int64_t delta);
+/** Has the linear, or table, values, plain or packed? */
+static inline bool pac_has_values(const pac_linear *w)
+{
+    return w->w != NULL || w->packed != NULL;
+}
 /** Close the files once no weight lies in them. */
 void pac_model_settle(pac_model *m);
 

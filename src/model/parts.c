@@ -7,6 +7,10 @@
 
 void pac_linear_fwd(const pac_backend *be, float *y, const float *x, const pac_linear *w, int64_t N, int64_t in, int64_t out)
 {
+    if (w->packed != NULL) {
+        pac_packed_fwd(be, y, x, w->packed, w->b, N, 1.0f);
+        return;
+    }
     be->gemm(y, out, x, in, false, w->w, in, true, N, out, in, 1.0f, 0.0f);
     if (w->b != NULL)
         be->bias_fwd(y, w->b, N, out);
@@ -20,7 +24,9 @@ void pac_linear_bwd(const pac_backend *be, float *dx, bool accumulate, const flo
         be->gemm(w->dw, in, dy, out, true, x, in, false, out, in, N, 1.0f, 1.0f);
     if (w->db != NULL)
         be->bias_bwd(w->db, dy, N, out);
-    if (dx != NULL)
+    if (dx != NULL && w->packed != NULL)
+        pac_packed_bwd(be, dx, accumulate, dy, w->packed, N, 1.0f);
+    else if (dx != NULL)
         be->gemm(dx, in, dy, out, false, w->w, in, false, N, in, out, 1.0f, accumulate ? 1.0f : 0.0f);
 }
 

@@ -200,28 +200,43 @@ pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, int
     return PAC_OK;
 }
 
-static int64_t elements(const pac_model_desc *d, int64_t first, int64_t last, int parts, bool buffers)
+bool pac_tensor_packs(const pac_model_desc *d, const pac_tensor_need *t)
+{
+    bool table = t->rule->scope != PAC_T_BLOCK && t->rule->dims[0] != 'V';
+    return d->dtype == PAC_BF16 && t->ndim == 2 && t->rule->scope != PAC_T_DENSE && !table;
+}
+
+int64_t pac_tensor_bytes(const pac_model_desc *d, const pac_tensor_need *t)
+{
+    return t->n * (int64_t)pac_dtype_size(pac_tensor_packs(d, t) ? PAC_BF16 : PAC_F32);
+}
+
+/* Parameters of a slice, and its bytes. */
+static pac_err sum_up(const pac_model_desc *d, int64_t first, int64_t last, int parts, int64_t *parameters, int64_t *bytes)
 {
     pac_tensor_need *list = NULL;
-    int64_t count = 0, n = 0;
-    if (pac_tensors_of(d, first, last, parts, &list, &count) != PAC_OK)
-        return -1;
-    for (int64_t i = 0; i < count; i++)
-        if (!list[i].repeated && (buffers || !(list[i].rule->flags & PAC_T_BUFFER)))
-            n += list[i].n;
+    int64_t count = 0;
+    *parameters = *bytes = 0;
+    PAC_TRY(pac_tensors_of(d, first, last, parts, &list, &count));
+    for (int64_t i = 0; i < count; i++) {
+        const pac_tensor_need *t = &list[i];
+        *parameters += t->repeated || (t->rule->flags & PAC_T_BUFFER) ? 0 : t->n;
+        *bytes += t->repeated ? 0 : pac_tensor_bytes(d, t);
+    }
     pac_mem_free(list);
-    return n;
+    return PAC_OK;
 }
 
 int64_t pac_model_parameters(const pac_model_desc *d)
 {
-    return elements(d, 0, pac_depth(d), PAC_TENSORS_HEAD, false);
+    int64_t n, bytes;
+    return sum_up(d, 0, pac_depth(d), PAC_TENSORS_HEAD, &n, &bytes) == PAC_OK ? n : -1;
 }
 
 int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t last, bool with_head)
 {
-    int64_t n = elements(d, first, last, with_head ? PAC_TENSORS_HEAD : 0, true);
-    return n < 0 ? n : n * (int64_t)sizeof(float);
+    int64_t n, bytes;
+    return sum_up(d, first, last, with_head ? PAC_TENSORS_HEAD : 0, &n, &bytes) == PAC_OK ? bytes : -1;
 }
 
 /* ---- every tensor once, with all its uses ---- */

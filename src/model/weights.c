@@ -16,7 +16,7 @@ static void set_slot(pac_model *m, const pac_tensor_need *t, float *w, float *g)
 /* What the values occupied is given back. */
 static void vacate(pac_model *m, pac_tensor_need *t, const float *old)
 {
-    int64_t bytes = t->n * (int64_t)sizeof *old;
+    int64_t bytes = pac_tensor_bytes(&m->desc, t);
     if (t->home == PAC_AT_COPY)
         pac_space_free(m->be->space, (void *)(uintptr_t)old);
     if (t->home == PAC_AT_FILE) {
@@ -42,6 +42,7 @@ pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g)
     pac_tensor_need *t = need_called(m, name);
     PAC_CHECK(t != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold %s", (long long)m->first, (long long)m->last, name);
     const float *old = *pac_model_slot(m, t);
+    PAC_CHECK(!pac_tensor_packs(&m->desc, t), PAC_EINVAL, "%s is held in %s and cannot learn", name, pac_dtype_name(m->desc.dtype));
     PAC_CHECK(old != NULL, PAC_EINVAL, "%s: the files have no %s", m->desc.dir, name);
     if (m->nowhere == NULL && w != old)
         PAC_TRY(t->home == PAC_AT_FILE ? pac_upload(m->be->space, w, old, t->n) : pac_move(m->be->space, w, old, t->n));
@@ -69,6 +70,23 @@ static pac_err readable(const pac_model *m, const float *w, int64_t n, pac_arena
     return pac_download(m->be->space, copy, w, n);
 }
 
+/* A packed tensor in f32, in `work`: the file's values where it is still open, else the packed ones. */
+static pac_err widened(const pac_model *m, const pac_tensor_need *need, const pac_packed *p, pac_arena *work, const float **out)
+{
+    pac_tensor t;
+    float *copy;
+    PAC_TRY(pac_arena_floats(work, need->n, &copy));
+    *out = copy;
+    if (m->files == NULL) {
+        pac_packed_read(copy, p);
+        return PAC_OK;
+    }
+    PAC_TRY(pac_model_find(m->files, &m->desc, need, &t));
+    pac_err err = pac_to_f32(copy, t.data, t.dtype, need->n);
+    pac_st_drop(m->files, t.data, (size_t)need->n * pac_dtype_size(t.dtype));
+    return err;
+}
+
 pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work, pac_block_weights *out)
 {
     const pac_block_weights *b = pac_model_block_weights(m, layer);
@@ -78,8 +96,15 @@ pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work,
     for (int64_t i = 0; i < m->count; i++) {
         const pac_tensor_need *t = &m->needs[i];
         const float **slot = (const float **)(void *)((char *)out + t->rule->slot);
-        if (t->rule->scope == PAC_T_BLOCK && t->use.first == layer)
+        const pac_packed **packed = (const pac_packed **)(void *)((char *)slot + PAC_TO_PACKED);
+        if (t->rule->scope != PAC_T_BLOCK || t->use.first != layer)
+            continue;
+        if (t->home != PAC_AT_PACKED) {
             PAC_TRY(readable(m, *slot, t->n, work, slot));
+            continue;
+        }
+        PAC_TRY(widened(m, t, *packed, work, slot));
+        *packed = NULL;
     }
     return PAC_OK;
 }

@@ -182,7 +182,9 @@ static pac_err take_weight(void *ctx, const pac_weight *t)
 static pac_err take_layer(merger *m, bool with_head)
 {
     const pac_job *job = m->e->job;
-    PAC_TRY(pac_model_load(&job->desc, job->be, m->layer, m->layer + 1, with_head ? PAC_LOAD_HEAD : 0, &m->slice));
+    pac_model_desc plain = job->desc;
+    plain.dtype = PAC_F32;
+    PAC_TRY(pac_model_load(&plain, job->be, m->layer, m->layer + 1, with_head ? PAC_LOAD_HEAD : 0, &m->slice));
     pac_err err = pac_model_walk(&job->desc, with_head, take_weight, m);
     pac_model_free(&m->slice);
     return err;

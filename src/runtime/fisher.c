@@ -122,6 +122,7 @@ pac_err fisher_new(const pac_job *job, const pac_layout *layout, fisher **out)
     fisher *f = p;
     *f = (fisher){.job = *job, .layout = *layout};
     f->job.tune.kind = PAC_TECH_FULL;
+    f->job.desc.dtype = PAC_F32; /* its gradients are of all weights */
     f->job.cfg.train.dropout = 0;
     copy_plan(f, layout->plan);
     f->layout.plan = &f->plan;

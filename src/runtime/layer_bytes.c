@@ -20,7 +20,7 @@ static void parameter_bytes(const pac_job *job, pac_profile *p)
 {
     int64_t E = p->layers_enc, L = E + p->layers_dec;
     bool lm = job->tune.head == PAC_HEAD_LM, full = job->tune.kind == PAC_TECH_FULL;
-    double table = 4.0 * (double)job->desc.vocab * (double)job->desc.block[PAC_ENC].D;
+    double table = (double)pac_dtype_size(job->desc.dtype) * (double)job->desc.vocab * (double)job->desc.block[PAC_ENC].D;
     for (int64_t l = 0; l < L; l++) {
         pac_layer_bytes *b = &p->layer[l];
         bool carries = l == 0 || (l == E && p->layers_dec > 0) || (l == L - 1 && lm && job->desc.tied);

@@ -127,6 +127,8 @@ bool train_uses_cache(const pac_config *c)
 static pac_cache_id identity_of(const train *t)
 {
     uint64_t shape = pac_rng_u64((uint64_t)t->map.shape.parts, (uint64_t)t->map.shape.D, (uint64_t)t->map.shape.dtype);
+    if (t->job->desc.dtype != PAC_F32) /* other activations */
+        shape = pac_rng_u64(shape, (uint64_t)t->job->desc.dtype, 0);
     for (int64_t p = 0; p < t->map.shape.parts; p++)
         shape = pac_rng_u64(shape, t->map.shape.stack[p], (uint64_t)p);
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)

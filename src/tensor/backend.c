@@ -4,7 +4,7 @@
  * The cpu kernels exist once per instruction set; "cpu" and "auto" choose the widest that this processor runs. The narrower
  * ones stay reachable by name, for tests and for runs that must not depend on the processor.
  */
-#include "kernels.h"
+#include "packed_parts.h"
 
 #include "pac/blas.h"
 #include "pac/device.h"
@@ -115,9 +115,15 @@ const pac_backend *pac_backend_host(const pac_backend *be)
     return be->space == NULL ? be : pac_backend_all()[1];
 }
 
+static void release_all(void *user, int64_t lo, int64_t hi)
+{
+    release_one(user, lo, hi);
+    packed_release();
+}
+
 void pac_backend_release(void)
 {
-    pac_pool_run(pac_pool_threads(), 1, release_one, NULL);
+    pac_pool_run(pac_pool_threads(), 1, release_all, NULL);
 }
 
 void pac_fill_nan(float *y, int64_t ld, int64_t rows, int64_t columns)

@@ -262,7 +262,7 @@ static const struct {
     {MINIMAL "train: {recompute: true}\n", PAC_ECONFIG, "train.recompute: technique parallel keeps nothing"},
     {MINIMAL "system: {name: eddl, groups: [2]}\n", PAC_ECONFIG, "system.groups: only system pac"},
     {MINIMAL "train: {keep: best}\n", PAC_ECONFIG, "train.keep: best needs train.eval_every: epoch"},
-    {"model: {path: m, dtype: bf16}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, ":1: not built yet: model.dtype: bf16"},
+    {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, ":1: not built yet: model.dtype: nf4"},
     {"model: {path: m, dtype: int8}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: int8"},
     {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: nf4"},
     {MINIMAL "cache: {dtype: i4}\n", PAC_ECONFIG, "cache.dtype"},

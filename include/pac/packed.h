@@ -1,0 +1,42 @@
+/*
+ * Frozen matrices held once in bf16, half the bytes of f32, and their products with rows in f32.
+ *
+ * Where oneDNN and the processor have bf16 products (AMX or AVX512-BF16), a matrix lies in the tiles that they read, and rows are
+ * rounded to bf16 block by block on the way; elsewhere it lies row by row and is widened panel by panel for the f32 product of
+ * the backend. Sums are f32 either way.
+ */
+#ifndef PAC_PACKED_H
+#define PAC_PACKED_H
+
+#include "pac/ops.h"
+#include "pac/tensor.h"
+
+typedef struct pac_packed pac_packed;
+
+/**
+ * Pack w [out, in], elements of type `from` (f32, bf16, f16, any alignment), for products on `be`, whose rows lie in memory of the
+ * host. w is not kept. Not collective. The caller owns *p. Ledger: PAC_MEM_WEIGHTS. Errors: PAC_EINVAL (type), PAC_ENOMEM.
+ */
+pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int64_t out, int64_t in, pac_packed **p);
+void pac_packed_free(pac_packed **p);
+/** Bytes held. */
+int64_t pac_packed_bytes(const pac_packed *p);
+
+/**
+ * y = alpha x w^T + bias: x [N, in], y [N, out], bias [out] or NULL. Native products round x (and alpha x) to bf16, others do not.
+ * When memory runs out y becomes NaN, as with every op.
+ */
+void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_packed *p, const float *bias, int64_t N,
+                    float alpha);
+/** dx = alpha dy w (+= when accumulate): dy [N, out], dx [N, in]. */
+void pac_packed_bwd(const pac_backend *be, float *dx, bool accumulate, const float *dy, const pac_packed *p, int64_t N,
+                    float alpha);
+/** y[n,:] = w[ids[n],:], widened; ids are valid. */
+void pac_packed_rows(float *y, const pac_packed *p, const int32_t *ids, int64_t N);
+/** w [out, in], widened. */
+void pac_packed_read(float *w, const pac_packed *p);
+
+/** Do products on `be` use bf16 instructions here? `why` ("oneDNN 2.6.3, AMX", "no oneDNN in this build") is a static text. */
+bool pac_packed_native(const pac_backend *be, const char **why);
+
+#endif

@@ -1,0 +1,261 @@
+/*
+ * Frozen matrices in bf16: packing, reading rows back, and which way a product goes (packed.h has the layouts).
+ *
+ * One form serves both directions. The native backward product needs the tiles of the transposed matrix: they are made in scratch
+ * for each product, which costs a tenth of it at 2,000 rows and keeps the memory at half of f32's. Matrices that are too large
+ * for scratch (the head) are widened panel by panel instead (packed_panel.c). The way depends on the matrix alone, never on the
+ * number of rows, so that layouts round alike.
+ */
+#include "packed_parts.h"
+#include "pac/mem.h"
+#include "pac/pool.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum {
+    FEW_ROWS = 64,          /* of a thread at least; fewer are split by columns */
+    COLUMN_TILES = 4,       /* that a thread gets at least */
+    LARGEST_TURNED = 1 << 24 /* bytes of scratch for a transposed matrix */
+};
+
+/* ---- a buffer of the calling thread, beside pac_scratch() ---- */
+
+static _Thread_local struct {
+    void *block;
+    size_t bytes;
+} room;
+
+void *packed_room(size_t bytes)
+{
+    if (room.block == NULL || bytes > room.bytes) {
+        packed_release();
+        if (pac_mem_alloc(PAC_MEM_WORK, bytes, &room.block) != PAC_OK)
+            return NULL;
+        room.bytes = bytes;
+    }
+    return room.block;
+}
+
+void packed_release(void)
+{
+    pac_mem_free(room.block);
+    room.block = NULL;
+    room.bytes = 0;
+}
+
+/* ---- making ---- */
+
+bool pac_packed_native(const pac_backend *be, const char **why)
+{
+    *why = "native only on backend cpu-avx512";
+    return strcmp(be->name, "cpu-avx512") == 0 && pac_native_here(why);
+}
+
+static void pack_row(const pac_packed *p, int64_t n, const float *row)
+{
+    if (p->nb == 0) {
+        packed_halve(p->w + n * p->in, row, p->in, 1.0f);
+        return;
+    }
+    uint16_t *to = p->w + tiled_row(n, p->in, p->nb);
+    int64_t k = 0;
+    for (; k + 1 < p->in; k += 2, to += 2 * p->nb) {
+        to[0] = half_of(row[k]);
+        to[1] = half_of(row[k + 1]);
+    }
+    if (k < p->in)
+        to[0] = half_of(row[k]);
+}
+
+static pac_err fill(const pac_packed *p, const void *w, pac_dtype from)
+{
+    void *row;
+    pac_err err = PAC_OK;
+    size_t bytes = (size_t)p->in * pac_dtype_size(from);
+    PAC_TRY(pac_mem_array(PAC_MEM_WORK, p->in, sizeof(float), &row));
+    for (int64_t n = 0; n < p->out && err == PAC_OK; n++) {
+        err = pac_to_f32(row, (const char *)w + (size_t)n * bytes, from, p->in);
+        if (err == PAC_OK)
+            pack_row(p, n, row);
+    }
+    pac_mem_free(row);
+    return err;
+}
+
+pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int64_t out, int64_t in, pac_packed **p)
+{
+    void *v;
+    const char *why;
+    PAC_CHECK(be->space == NULL, PAC_EINVAL, "backend %s: bf16 weights are for memory of the host", be->name);
+    PAC_CHECK(out > 0 && in > 0 && out <= INT64_MAX / 4 / in, PAC_EINVAL, "a packed matrix of %lld x %lld", (long long)out, (long long)in);
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_packed), &v));
+    pac_packed *m = v;
+    *m = (pac_packed){.out = out, .in = in};
+    if (pac_packed_native(be, &why)) {
+        m->nb = pac_native_tile(in, out);
+        m->turned = pac_native_tile(out, in);
+    }
+    int64_t n = m->nb > 0 ? tiled_elements(out, in, m->nb) : out * in;
+    m->bytes = (size_t)n * sizeof *m->w;
+    pac_err err = pac_mem_array(PAC_MEM_WEIGHTS, n, sizeof *m->w, &v);
+    if (err == PAC_OK) {
+        m->w = v;
+        err = fill(m, w, from);
+    }
+    if (err != PAC_OK)
+        pac_packed_free(&m);
+    else
+        *p = m;
+    return err;
+}
+
+void pac_packed_free(pac_packed **p)
+{
+    if (*p == NULL)
+        return;
+    pac_mem_free((*p)->w);
+    pac_mem_free(*p);
+    *p = NULL;
+}
+
+int64_t pac_packed_bytes(const pac_packed *p)
+{
+    return (int64_t)p->bytes;
+}
+
+/* ---- reading ---- */
+
+static void read_row(float *y, const pac_packed *p, int64_t n)
+{
+    const uint16_t *from = p->w + (p->nb == 0 ? n * p->in : tiled_row(n, p->in, p->nb));
+    for (int64_t k = 0; k < p->in; k++)
+        y[k] = half_float(from[p->nb == 0 ? k : tiled_column(k, p->nb)]);
+}
+
+void pac_packed_rows(float *y, const pac_packed *p, const int32_t *ids, int64_t N)
+{
+    for (int64_t n = 0; n < N; n++)
+        read_row(y + n * p->in, p, ids[n]);
+}
+
+void pac_packed_read(float *w, const pac_packed *p)
+{
+    for (int64_t n = 0; n < p->out; n++)
+        read_row(w + n * p->in, p, n);
+}
+
+/* ---- native products on the pool ---- */
+
+typedef struct shared_product {
+    native_product c;
+    int64_t rows;
+    bool columns; /* parts are tiles of columns of y, not rows */
+    atomic_bool failed;
+} shared_product;
+
+static void product_part(void *user, int64_t lo, int64_t hi)
+{
+    shared_product *s = user;
+    native_product c = s->c;
+    int64_t rows = s->rows;
+    if (s->columns) {
+        int64_t from = lo * c.nb, to = hi * c.nb < c.N ? hi * c.nb : c.N;
+        c.y += from;
+        c.w += tiled_row(from, c.K, c.nb);
+        c.bias = c.bias != NULL ? c.bias + from : NULL;
+        c.N = to - from;
+    } else {
+        c.y += lo * c.ldy;
+        c.x += lo * c.K;
+        rows = hi - lo;
+    }
+    if (!pac_native_run(&c, rows))
+        atomic_store(&s->failed, true);
+}
+
+static void run_native(const native_product *c, int64_t rows)
+{
+    shared_product s = {.c = *c, .rows = rows, .columns = rows < 2 * FEW_ROWS && c->N >= 2 * COLUMN_TILES * c->nb};
+    if (s.columns)
+        pac_pool_run((c->N + c->nb - 1) / c->nb, COLUMN_TILES, product_part, &s);
+    else
+        pac_pool_run(rows, FEW_ROWS, product_part, &s);
+    if (atomic_load(&s.failed))
+        pac_fill_nan(c->y, c->ldy, rows, c->N);
+}
+
+/* ---- the transposed matrix, tile by tile ---- */
+
+/* Four elements (n, k), (n, k+1), (n+1, k), (n+1, k+1) change places to (k, n), (k, n+1), (k+1, n), (k+1, n+1). */
+static inline void turn_four(uint16_t *to, const uint16_t *from)
+{
+    uint64_t q;
+    memcpy(&q, from, sizeof q);
+    q = (q & 0xffff00000000ffff) | (q >> 16 & 0xffff0000) | (q & 0xffff0000) << 16;
+    memcpy(to, &q, sizeof q);
+}
+
+typedef struct turning {
+    const pac_packed *p;
+    uint16_t *to;
+} turning;
+
+/* Tiles [lo, hi) of 32 columns, which become rows. */
+static void turn_part(void *user, int64_t lo, int64_t hi)
+{
+    const turning *t = user;
+    const pac_packed *p = t->p;
+    int64_t last = hi * TILE_K < round_up(p->in, 2) ? hi * TILE_K : round_up(p->in, 2);
+    for (int64_t n0 = 0; n0 < p->out; n0 += p->nb)
+        for (int64_t k = lo * TILE_K; k < last; k += 2) {
+            const uint16_t *from = p->w + tiled_row(n0, p->in, p->nb) + tiled_column(k, p->nb);
+            uint16_t *to = t->to + tiled_row(k, p->out, p->turned);
+            for (int64_t n = n0; n < n0 + p->nb && n < p->out; n += 2, from += 4)
+                turn_four(to + tiled_column(n, p->turned), from);
+        }
+}
+
+/* The tiles of w^T in the room of this thread; NULL: no memory. */
+static const uint16_t *turn(const pac_packed *p)
+{
+    size_t bytes = (size_t)tiled_elements(p->in, p->out, p->turned) * sizeof *p->w;
+    turning t = {.p = p, .to = packed_room(bytes)};
+    if (t.to == NULL)
+        return NULL;
+    if ((size_t)(p->in * p->out) * sizeof *p->w < bytes)
+        memset(t.to, 0, bytes);
+    pac_pool_run((p->in + TILE_K - 1) / TILE_K, 1, turn_part, &t);
+    return t.to;
+}
+
+/* ---- products ---- */
+
+void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_packed *p, const float *bias, int64_t N,
+                    float alpha)
+{
+    if (p->nb == 0) {
+        packed_panel_fwd(be, y, x, p, N, alpha);
+        if (bias != NULL)
+            be->bias_fwd(y, bias, N, p->out);
+    } else if (N > 0) {
+        native_product c = {.y = y, .ldy = p->out, .x = x, .w = p->w, .nb = p->nb, .K = p->in, .N = p->out, .bias = bias, .alpha = alpha};
+        run_native(&c, N);
+    }
+}
+
+void pac_packed_bwd(const pac_backend *be, float *dx, bool accumulate, const float *dy, const pac_packed *p, int64_t N,
+                    float alpha)
+{
+    if (p->turned == 0 || p->nb == 0 || p->bytes > LARGEST_TURNED) {
+        packed_panel_bwd(be, dx, accumulate, dy, p, N, alpha);
+        return;
+    }
+    if (N == 0)
+        return;
+    native_product c = {.y = dx, .ldy = p->in, .x = dy, .w = turn(p), .nb = p->turned, .K = p->out, .N = p->in, .alpha = alpha, .sum = accumulate};
+    if (c.w == NULL)
+        pac_fill_nan(dx, p->in, N, p->in);
+    else
+        run_native(&c, N);
+}
