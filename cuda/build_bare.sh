@@ -30,7 +30,7 @@ c="${CC:-cc} -std=c11 -O2 -D_GNU_SOURCE -DPAC_REF_ONLY -DPAC_CUDA_NAME='\"cuda\"
     for name in rows norm act loss train gather cast attn_fwd attn_bwd; do
         echo "$nvcc -std=c++14 -O3 $gencode -Iinclude -Icuda -c cuda/$name.cu -o $dir/$name.o"
     done
-    for file in cuda/*.c src/core/*.c $(ls src/tensor/*.c | grep -v -e /cpu_ -e /blas.c -e /device_none.c) tests/ops/*.c tests/cuda/test_device.c \
+    for file in cuda/*.c src/core/*.c $(ls src/tensor/*.c | grep -v -e /cpu_ -e /blas.c -e /onednn.c -e /device_none.c) tests/ops/*.c tests/cuda/test_device.c \
         experiments/cuda-bench/cuda_bench.c; do
         echo "$c -c $file -o $dir/$(echo "$file" | tr / -).o"
     done

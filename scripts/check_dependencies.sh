@@ -89,6 +89,7 @@ check_includes() {
     BEGIN {
         only_in["mpi\\.h"] = "src/parallel tests/mpi"; only_in["hdf5(_hl)?\\.h"] = "src/io"
         only_in["(cuda|cublas).*\\.h"] = "cuda tests/cuda"; only_in["cblas\\.h"] = "src/tensor tests/cuda tests/bench"; only_in["yaml\\.h"] = "src/io"
+        only_in["oneapi/dnnl/.*"] = "src/tensor"
         only_in["(sentencepiece|pcre2|utf8proc).*"] = "src/data"
         word = "(^|[^A-Za-z0-9_])"
         while ((getline name < list) > 0) file[name] = 1

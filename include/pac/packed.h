@@ -36,6 +36,13 @@ void pac_packed_rows(float *y, const pac_packed *p, const int32_t *ids, int64_t 
 /** w [out, in], widened. */
 void pac_packed_read(float *w, const pac_packed *p);
 
+/* A matrix in f32: element (n, k) at w[n ld + k], or, turned, at w[k ld + n]. */
+typedef struct pac_widened { const float *w; int64_t ld; bool turned; } pac_widened;
+/** Numbers that pac_packed_widen() fills. */
+int64_t pac_packed_numbers(const pac_packed *p);
+/** w as a whole in `to`, the way round that is quicker, for products with parts of it. */
+pac_widened pac_packed_widen(float *to, const pac_packed *p);
+
 /** Do products on `be` use bf16 instructions here? `why` ("oneDNN 2.6.3, AMX", "no oneDNN in this build") is a static text. */
 bool pac_packed_native(const pac_backend *be, const char **why);
 

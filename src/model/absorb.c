@@ -74,11 +74,31 @@ static void lora_wide(const block_ctx *c, float *z, const float *wide, const pac
     c->be->gemm(z, l->r, wide, c->D, false, l->a, c->D, true, c->N * c->cfg->H, l->r, c->D, 1.0f, 0.0f);
 }
 
+/* w's values, in scratch where they are packed. */
+static pac_err values(const block_ctx *c, const pac_linear *w, pac_widened *out)
+{
+    float *to;
+    *out = (pac_widened){w->w, c->D, false};
+    if (w->packed == NULL)
+        return PAC_OK;
+    PAC_TRY(pac_arena_floats(c->io->work, pac_packed_numbers(w->packed), &to));
+    *out = pac_packed_widen(to, w->packed);
+    return PAC_OK;
+}
+
+static const float *head_values(const block_ctx *c, const pac_widened *w, int64_t h)
+{
+    return w->w + h * c->cfg->K * (w->turned ? 1 : w->ld);
+}
+
 static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const pac_linear *w)
 {
     int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    pac_widened v;
+    PAC_TRY(values(c, w, &v));
     for (int64_t h = 0; h < H; h++)
-        c->be->gemm(wide + h * D, H * D, narrow + h * K, c->I, false, w->w + h * K * D, D, false, c->N, D, K, 1.0f, 0.0f);
+        c->be->gemm(wide + h * D, H * D, narrow + h * K, c->I, false, head_values(c, &v, h), v.ld, v.turned, c->N, D, K, 1.0f,
+                    0.0f);
     if (w->lora == NULL)
         return PAC_OK;
     float *z;
@@ -93,8 +113,11 @@ static pac_err narrow_down(const block_ctx *c, float *narrow, const float *wide,
 {
     const pac_lora *l = w->lora;
     int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    pac_widened v;
+    PAC_TRY(values(c, w, &v));
     for (int64_t h = 0; h < H; h++)
-        c->be->gemm(narrow + h * K, c->I, wide + h * D, H * D, false, w->w + h * K * D, D, true, c->N, K, D, 1.0f, 0.0f);
+        c->be->gemm(narrow + h * K, c->I, wide + h * D, H * D, false, head_values(c, &v, h), v.ld, !v.turned, c->N, K, D, 1.0f,
+                    0.0f);
     if (l == NULL)
         return PAC_OK;
     float *z;

@@ -8,7 +8,6 @@
  */
 #include "packed_parts.h"
 #include "pac/mem.h"
-#include "pac/pool.h"
 
 #include <stdatomic.h>
 #include <string.h>

@@ -4,7 +4,6 @@
  * transposed matrix by shifts alone.
  */
 #include "packed_parts.h"
-#include "pac/pool.h"
 
 #include <string.h>
 
@@ -56,6 +55,27 @@ static void widen_tiles(void *user, int64_t lo, int64_t hi)
     }
 }
 
+int64_t pac_packed_numbers(const pac_packed *p)
+{
+    return p->nb > 0 ? round_up(p->out, p->nb) * round_up(p->in, 2) : p->out * p->in;
+}
+
+/* All rows of a panel that has its place. */
+static void widen_panel(panel *a)
+{
+    if (a->p->nb > 0)
+        pac_pool_run((a->p->in + 1) / 2, 16, widen_tiles, a);
+    else
+        pac_pool_run(a->rows, 16, widen_rows, a);
+}
+
+pac_widened pac_packed_widen(float *to, const pac_packed *p)
+{
+    panel a = {.p = p, .rows = p->out, .ld = p->nb > 0 ? round_up(p->out, p->nb) : p->in, .to = to};
+    widen_panel(&a);
+    return (pac_widened){to, a.ld, p->nb > 0};
+}
+
 /* Rows of w that a panel has at most. */
 static int64_t panel_rows(const pac_packed *p)
 {
@@ -77,10 +97,7 @@ static void panel_load(panel *a, int64_t from)
     a->from = from;
     a->rows = a->p->out - from < rows ? a->p->out - from : rows;
     a->ld = a->p->nb > 0 ? round_up(a->rows, a->p->nb) : a->p->in;
-    if (a->p->nb > 0)
-        pac_pool_run((a->p->in + 1) / 2, 16, widen_tiles, a);
-    else
-        pac_pool_run(a->rows, 16, widen_rows, a);
+    widen_panel(a);
 }
 
 void packed_panel_fwd(const pac_backend *be, float *y, const float *x, const pac_packed *p, int64_t N, float alpha)

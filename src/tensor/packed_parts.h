@@ -3,6 +3,7 @@
 #define PAC_TENSOR_PACKED_PARTS_H
 
 #include "packed.h"
+#include "pac/pool.h"
 
 /* to = bf16(alpha from) */
 void packed_halve(uint16_t *to, const float *from, int64_t n, float alpha);
