@@ -1,9 +1,9 @@
 /*
  * Frozen matrices held once in bf16, half the bytes of f32, and their products with rows in f32.
  *
- * Where oneDNN and the processor have bf16 products (AMX or AVX512-BF16), a matrix lies in the tiles that they read, and rows are
- * rounded to bf16 block by block on the way; elsewhere it lies row by row and is widened panel by panel for the f32 product of
- * the backend. Sums are f32 either way.
+ * Where oneDNN and the processor have bf16 products (AMX or AVX512-BF16), a matrix lies in the tiles that they read, and rows
+ * are rounded to bf16 block by block on the way; elsewhere it lies row by row and is widened panel by panel for the f32 product
+ * of the backend. Sums are f32 either way.
  */
 #ifndef PAC_PACKED_H
 #define PAC_PACKED_H
@@ -14,8 +14,8 @@
 typedef struct pac_packed pac_packed;
 
 /**
- * Pack w [out, in], elements of type `from` (f32, bf16, f16, any alignment), for products on `be`, whose rows lie in memory of the
- * host. w is not kept. Not collective. The caller owns *p. Ledger: PAC_MEM_WEIGHTS. Errors: PAC_EINVAL (type), PAC_ENOMEM.
+ * Pack w [out, in], elements of type `from` (f32, bf16, f16, any alignment), for products on `be`, whose rows lie in memory of
+ * the host. w is not kept. Not collective. The caller owns *p. Ledger: PAC_MEM_WEIGHTS. Errors: PAC_EINVAL (type), PAC_ENOMEM.
  */
 pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int64_t out, int64_t in, pac_packed **p);
 void pac_packed_free(pac_packed **p);
@@ -23,8 +23,8 @@ void pac_packed_free(pac_packed **p);
 int64_t pac_packed_bytes(const pac_packed *p);
 
 /**
- * y = alpha x w^T + bias: x [N, in], y [N, out], bias [out] or NULL. Native products round x (and alpha x) to bf16, others do not.
- * When memory runs out y becomes NaN, as with every op.
+ * y = alpha x w^T + bias: x [N, in], y [N, out], bias [out] or NULL. Native products round x (and alpha x) to bf16, others do
+ * not. When memory runs out y becomes NaN, as with every op.
  */
 void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_packed *p, const float *bias, int64_t N,
                     float alpha);
@@ -37,7 +37,11 @@ void pac_packed_rows(float *y, const pac_packed *p, const int32_t *ids, int64_t 
 void pac_packed_read(float *w, const pac_packed *p);
 
 /* A matrix in f32: element (n, k) at w[n ld + k], or, turned, at w[k ld + n]. */
-typedef struct pac_widened { const float *w; int64_t ld; bool turned; } pac_widened;
+typedef struct pac_widened {
+    const float *w;
+    int64_t ld;
+    bool turned;
+} pac_widened;
 /** Numbers that pac_packed_widen() fills. */
 int64_t pac_packed_numbers(const pac_packed *p);
 /** w as a whole in `to`, the way round that is quicker, for products with parts of it. */

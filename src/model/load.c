@@ -186,7 +186,8 @@ pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t f
 {
     void *p;
     int parts = flags & (PAC_LOAD_HEAD | PAC_LOAD_HEAD_ONLY) ? PAC_TENSORS_HEAD : 0;
-    PAC_CHECK(d->dtype == PAC_F32 || !(flags & PAC_LOAD_TAKEN), PAC_EINVAL, "weights in %s cannot learn", pac_dtype_name(d->dtype));
+    PAC_CHECK(d->dtype == PAC_F32 || !(flags & PAC_LOAD_TAKEN), PAC_EINVAL, "weights in %s cannot learn",
+              pac_dtype_name(d->dtype));
     if (flags & PAC_LOAD_HEAD_ONLY)
         first = last = pac_depth(d);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_model), &p));

@@ -42,7 +42,8 @@ pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g)
     pac_tensor_need *t = need_called(m, name);
     PAC_CHECK(t != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold %s", (long long)m->first, (long long)m->last, name);
     const float *old = *pac_model_slot(m, t);
-    PAC_CHECK(!pac_tensor_packs(&m->desc, t), PAC_EINVAL, "%s is held in %s and cannot learn", name, pac_dtype_name(m->desc.dtype));
+    PAC_CHECK(!pac_tensor_packs(&m->desc, t), PAC_EINVAL, "%s is held in %s and cannot learn", name,
+              pac_dtype_name(m->desc.dtype));
     PAC_CHECK(old != NULL, PAC_EINVAL, "%s: the files have no %s", m->desc.dir, name);
     if (m->nowhere == NULL && w != old)
         PAC_TRY(t->home == PAC_AT_FILE ? pac_upload(m->be->space, w, old, t->n) : pac_move(m->be->space, w, old, t->n));

@@ -86,10 +86,12 @@ static pac_err check_dtype(const pac_job *j)
     const char *why;
     if (j->desc.dtype == PAC_F32)
         return PAC_OK;
-    PAC_CHECK(j->be->space == NULL, PAC_ECONFIG, "model.dtype: %s is for the processor, and this run is on backend %s; set backend: cpu",
+    PAC_CHECK(j->be->space == NULL, PAC_ECONFIG,
+              "model.dtype: %s is for the processor, and this run is on backend %s; set backend: cpu",
               pac_dtype_name(j->desc.dtype), j->be->name);
     bool native = pac_packed_native(j->be, &why);
-    pac_log(PAC_LOG_INFO, "backbone in bf16: %s (%s)", native ? "bf16 products" : "f32 products of panels widened on the way", why);
+    pac_log(PAC_LOG_INFO, "backbone in bf16: %s (%s)", native ? "bf16 products" : "f32 products of panels widened on the way",
+            why);
     return PAC_OK;
 }
 

@@ -2,9 +2,9 @@
  * Native bf16 products by oneDNN: rows are rounded block by block into scratch that stays in the second-level cache, and each
  * block is one product with f32 sums.
  *
- * oneDNN compiles a product for its exact sizes. Rows come in any number (ragged text), so blocks have a multiple of 16 rows up to
- * BLOCK, and what is left over goes through a product of 16 rows in scratch. Threads: the project's pool splits the rows, oneDNN
- * itself gets one thread.
+ * oneDNN compiles a product for its exact sizes. Rows come in any number (ragged text), so blocks have a multiple of 16 rows up
+ * to BLOCK, and what is left over goes through a product of 16 rows in scratch. Threads: the project's pool splits the rows,
+ * oneDNN itself gets one thread.
  */
 #include "packed_parts.h"
 #include "pac/mem.h"
@@ -15,7 +15,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BLOCK = 128, STEP = 16, ALIGNED = 64 };
+enum {
+    BLOCK = 128, /* rows of a product at most */
+    STEP = 16,
+    CHUNK = 1024,   /* columns that pass through scratch at once; a multiple of every tile but 48, which is never cut */
+    WORK = 1 << 18, /* bytes of oneDNN's own scratch at most */
+    ALIGNED = 64
+};
 
 extern void omp_set_num_threads(int n); /* of the library that oneDNN runs on; concerns the calling thread */
 
@@ -49,29 +55,27 @@ bool pac_native_here(const char **why)
 /* ---- compiled products, kept until the program ends ---- */
 
 typedef struct shape {
-    int64_t rows, K, N, nb, ldy;
+    int64_t rows, K, N, nb;
     bool bias, sum;
 } shape;
 
 typedef struct compiled {
     shape key;
     dnnl_primitive_t run;
-    dnnl_memory_desc_t x, w, y, bias;
-    size_t scratch;
+    dnnl_memory_desc_t x, w, y, bias, scratch;
     struct compiled *next;
 } compiled;
 
 static _Atomic(compiled *) made;
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
-#define DNNL(call) \
-    if ((call) != dnnl_success) \
+#define DNNL(call)                                                                                                             \
+    if ((call) != dnnl_success)                                                                                                \
         goto out;
 
 static bool same(const shape *a, const shape *b)
 {
-    return a->rows == b->rows && a->K == b->K && a->N == b->N && a->nb == b->nb && a->ldy == b->ldy && a->bias == b->bias &&
-           a->sum == b->sum;
+    return a->rows == b->rows && a->K == b->K && a->N == b->N && a->nb == b->nb && a->bias == b->bias && a->sum == b->sum;
 }
 
 static dnnl_format_tag_t tag_of(int64_t nb)
@@ -84,11 +88,11 @@ static bool describe(compiled *c, dnnl_matmul_desc_t *op)
 {
     const shape *s = &c->key;
     dnnl_dims_t dx = {s->rows, s->K}, dw = {s->K, s->N}, dy = {s->rows, s->N}, db = {1, s->N};
-    dnnl_dims_t sx = {round_up(s->K, TILE_K), 1}, sy = {s->ldy, 1};
+    dnnl_dims_t sx = {round_up(s->K, TILE_K), 1};
     bool done = false;
     DNNL(dnnl_memory_desc_init_by_strides(&c->x, 2, dx, dnnl_bf16, sx));
     DNNL(dnnl_memory_desc_init_by_tag(&c->w, 2, dw, dnnl_bf16, s->nb > 0 ? tag_of(s->nb) : dnnl_format_tag_any));
-    DNNL(dnnl_memory_desc_init_by_strides(&c->y, 2, dy, dnnl_f32, sy));
+    DNNL(dnnl_memory_desc_init_by_tag(&c->y, 2, dy, dnnl_f32, dnnl_ab));
     DNNL(dnnl_memory_desc_init_by_tag(&c->bias, 2, db, dnnl_f32, dnnl_ab));
     DNNL(dnnl_matmul_desc_init(op, &c->x, &c->w, s->bias ? &c->bias : NULL, &c->y));
     done = true;
@@ -120,7 +124,8 @@ static dnnl_primitive_desc_t choose(compiled *c)
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t found = NULL;
     omp_set_num_threads(1);
-    if (describe(c, &op) && attributes(&c->key, &attr) && dnnl_primitive_desc_create(&found, &op, attr, engine, NULL) != dnnl_success)
+    if (describe(c, &op) && attributes(&c->key, &attr) &&
+        dnnl_primitive_desc_create(&found, &op, attr, engine, NULL) != dnnl_success)
         found = NULL;
     if (attr != NULL)
         dnnl_primitive_attr_destroy(attr);
@@ -140,7 +145,9 @@ static bool compile(compiled *c)
     dnnl_primitive_desc_t d = choose(c);
     if (d == NULL)
         return false;
-    c->scratch = dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0));
+    c->scratch = *dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
+    if (dnnl_memory_desc_get_size(&c->scratch) > WORK)
+        goto out;
     DNNL(dnnl_primitive_create(&c->run, d));
     done = true;
 out:
@@ -190,7 +197,7 @@ static const compiled *product_of(const shape *s)
 int64_t pac_native_tile(int64_t K, int64_t N)
 {
     const char *why;
-    compiled c = {.key = {.rows = BLOCK, .K = K, .N = N, .ldy = N}};
+    compiled c = {.key = {.rows = BLOCK, .K = K, .N = N}};
     int64_t nb = 0;
     dnnl_primitive_desc_t d = pac_native_here(&why) ? choose(&c) : NULL;
     if (d == NULL)
@@ -211,27 +218,24 @@ int64_t pac_native_tile(int64_t K, int64_t N)
 /* The calling thread's buffers, in its scratch. */
 typedef struct buffers {
     uint16_t *x; /* [BLOCK, K rounded up] */
-    float *tail; /* [STEP, N] */
+    float *y;    /* [BLOCK, CHUNK + a tile], of what does not go to its place at once */
     char *work;
 } buffers;
 
-static size_t most_scratch(const compiled *const *p, int n)
+static int64_t most_rows(int64_t rows)
 {
-    size_t most = 0;
-    for (int i = 0; i < n; i++)
-        if (p[i] != NULL && p[i]->scratch > most)
-            most = p[i]->scratch;
-    return most;
+    return rows < BLOCK ? round_up(rows, STEP) : BLOCK;
 }
 
-static bool get_buffers(const native_product *c, size_t work, int64_t rows, buffers *b)
+static bool get_buffers(const native_product *c, int64_t rows, buffers *b)
 {
-    size_t x = (size_t)round_up((rows < BLOCK ? round_up(rows, STEP) : BLOCK) * round_up(c->K, TILE_K) * 2, ALIGNED);
-    size_t tail = (size_t)round_up(rows % STEP > 0 ? STEP * c->N * 4 : 0, ALIGNED);
-    char *p = pac_scratch(x + tail + work + ALIGNED);
+    int64_t columns = c->N < CHUNK + c->nb ? c->N : CHUNK + c->nb, passing = c->ldy == c->N ? STEP : most_rows(rows);
+    size_t x = (size_t)round_up(most_rows(rows) * round_up(c->K, TILE_K) * 2, ALIGNED);
+    size_t y = (size_t)round_up(passing * columns * 4, ALIGNED);
+    char *p = pac_scratch(x + y + WORK);
     if (p == NULL)
         return false;
-    *b = (buffers){.x = (uint16_t *)(void *)p, .tail = (float *)(void *)(p + x), .work = p + x + tail};
+    *b = (buffers){.x = (uint16_t *)(void *)p, .y = (float *)(void *)(p + x), .work = p + x + y};
     return true;
 }
 
@@ -246,22 +250,30 @@ static void round_rows(const native_product *c, uint16_t *to, const float *x, in
     memset(to, 0, (size_t)(more * stride) * sizeof *to);
 }
 
-static bool execute(const compiled *p, dnnl_stream_t stream, const native_product *c, const buffers *b, float *y)
+/* The product of the rounded rows with the columns of c, to y. */
+static bool execute(const native_product *c, const buffers *b, dnnl_stream_t stream, int64_t rows, float *y, bool sum)
 {
+    const shape s = {rows, c->K, c->N, c->nb, c->bias != NULL, sum};
+    const compiled *p = product_of(&s);
     dnnl_memory_t m[5] = {NULL};
     bool done = false;
-    union { const void *from; void *to; } w = {c->w}, bias = {c->bias};
-    dnnl_memory_desc_t work;
-    dnnl_dims_t bytes = {(dnnl_dim_t)p->scratch};
-    DNNL(dnnl_memory_desc_init_by_tag(&work, 1, bytes, dnnl_u8, dnnl_a));
+    union {
+        const void *from;
+        void *to;
+    } w = {c->w}, bias = {c->bias};
+    if (p == NULL)
+        return false;
     DNNL(dnnl_memory_create(&m[0], &p->x, engine, b->x));
     DNNL(dnnl_memory_create(&m[1], &p->w, engine, w.to));
     DNNL(dnnl_memory_create(&m[2], &p->y, engine, y));
-    DNNL(dnnl_memory_create(&m[3], &work, engine, b->work));
+    DNNL(dnnl_memory_create(&m[3], &p->scratch, engine, b->work));
     DNNL(dnnl_memory_create(&m[4], &p->bias, engine, bias.to));
-    const dnnl_exec_arg_t args[] = {
-        {DNNL_ARG_SRC, m[0]}, {DNNL_ARG_WEIGHTS, m[1]}, {DNNL_ARG_DST, m[2]}, {DNNL_ARG_SCRATCHPAD, m[3]}, {DNNL_ARG_BIAS, m[4]}};
-    DNNL(dnnl_primitive_execute(p->run, stream, p->key.bias ? 5 : 4, args));
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, m[0]},
+                                    {DNNL_ARG_WEIGHTS, m[1]},
+                                    {DNNL_ARG_DST, m[2]},
+                                    {DNNL_ARG_SCRATCHPAD, m[3]},
+                                    {DNNL_ARG_BIAS, m[4]}};
+    DNNL(dnnl_primitive_execute(p->run, stream, s.bias ? 5 : 4, args));
     done = true;
 out:
     for (int i = 0; i < 5; i++)
@@ -270,58 +282,52 @@ out:
     return done;
 }
 
-/* The last rows, fewer than STEP, whose product goes through scratch. */
-static bool run_tail(const compiled *p, dnnl_stream_t stream, const native_product *c, const buffers *b, int64_t at, int64_t rows)
+static void put_rows(const native_product *c, float *y, const float *from, int64_t rows)
 {
-    round_rows(c, b->x, c->x + at * c->K, rows, STEP - rows);
-    if (!execute(p, stream, c, b, b->tail))
-        return false;
-    for (int64_t i = 0; i < rows; i++) {
-        float *y = c->y + (at + i) * c->ldy;
-        const float *t = b->tail + i * c->N;
+    for (int64_t i = 0; i < rows; i++, y += c->ldy, from += c->N)
         for (int64_t j = 0; j < c->N; j++)
-            y[j] = c->sum ? y[j] + t[j] : t[j];
+            y[j] = c->sum ? y[j] + from[j] : from[j];
+}
+
+/* Some columns after others, through scratch: rows that are no multiple of STEP, and parts of wider rows. */
+static bool run_through(const native_product *c, const buffers *b, dnnl_stream_t stream, float *y, int64_t rows)
+{
+    for (int64_t at = 0; at < c->N;) {
+        native_product some = *c;
+        some.N = c->N - at < CHUNK + c->nb ? c->N - at : CHUNK; /* the last is never less than a tile */
+        some.w += tiled_row(at, c->K, c->nb);
+        some.bias = c->bias != NULL ? c->bias + at : NULL;
+        if (!execute(&some, b, stream, round_up(rows, STEP), b->y, false))
+            return false;
+        put_rows(&some, y + at, b->y, rows);
+        at += some.N;
     }
     return true;
 }
 
-static bool run_blocks(const native_product *c, const compiled *const *p, dnnl_stream_t stream, const buffers *b, int64_t rows)
+static bool run_blocks(const native_product *c, const buffers *b, dnnl_stream_t stream, int64_t rows)
 {
-    int64_t at = 0;
-    for (; rows - at >= BLOCK; at += BLOCK) {
-        round_rows(c, b->x, c->x + at * c->K, BLOCK, 0);
-        if (!execute(p[0], stream, c, b, c->y + at * c->ldy))
+    bool direct = c->ldy == c->N;
+    for (int64_t at = 0, n; at < rows; at += n) {
+        float *y = c->y + at * c->ldy;
+        n = rows - at < BLOCK ? rows - at : BLOCK;
+        if (direct && n > STEP)
+            n = n / STEP * STEP;
+        round_rows(c, b->x, c->x + at * c->K, n, round_up(n, STEP) - n);
+        if (!(direct && n % STEP == 0 ? execute(c, b, stream, n, y, c->sum) : run_through(c, b, stream, y, n)))
             return false;
     }
-    int64_t more = (rows - at) / STEP * STEP;
-    if (more > 0) {
-        round_rows(c, b->x, c->x + at * c->K, more, 0);
-        if (!execute(p[1], stream, c, b, c->y + at * c->ldy))
-            return false;
-    }
-    at += more;
-    return at == rows || run_tail(p[2], stream, c, b, at, rows - at);
+    return true;
 }
 
 bool pac_native_run(const native_product *c, int64_t rows)
 {
-    shape s[3] = {{BLOCK, c->K, c->N, c->nb, c->ldy, c->bias != NULL, c->sum}};
-    const bool wanted[3] = {rows >= BLOCK, rows % BLOCK >= STEP, rows % STEP > 0};
-    const compiled *p[3] = {NULL};
     dnnl_stream_t stream;
     buffers b;
     omp_set_num_threads(1);
-    s[1] = s[2] = s[0];
-    s[1].rows = rows % BLOCK / STEP * STEP;
-    s[2].rows = STEP;
-    s[2].ldy = c->N;
-    s[2].sum = false;
-    for (int i = 0; i < 3; i++)
-        if (wanted[i] && (p[i] = product_of(&s[i])) == NULL)
-            return false;
-    if (!get_buffers(c, most_scratch(p, 3), rows, &b) || dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) != dnnl_success)
+    if (!get_buffers(c, rows, &b) || dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) != dnnl_success)
         return false;
-    bool done = run_blocks(c, p, stream, &b, rows);
+    bool done = run_blocks(c, &b, stream, rows);
     dnnl_stream_destroy(stream);
     return done;
 }

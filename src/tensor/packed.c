@@ -1,10 +1,10 @@
 /*
  * Frozen matrices in bf16: packing, reading rows back, and which way a product goes (packed.h has the layouts).
  *
- * One form serves both directions. The native backward product needs the tiles of the transposed matrix: they are made in scratch
- * for each product, which costs a tenth of it at 2,000 rows and keeps the memory at half of f32's. Matrices that are too large
- * for scratch (the head) are widened panel by panel instead (packed_panel.c). The way depends on the matrix alone, never on the
- * number of rows, so that layouts round alike.
+ * One form serves both directions. The native backward product needs the tiles of the transposed matrix: they are made in
+ * scratch for each product, which costs a tenth of it at 2,000 rows and keeps the memory at half of f32's. Matrices that are
+ * too large for scratch (the head) are widened panel by panel instead (packed_panel.c). The way depends on the matrix alone,
+ * never on the number of rows, so that layouts round alike.
  */
 #include "packed_parts.h"
 #include "pac/mem.h"
@@ -13,8 +13,8 @@
 #include <string.h>
 
 enum {
-    FEW_ROWS = 64,          /* of a thread at least; fewer are split by columns */
-    COLUMN_TILES = 4,       /* that a thread gets at least */
+    FEW_ROWS = 64,           /* of a thread at least; fewer are split by columns */
+    COLUMN_TILES = 4,        /* that a thread gets at least */
     LARGEST_TURNED = 1 << 24 /* bytes of scratch for a transposed matrix */
 };
 
@@ -87,7 +87,8 @@ pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int
     void *v;
     const char *why;
     PAC_CHECK(be->space == NULL, PAC_EINVAL, "backend %s: bf16 weights are for memory of the host", be->name);
-    PAC_CHECK(out > 0 && in > 0 && out <= INT64_MAX / 4 / in, PAC_EINVAL, "a packed matrix of %lld x %lld", (long long)out, (long long)in);
+    PAC_CHECK(out > 0 && in > 0 && out <= INT64_MAX / 4 / in, PAC_EINVAL, "a packed matrix of %lld x %lld", (long long)out,
+              (long long)in);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_packed), &v));
     pac_packed *m = v;
     *m = (pac_packed){.out = out, .in = in};
@@ -238,7 +239,8 @@ void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_p
         if (bias != NULL)
             be->bias_fwd(y, bias, N, p->out);
     } else if (N > 0) {
-        native_product c = {.y = y, .ldy = p->out, .x = x, .w = p->w, .nb = p->nb, .K = p->in, .N = p->out, .bias = bias, .alpha = alpha};
+        native_product c = {
+            .y = y, .ldy = p->out, .x = x, .w = p->w, .nb = p->nb, .K = p->in, .N = p->out, .bias = bias, .alpha = alpha};
         run_native(&c, N);
     }
 }
@@ -252,7 +254,15 @@ void pac_packed_bwd(const pac_backend *be, float *dx, bool accumulate, const flo
     }
     if (N == 0)
         return;
-    native_product c = {.y = dx, .ldy = p->in, .x = dy, .w = turn(p), .nb = p->turned, .K = p->out, .N = p->in, .alpha = alpha, .sum = accumulate};
+    native_product c = {.y = dx,
+                        .ldy = p->in,
+                        .x = dy,
+                        .w = turn(p),
+                        .nb = p->turned,
+                        .K = p->out,
+                        .N = p->in,
+                        .alpha = alpha,
+                        .sum = accumulate};
     if (c.w == NULL)
         pac_fill_nan(dx, p->in, N, p->in);
     else

@@ -42,14 +42,20 @@ static inline int64_t tiled_column(int64_t k, int64_t nb)
 
 static inline float half_float(uint16_t h)
 {
-    union { uint32_t u; float f; } x = {.u = (uint32_t)h << 16};
+    union {
+        uint32_t u;
+        float f;
+    } x = {.u = (uint32_t)h << 16};
     return x.f;
 }
 
 /* Rounds to nearest even; NaN stays NaN. */
 static inline uint16_t half_of(float f)
 {
-    union { float f; uint32_t u; } x = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } x = {.f = f};
     uint32_t rounded = (x.u + 0x7fff + (x.u >> 16 & 1)) >> 16;
     return (uint16_t)((x.u & 0x7fffffff) > 0x7f800000 ? x.u >> 16 | 0x40 : rounded);
 }

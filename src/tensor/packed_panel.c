@@ -1,6 +1,6 @@
 /*
- * Products with a bf16 matrix on any backend: a panel of it that fits the second-level cache is widened to f32, multiplied by the
- * backend's product, and the next one takes its place. The backward product takes tiles too: a panel of them widens to the
+ * Products with a bf16 matrix on any backend: a panel of it that fits the second-level cache is widened to f32, multiplied by
+ * the backend's product, and the next one takes its place. The backward product takes tiles too: a panel of them widens to the
  * transposed matrix by shifts alone.
  */
 #include "packed_parts.h"
@@ -30,7 +30,8 @@ WIDE static void widen_pairs(float *restrict a, float *restrict b, const uint16_
     }
 }
 
-/* Rows [from, from + rows) of w in `to`: [rows, in], or from tiles its transpose [in rounded up to pairs, rows rounded up to nb]. */
+/* Rows [from, from + rows) of w in `to`: [rows, in], or from tiles its transpose [in rounded up to pairs, rows rounded up to
+ * nb]. */
 typedef struct panel {
     const pac_packed *p;
     int64_t from, rows, ld;
@@ -123,6 +124,7 @@ void packed_panel_bwd(const pac_backend *be, float *dx, bool accumulate, const f
     }
     for (int64_t n = 0; n < p->out; n += a.rows) {
         panel_load(&a, n);
-        be->gemm(dx, p->in, dy + n, p->out, false, a.to, a.ld, p->nb > 0, N, p->in, a.rows, alpha, accumulate || n > 0 ? 1.0f : 0.0f);
+        be->gemm(dx, p->in, dy + n, p->out, false, a.to, a.ld, p->nb > 0, N, p->in, a.rows, alpha,
+                 accumulate || n > 0 ? 1.0f : 0.0f);
     }
 }

@@ -1,8 +1,9 @@
 /*
  * Packed bf16 matrices: products both ways against double, at odd sizes, on every backend of the host.
  *
- * Bound: operands rounded to bf16 (8 bits) are off by 2^-9 each relative to themselves, so a product by 2^-8 of the sum of absolute
- * products; f32 sums add K 2^-24 at most. Sources that are bf16 already and rows that are small integers must come out exactly.
+ * Bound: operands rounded to bf16 (8 bits) are off by 2^-9 each relative to themselves, so a product by 2^-8 of the sum of
+ * absolute products; f32 sums add K 2^-24 at most. Sources that are bf16 already and rows that are small integers must come out
+ * exactly.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -16,13 +17,15 @@
 
 #include "pac/mem.h"
 #include "pac/packed.h"
+#include "pac/pool.h"
 #include "pac/rng.h"
 
 #define OK(call) assert_int_equal(call, PAC_OK)
 
-static const int64_t sizes[][3] = { /* rows, out, in */
-    {1, 1, 1},     {5, 3, 7},      {16, 64, 32},   {17, 65, 33},   {64, 768, 768}, {131, 97, 129},
-    {300, 48, 80}, {257, 640, 31}, {2, 3000, 256}, {15, 33, 1025}, {128, 16, 512}, {143, 2304, 96}};
+static const int64_t sizes[][3] = {/* rows, out, in */
+                                   {1, 1, 1},      {5, 3, 7},      {16, 64, 32},   {17, 65, 33},
+                                   {64, 768, 768}, {131, 97, 129}, {300, 48, 80},  {257, 640, 31},
+                                   {2, 3000, 256}, {15, 33, 1025}, {128, 16, 512}, {143, 2304, 96}};
 
 static float *fill(int64_t n, uint64_t seed)
 {
@@ -41,8 +44,15 @@ typedef struct trial {
 static trial trial_new(const pac_backend *be, const int64_t size[3])
 {
     int64_t N = size[0], out = size[1], in = size[2];
-    trial t = {.N = N, .out = out, .in = in, .x = fill(N * in, 1), .w = fill(out * in, 2), .bias = fill(out, 3), .dy = fill(N * out, 4),
-               .y = fill(N * out, 5), .dx = fill(N * in, 6)};
+    trial t = {.N = N,
+               .out = out,
+               .in = in,
+               .x = fill(N * in, 1),
+               .w = fill(out * in, 2),
+               .bias = fill(out, 3),
+               .dy = fill(N * out, 4),
+               .y = fill(N * out, 5),
+               .dx = fill(N * in, 6)};
     OK(pac_packed_new(be, t.w, PAC_F32, out, in, &t.p));
     return t;
 }
@@ -182,9 +192,21 @@ static void test_errors(void **state)
     assert_int_equal(pac_mem_current(PAC_MEM_WEIGHTS), 0);
 }
 
+/* All of it again by several threads, whatever the size. */
+static void test_threads(void **state)
+{
+    pac_pool_set_threads(3);
+    pac_pool_ignore_grain();
+    test_products(state);
+    test_contents(state);
+    test_exact(state);
+    pac_pool_set_threads(1);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_contents), cmocka_unit_test(test_exact),
-                                       cmocka_unit_test(test_errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_contents),
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_errors),
+                                       cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
