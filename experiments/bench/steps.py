@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 
+import phases
 import table
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WARMUP = 2
-ALL = ("forward", "full", "adapters", "lora", "hybrid", "cached")
+ALL = ("forward", "full", "adapters", "lora", "hybrid", "cached", "cold", "ranks")
 TECHNIQUES = {
     "forward": ["technique.name=parallel", "technique.init=random"],
     "full": ["technique.name=full"],
@@ -89,6 +90,14 @@ class Bench:
         self.lines = table.read(self.file)
         self.started = time.monotonic()
 
+    def command(self, words, cores=None):
+        return command(words, cores or self.cores)
+
+    def clear(self, folder):
+        """A cache that a run kept, and nothing else."""
+        for path in folder.glob("*.h5") if folder.is_dir() else ():
+            path.unlink()
+
     def shape(self):
         return {"model": self.o.model, "batch": self.o.batch, "source": self.o.source, "target": self.o.target, "threads": self.o.threads}
 
@@ -144,7 +153,7 @@ class Bench:
 
     def pac_forward(self, dtype, repeat):
         run = self.config("forward", dtype)
-        said, others = command([self.o.build / "tests/bench/bench_forward", run, WARMUP + self.o.steps], self.cores)
+        said, others = self.command([self.o.build / "tests/bench/bench_forward", run, WARMUP + self.o.steps])
         if said is None:
             return self.add({"side": "pac", "variant": "forward", "dtype": dtype, "repeat": repeat, "absent": "not built"})
         r = json.loads(said)
@@ -154,23 +163,21 @@ class Bench:
 
     def flop(self, run, variant):
         words = ["--technique", "inference"] if variant == "forward" else []
-        said, _ = command([self.o.build / "pac", "estimate", run, "--json", *words], self.cores)
+        said, _ = self.command([self.o.build / "pac", "estimate", run, "--json", *words])
         e = json.loads(said)
         f = e["cached"]["flop"] if variant == "cached" else e["flop"]
         return {"flop": f["forward"] + (f["backward"] if variant != "forward" else 0)}
 
     def pac_train(self, variant, dtype, repeat):
         run = self.config(variant, dtype)
-        said, others = command([self.o.build / "pac", "train", run, "--json"], self.cores)
-        phases = ("hybrid", "cached") if variant == "hybrid" else ("hybrid",)
+        said, others = self.command([self.o.build / "pac", "train", run, "--json"])
+        names = ("hybrid", "cached") if variant == "hybrid" else ("hybrid",)
         if said is None:
-            for phase in phases:
+            for phase in names:
                 self.add({"side": "pac", "variant": phase if variant == "hybrid" else variant, "dtype": dtype, "repeat": repeat, "absent": "not built"})
             return
-        result = json.loads(said)
-        with open(self.dir / "run" / "metrics.jsonl", encoding="utf-8") as f:
-            steps = [s for s in (json.loads(line) for line in f) if s["event"] == "step"]
-        for phase in phases:
+        result, steps = json.loads(said), self.steps()
+        for phase in names:
             mine = [s for s in steps if s["phase"] == phase]
             used = [b["cpu"] - a["cpu"] for a, b in zip(mine, mine[1:])]
             memory = next(m for m in result["memory"] if m["phase"] == phase)
@@ -182,19 +189,28 @@ class Bench:
                 line["cache"] = result["cache"]
             self.add({"side": "pac", "variant": name, "dtype": dtype, "repeat": repeat, "others": others, **line})
 
+    def steps(self):
+        """The steps that the last run recorded."""
+        with open(self.dir / "run" / "metrics.jsonl", encoding="utf-8") as f:
+            return [s for s in (json.loads(line) for line in f) if s["event"] == "step"]
+
     def torch(self, variant, dtype, repeat):
         o = self.o
-        said, others = command([o.python, HERE / "torch_step.py", o.model, variant, "--dtype", dtype, "--batch", o.batch, "--source", o.source,
-                                "--target", o.target, "--steps", o.steps, "--warmup", WARMUP, "--threads", o.threads], self.cores)
+        said, others = self.command([o.python, HERE / "torch_step.py", o.model, variant, "--dtype", dtype, "--batch", o.batch, "--source", o.source,
+                                "--target", o.target, "--steps", o.steps, "--warmup", WARMUP, "--threads", o.threads])
         self.add({"side": "torch", "variant": variant, "dtype": dtype, "repeat": repeat, "others": others, **json.loads(said.splitlines()[-1])})
 
     # ---- in turns ----
 
     def measure(self, side, variant, dtype, repeat):
+        if side == "torch" and variant in phases.MEASURED:
+            return
         if self.has(side=side, variant=variant, dtype=dtype, repeat=repeat) or time.monotonic() - self.started > self.o.seconds:
             return
         print(f"{side} {variant} {dtype}, {repeat + 1} of {self.o.repeats}", file=sys.stderr)
-        if side == "torch":
+        if variant in phases.MEASURED:
+            phases.MEASURED[variant](self, dtype, repeat)
+        elif side == "torch":
             self.torch(variant, dtype, repeat)
         elif variant == "forward":
             self.pac_forward(dtype, repeat)
@@ -204,7 +220,7 @@ class Bench:
     def limits(self, repeat):
         if self.has(side="limits", repeat=repeat) or time.monotonic() - self.started > self.o.seconds:
             return
-        said, others = command([self.o.build / "tests/bench/bench_limits", "--threads", self.o.threads, "--disk", self.dir], self.cores)
+        said, others = self.command([self.o.build / "tests/bench/bench_limits", "--threads", self.o.threads, "--disk", self.dir])
         self.add({"side": "limits", "repeat": repeat, "others": others, **json.loads(said)})
 
     def all(self):

@@ -136,6 +136,31 @@ def products(lines, sgemm):
             yield line["dtype"], rate, part
 
 
+def cold_rows(lines):
+    """Cached epochs from cold files: seconds over the larger of the warm epoch and bytes / the disk's rate."""
+    mine = [line for line in lines if line.get("variant") == "cold" and "cold" in line]
+    if not mine:
+        return
+    print("\n| cached epoch | cold s | warm s | bytes / disk rate | ratio to the larger | expected |\n|---|---|---|---|---|---|")
+    for line in mine:
+        reads = line["bytes"] / line["disk"]
+        print(f"| {line['dtype']}, {line['bytes_per_sample'] / 1e6:.2f} MB a sample | {line['cold']:.2f} | {line['warm']:.2f} | "
+              f"{line['bytes'] / 1e6:.0f} MB at {line['disk'] / 1e6:.0f} MB/s: {reads:.2f} s | {line['cold'] / max(line['warm'], reads):.2f} | at most 1.15 |")
+
+
+def rank_rows(lines):
+    mine = [line for line in lines if line.get("variant") == "ranks" and "hybrid_one" in line]
+    if not mine:
+        return
+    print("\n| two ranks of one thread | one s | two s | times (each repeat) | expected |\n|---|---|---|---|---|")
+    for phase, title, wanted in (("hybrid", "hybrid, plan [1-1], 8 micro-batches", 1.5), ("cached", "cached", 1.8)):
+        for dtype in sorted({line["dtype"] for line in mine}, reverse=True):
+            same = [line for line in mine if line["dtype"] == dtype]
+            one, two = (statistics.median(line[f"{phase}_{n}"] for line in same) for n in ("one", "two"))
+            each = ", ".join(f"{line[phase + '_one'] / line[phase + '_two']:.2f}" for line in same)
+            print(f"| {title}, {dtype} | {one:.3f} | {two:.3f} | {one / two:.2f} ({each}) | {wanted} |")
+
+
 def heading(lines, model, sgemm):
     shape = lines[0]
     limits = [line for line in lines if line["side"] == "limits"]
@@ -161,6 +186,8 @@ def show(lines, model, directory):
     heading(lines, model, sgemm)
     step_rows(found, sgemm)
     target_rows(found, lines, model)
+    cold_rows(lines)
+    rank_rows(lines)
     rates = list(products(lines, sgemm))
     for dtype in ("f32", "bf16"):
         mine = [(rate, part) for d, rate, part in rates if d == dtype]
