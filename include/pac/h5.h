@@ -52,6 +52,12 @@ pac_err pac_h5_array_append(pac_h5_array *a, const void *data, int64_t n);
 /** Read elements [first, first + n). Errors: PAC_EDATA (beyond the end, unreadable). */
 pac_err pac_h5_array_read(pac_h5_array *a, int64_t first, int64_t n, void *out);
 
+/**
+ * A hint: elements [first, first + n) will be read soon, and what lies behind them will not, so the system fetches those bytes now and
+ * no others. Places are interpolated between a few that are looked up once, so a few bytes may be missed. Costs nothing if it fails.
+ */
+void pac_h5_array_will_read(pac_h5_array *a, int64_t first, int64_t n);
+
 /** Version of the library, for --version and info. */
 void pac_h5_version(char *buf, size_t bytes);
 

@@ -27,6 +27,7 @@ struct cache_reader {
     pthread_mutex_t lock; /* of what follows up to stop; buffers belong to the thread or the caller by turns */
     pthread_cond_t change;
     int64_t asked, done, taken, released; /* requests */
+    int64_t announced;                    /* the thread's own */
     bool stop;
     request slot[SLOTS];
     float *buffer[BUFFERS];
@@ -119,12 +120,26 @@ static pac_err read_request(cache_reader *r, const request *q, int64_t b)
     return PAC_OK;
 }
 
+/* The disk gets to know what this request needs, all at once, and the next behind it: so it is never idle in between. */
+static void announce(const cache_reader *r, const request *q)
+{
+    const cache_lookup *at = &r->c->at;
+    for (int64_t i = 0; i < q->n; i++)
+        for (int64_t k = at->start[q->sample[i]]; k < at->start[q->sample[i] + 1]; k++) {
+            const cache_entry *e = &at->entry[k];
+            const cache_file *f = &at->file[e->file];
+            pac_h5_array_will_read(f->rows, e->offset, cache_record_bytes(&r->c->l, &f->sets, e->set, q->sample[i]));
+        }
+}
+
 static void serve(cache_reader *r)
 {
     request *q = &r->slot[r->done % SLOTS];
-    int64_t b = r->done % BUFFERS;
+    int64_t b = r->done % BUFFERS, asked = r->asked;
     pthread_mutex_unlock(&r->lock);
     double start = pac_now();
+    for (; r->announced < asked; r->announced++)
+        announce(r, &r->slot[r->announced % SLOTS]);
     q->err = read_request(r, q, b);
     if (q->err != PAC_OK)
         snprintf(q->message, sizeof q->message, "%s", pac_err_message());

@@ -1,35 +1,22 @@
 /*
- * The only file that calls HDF5 (the serial library, which is not thread-safe: every call is made under one mutex).
+ * Files, attributes and arrays of HDF5 (the serial library, which is not thread-safe: every call is made under one mutex).
  *
  * Files have the format of HDF5 1.8: its metadata carry checksums, so that damage is an error (the oldest format, the library's
  * default, has none, and the library reads freed memory on some damaged headers), while the newest format's "open for writing"
  * mark is absent, so that the file of a killed process opens again after its last flush. Chunks are not cached by the library:
  * rows are read and written once, in large pieces, straight between the caller's memory and the file.
  */
-#include "pac/h5.h"
+#include "h5_private.h"
+
 #include "pac/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <hdf5.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct pac_h5 {
-    hid_t id;
-    char *path;
-};
-
-struct pac_h5_array {
-    pac_h5 *file; /* borrowed */
-    hid_t id;
-    hid_t memory_type;
-    int64_t length;
-    char name[32];
-};
 
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
 
@@ -42,7 +29,7 @@ static void forbid_exit_handler(void)
     H5dont_atexit();
 }
 
-static void enter(void)
+void h5_enter(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_mutex_lock(&library);
@@ -52,7 +39,7 @@ static void enter(void)
     errno = 0;
 }
 
-static pac_err leave(pac_err err)
+pac_err h5_leave(pac_err err)
 {
     pthread_mutex_unlock(&library);
     return err;
@@ -147,8 +134,8 @@ pac_err pac_h5_create(const char *path, const char *mark, pac_h5 **out)
     pac_h5 *f;
     PAC_CHECK(access(path, F_OK) != 0, PAC_EIO, "%s: exists already; move it away or choose another directory", path);
     PAC_TRY(wrap_file(path, &f));
-    enter();
-    pac_err err = leave(create_file(f));
+    h5_enter();
+    pac_err err = h5_leave(create_file(f));
     if (err != PAC_OK) {
         drop_file(f);
         return err;
@@ -175,8 +162,8 @@ pac_err pac_h5_open(const char *path, bool write, pac_h5 **out)
     pac_h5 *f;
     PAC_CHECK(access(path, write ? W_OK : R_OK) == 0, PAC_EIO, "%s: %s", path, strerror(errno));
     PAC_TRY(wrap_file(path, &f));
-    enter();
-    pac_err err = leave(open_file(f, write));
+    h5_enter();
+    pac_err err = h5_leave(open_file(f, write));
     if (err != PAC_OK)
         drop_file(f);
     else
@@ -190,16 +177,16 @@ pac_err pac_h5_close(pac_h5 **fp)
     if (f == NULL)
         return PAC_OK;
     *fp = NULL;
-    enter();
-    pac_err err = leave(H5Fclose(f->id) >= 0 ? PAC_OK : failed(PAC_EIO, f->path, "writing the last of the file"));
+    h5_enter();
+    pac_err err = h5_leave(H5Fclose(f->id) >= 0 ? PAC_OK : failed(PAC_EIO, f->path, "writing the last of the file"));
     drop_file(f);
     return err;
 }
 
 pac_err pac_h5_flush(pac_h5 *f)
 {
-    enter();
-    return leave(H5Fflush(f->id, H5F_SCOPE_LOCAL) >= 0 ? PAC_OK : failed(PAC_EIO, f->path, "writing"));
+    h5_enter();
+    return h5_leave(H5Fflush(f->id, H5F_SCOPE_LOCAL) >= 0 ? PAC_OK : failed(PAC_EIO, f->path, "writing"));
 }
 
 bool pac_h5_marked(const char *path, const char *mark)
@@ -235,8 +222,8 @@ static pac_err set_attribute(pac_h5 *f, const char *name, uint64_t value)
 
 pac_err pac_h5_set(pac_h5 *f, const char *name, uint64_t value)
 {
-    enter();
-    return leave(set_attribute(f, name, value));
+    h5_enter();
+    return h5_leave(set_attribute(f, name, value));
 }
 
 static bool is_number(hid_t a)
@@ -262,8 +249,8 @@ static pac_err get_attribute(pac_h5 *f, const char *name, uint64_t *value)
 
 pac_err pac_h5_get(pac_h5 *f, const char *name, uint64_t *value)
 {
-    enter();
-    return leave(get_attribute(f, name, value));
+    h5_enter();
+    return h5_leave(get_attribute(f, name, value));
 }
 
 /* ---- arrays ---- */
@@ -301,6 +288,7 @@ static pac_err create_array(pac_h5_array *a, pac_dtype type, hsize_t chunk)
 {
     hid_t stored;
     hsize_t none = 0, unlimited = H5S_UNLIMITED;
+    a->element = (int64_t)pac_dtype_size(type);
     PAC_TRY(types_of(type, &stored, &a->memory_type));
     hid_t space = H5Screate_simple(1, &none, &unlimited), create = H5Pcreate(H5P_DATASET_CREATE), access = array_access();
     H5Pset_chunk(create, 1, &chunk);
@@ -333,6 +321,7 @@ static pac_err find_array(pac_h5_array *a, pac_dtype type)
     const char *path = a->file->path;
     hid_t stored, file = a->file->id;
     H5L_info_t link;
+    a->element = (int64_t)pac_dtype_size(type);
     PAC_TRY(types_of(type, &stored, &a->memory_type));
     bool here = H5Lexists(file, a->name, H5P_DEFAULT) > 0 && H5Lget_info(file, a->name, &link, H5P_DEFAULT) >= 0 &&
                 link.type == H5L_TYPE_HARD;
@@ -366,8 +355,8 @@ pac_err pac_h5_array_new(pac_h5 *f, const char *name, pac_dtype type, int64_t ch
     pac_h5_array *a;
     PAC_CHECK(chunk > 0, PAC_EINVAL, "chunks of %lld elements", (long long)chunk);
     PAC_TRY(wrap_array(f, name, &a));
-    enter();
-    pac_err err = leave(create_array(a, type, (hsize_t)chunk));
+    h5_enter();
+    pac_err err = h5_leave(create_array(a, type, (hsize_t)chunk));
     if (err != PAC_OK)
         pac_h5_array_close(&a);
     else
@@ -379,8 +368,8 @@ pac_err pac_h5_array_open(pac_h5 *f, const char *name, pac_dtype type, pac_h5_ar
 {
     pac_h5_array *a;
     PAC_TRY(wrap_array(f, name, &a));
-    enter();
-    pac_err err = leave(find_array(a, type));
+    h5_enter();
+    pac_err err = h5_leave(find_array(a, type));
     if (err != PAC_OK)
         pac_h5_array_close(&a);
     else
@@ -392,10 +381,10 @@ void pac_h5_array_close(pac_h5_array **a)
 {
     if (*a == NULL)
         return;
-    enter();
+    h5_enter();
     if ((*a)->id >= 0)
         H5Dclose((*a)->id);
-    (void)leave(PAC_OK);
+    (void)h5_leave(PAC_OK);
     pac_mem_free(*a);
     *a = NULL;
 }
@@ -410,8 +399,8 @@ pac_err pac_h5_array_extend(pac_h5_array *a, int64_t length)
     PAC_CHECK(length >= a->length, PAC_EINVAL, "array \"%s\" cannot shrink from %lld to %lld", a->name, (long long)a->length,
               (long long)length);
     hsize_t n = (hsize_t)length;
-    enter();
-    pac_err err = leave(H5Dset_extent(a->id, &n) >= 0 ? PAC_OK : failed(PAC_EIO, a->file->path, "growing an array"));
+    h5_enter();
+    pac_err err = h5_leave(H5Dset_extent(a->id, &n) >= 0 ? PAC_OK : failed(PAC_EIO, a->file->path, "growing an array"));
     if (err == PAC_OK)
         a->length = length;
     return err;
@@ -443,8 +432,8 @@ pac_err pac_h5_array_write(pac_h5_array *a, int64_t first, const void *data, int
               (long long)(first + n), a->name, (long long)a->length);
     if (n == 0)
         return PAC_OK;
-    enter();
-    return leave(transfer(a, first, n, data, NULL) >= 0 ? PAC_OK : failed(PAC_EIO, a->file->path, "writing"));
+    h5_enter();
+    return h5_leave(transfer(a, first, n, data, NULL) >= 0 ? PAC_OK : failed(PAC_EIO, a->file->path, "writing"));
 }
 
 pac_err pac_h5_array_append(pac_h5_array *a, const void *data, int64_t n)
@@ -461,8 +450,8 @@ pac_err pac_h5_array_read(pac_h5_array *a, int64_t first, int64_t n, void *out)
               a->file->path, (long long)first, (long long)n, a->name, (long long)a->length);
     if (n == 0)
         return PAC_OK;
-    enter();
-    return leave(transfer(a, first, n, NULL, out) >= 0 ? PAC_OK : failed(PAC_EDATA, a->file->path, "reading"));
+    h5_enter();
+    return h5_leave(transfer(a, first, n, NULL, out) >= 0 ? PAC_OK : failed(PAC_EDATA, a->file->path, "reading"));
 }
 
 void pac_h5_version(char *buf, size_t bytes)

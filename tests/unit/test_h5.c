@@ -71,6 +71,10 @@ static void test_there_and_back(void **state)
     assert_int_equal(pac_h5_get(f, "answer", &answer), PAC_OK);
     assert_true(answer == UINT64_MAX);
     assert_int_equal(pac_h5_array_open(f, "numbers", PAC_I64, &a), PAC_OK);
+    static const int64_t hints[][2] = {{50, 300}, {0, 1000}, {999, 1}, {999, 2},
+                                       {-1, 5},   {5, -1},   {0, 0},   {INT64_MAX, INT64_MAX}};
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
+        pac_h5_array_will_read(a, hints[i][0], hints[i][1]); /* never an error */
     assert_int_equal(pac_h5_array_read(a, 50, 300, some), PAC_OK);
     for (int64_t i = 0; i < 300; i++)
         assert_int_equal(some[i], (i + 50) * (i + 50) - 7);
