@@ -177,7 +177,8 @@ pac_err cmd_estimate(const pac_args *a)
     PAC_TRY(read_run(a, &cfg));
     PAC_GO(pac_estimate_open(&cfg, &job));
     PAC_GO(read_plan(a, job, &plan, &has));
-    PAC_GO(pac_estimate_run(job, has ? &plan : NULL, is_inference(a), &e));
+    err = pac_estimate_run(job, has ? &plan : NULL, is_inference(a), &e);
+    PAC_GO(err == PAC_ECONFIG && a->plan != NULL ? pac_fail_context(err, "%s", a->plan) : err);
     PAC_GO(pac_estimate_json(&e, has ? &plan : NULL, &json));
     print_result(a, json, print_table);
 out:

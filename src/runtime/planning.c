@@ -121,6 +121,11 @@ pac_err system_check_plan(const pac_job *job, const pac_plan *plan)
     PAC_CHECK(fits, PAC_ECONFIG,
               "%s: system.name is %s; the given plan is %s (ranks by stage): take system.name: pac, or no --plan", c->path,
               most[c->system.kind].what, shape);
+    PAC_CHECK(
+        plan->microbatches <= c->train.batch, PAC_ECONFIG,
+        "microbatches: a batch of %lld samples (train.batch in %s) cannot be cut into %lld: give at most %lld there, or a "
+        "larger train.batch",
+        (long long)c->train.batch, c->path, (long long)plan->microbatches, (long long)c->train.batch);
     return PAC_OK;
 }
 

@@ -8,7 +8,8 @@
 
 /** Model description, task and options of j->cfg, checked against each other. Not collective. */
 pac_err job_describe(pac_job *j);
-/** The backend that the configuration names, its device opened (device.c). Not collective. Errors: PAC_ECONFIG, PAC_ENOTBUILT. */
+/** The backend that the configuration names, its device opened (device.c). Not collective. Errors: PAC_ECONFIG, PAC_ENOTBUILT.
+ */
 pac_err job_backend(pac_job *j);
 void job_backend_done(pac_job *j);
 /** With PAC_CUDA_AWARE_MPI=1: messages of device memory without staging, if a trial sum is right (j->direct). Collective. */
@@ -22,7 +23,8 @@ pac_err job_load_data(pac_job *j, int data);
 
 /** Can the system be made of so many devices? Errors: PAC_ECONFIG. Not collective. */
 pac_err system_check(const pac_job *job, int64_t devices);
-/** Is a given plan one of this system's? Errors: PAC_ECONFIG. Not collective. */
+/** Is a given plan one of this system's, and the batch large enough for it? Errors: PAC_ECONFIG, without the file. Not
+ * collective. */
 pac_err system_check_plan(const pac_job *job, const pac_plan *plan);
 /** Is a list of memory budgets as long as there are devices? Errors: PAC_ECONFIG. Not collective. */
 pac_err budgets_check(const pac_config *c, int64_t devices);

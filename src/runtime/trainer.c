@@ -95,7 +95,9 @@ static pac_err obtain_plan(run *r, const pac_train_opts *o)
         PAC_TRY(plan_load(job, o->plan_path, &r->planned));
     else
         PAC_TRY(pac_job_plan(job, r->has_profile ? &r->profile : NULL, &r->planned, NULL));
-    PAC_TRY(system_check_plan(job, &r->planned));
+    pac_err err = system_check_plan(job, &r->planned);
+    if (err != PAC_OK)
+        return o->plan_path != NULL ? pac_fail_context(err, "%s", o->plan_path) : err;
     PAC_CHECK(plan_uses(&r->planned, 0), PAC_ECONFIG,
               "the best plan leaves out rank 0, which reads the data and writes the results: start a faster device first "
               "(mpirun's list of hosts), or profile these devices");

@@ -86,6 +86,19 @@ layers: 5
 microbatches: 2
 stages: [{layers: [0, 3], ranks: $world}]
 YAML
+cut() { # more parts than a batch has samples
+    printf 'world: %s\nlayers: 5\nmicrobatches: %s\nstages: [{layers: [0, 5], ranks: %s}]\n' "$ranks" "$1" "$world" >"$dir/plan.yaml"
+}
+cut 9
+many="plan.yaml: microbatches: a batch of 8 samples (train.batch in $yaml) cannot be cut into 9: give at most 8"
+expect 2 "$many" train "$yaml" --plan "$dir/plan.yaml" --set train.batch=8
+if [ "$ranks" = 1 ]; then
+    expect 2 "$many" estimate "$yaml" --plan "$dir/plan.yaml" --set train.batch=8
+    printf 'devices: [{name: a, flops: 1 GFLOP/s, memory: 1 GiB, memory_bandwidth: 1 GB/s}]\n' >"$dir/devices.yaml"
+    expect 2 "$many" simulate "$yaml" --devices "$dir/devices.yaml" --plan "$dir/plan.yaml" --set train.batch=8
+    cut 8
+    works estimate "$yaml" --plan "$dir/plan.yaml" --set train.batch=8
+fi
 expect 3 "none.yaml: cannot open" train "$yaml" --plan "$dir/none.yaml"
 expect 3 "none.yaml: cannot open" train "$yaml" --profile "$dir/none.yaml"
 expect 3 "none.yaml: cannot open" plan "$yaml" --profile "$dir/none.yaml"
