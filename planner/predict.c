@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { FEW_MICROBATCHES = 512 };
+enum { FEW_MICROBATCHES = 512, MOST_TRIED = 1024 };
 
 static pac_err check(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan)
 {
@@ -77,6 +77,40 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
     plan->predicted = pac_run_seconds(&c, &s, &cached);
     count_cached_bytes(&c, plan, part);
     return PAC_OK;
+}
+
+/* ---- micro-batches ---- */
+
+/* Bytes over the budgets, summed over the devices. */
+static double lacks_of(const pac_profile *p, const pac_plan *plan)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < plan->stages; i++)
+        for (int64_t r = 0; r < plan->stage[i].ranks; r++)
+            sum += fmax(plan->stage[i].bytes[r] - p->device[plan->stage[i].rank[r]].memory, 0);
+    return sum;
+}
+
+pac_err pac_plan_microbatches(const pac_profile *p, const pac_plan_request *q, pac_plan *plan)
+{
+    int64_t most = q->batch < MOST_TRIED ? q->batch : MOST_TRIED, best = 1;
+    double least = INFINITY, total = INFINITY;
+    if (q->microbatches > 0) {
+        plan->microbatches = q->microbatches;
+        return pac_plan_predict(p, q, plan);
+    }
+    for (int64_t M = 1; M <= most; M++) {
+        plan->microbatches = M;
+        PAC_TRY(pac_plan_predict(p, q, plan));
+        double lacks = lacks_of(p, plan);
+        if (lacks < least || (lacks == least && plan->predicted.total_s < total)) {
+            best = M;
+            least = lacks;
+            total = plan->predicted.total_s;
+        }
+    }
+    plan->microbatches = best;
+    return pac_plan_predict(p, q, plan);
 }
 
 /* ---- shares ---- */

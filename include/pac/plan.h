@@ -105,6 +105,13 @@ typedef struct pac_plan_answer {
 pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_plan *plan);
 
 /**
+ * Choose plan->microbatches for its stages and shares: of 1..batch (at most 1024) the one with the least predicted total among those that
+ * keep to every budget; if none does, the one that lacks the fewest bytes. A request with microbatches takes those. Errors: as
+ * pac_plan_predict().
+ */
+pac_err pac_plan_microbatches(const pac_profile *p, const pac_plan_request *q, pac_plan *plan);
+
+/**
  * Fill the shares of every stage, and the cached phase's where there is one, by speed in whole samples: the slowest rank is as fast as
  * they allow, none takes more than its budget admits (if none can, the excess goes where it exceeds least). Errors: as
  * pac_plan_predict().

@@ -89,6 +89,7 @@ static int64_t group_ranks(const pac_config *c)
     return n;
 }
 
+/* Without a profile nothing says which number of micro-batches is best: two a stage keep a pipeline of equal stages 2/3 busy. */
 static pac_err given_groups(const pac_job *job, int64_t devices, pac_plan *out)
 {
     const pac_config *c = &job->cfg;
@@ -194,7 +195,10 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
     pac_plan_request q = plan_request(job, profile);
     if (job->cfg.system.ngroups > 0) {
         PAC_TRY(given_groups(job, profile != NULL ? profile->devices : pac_world_size(), out));
-        return profile == NULL ? PAC_OK : plan_predict(job, &q, out);
+        if (profile == NULL)
+            return PAC_OK;
+        PAC_TRY(pac_plan_microbatches(profile, &q, out));
+        return plan_predict(job, &q, out);
     }
     pac_plan_answer a;
     PAC_TRY(plan_search(job, profile, &q, &a));

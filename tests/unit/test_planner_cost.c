@@ -103,6 +103,36 @@ static void test_predicts_what_links_cost_the_cached_phase(void **state)
     near(on[1].redistribute_s - on[0].redistribute_s, (rows * x.p.cached_step_bytes_read / 2 + tuned * 3) / 1e6); /* with two moments */
 }
 
+/* For given stages: as many as hide the pipeline's ends, one where they only cost, as many as memory asks for. */
+static void test_chooses_microbatches(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    pac_plan plan = even((const int64_t[]){1, 1}, 2, 4, 1);
+    pac_plan_request q = request(&x, 16, 0);
+    assert_int_equal(pac_plan_microbatches(&x.p, &q, &plan), PAC_OK);
+    int64_t chosen = plan.microbatches;
+    double best = plan.predicted.total_s, bytes = plan.stage[0].bytes[0];
+    assert_true(chosen > 1 && chosen < 16);
+    for (int64_t M = 1; M <= 16; M++) {
+        plan.microbatches = M;
+        predict(&x, 16, &plan);
+        assert_true(plan.predicted.total_s >= best);
+    }
+    for (int d = 0; d < 2; d++)
+        x.device[d].memory = bytes - 1; /* smaller ones then */
+    assert_int_equal(pac_plan_microbatches(&x.p, &q, &plan), PAC_OK);
+    assert_true(plan.microbatches > chosen && plan.stage[0].bytes[0] < bytes);
+    x.device[0].memory = x.device[1].memory = 1; /* never */
+    assert_int_equal(pac_plan_microbatches(&x.p, &q, &plan), PAC_OK);
+    assert_int_equal(plan.microbatches, 16);
+    q.microbatches = 3;
+    assert_int_equal(pac_plan_microbatches(&x.p, &q, &plan), PAC_OK);
+    assert_int_equal(plan.microbatches, 3);
+    pac_plan_free(&plan);
+}
+
 static void test_predicts_bytes_in_flight(void **state)
 {
     (void)state;
@@ -505,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_predicts_a_pipeline_of_equal_stages),
         cmocka_unit_test(test_predicts_what_links_cost_the_cached_phase),
         cmocka_unit_test(test_predicts_bytes_in_flight),
+        cmocka_unit_test(test_chooses_microbatches),
         cmocka_unit_test(test_predicts_the_steady_phase_by_the_slowest_stage),
         cmocka_unit_test(test_without_cache_epochs_are_equal),
         cmocka_unit_test(test_a_plan_for_others_is_refused),
