@@ -13,9 +13,13 @@ static const char *const network_keys[] = {"topology", "bandwidth", "latency", "
 static const char *const link_keys[] = {"between", "bandwidth", "latency", NULL};
 
 typedef struct network {
-    bool ports; /* topology: switch */
-    double bandwidth, latency, efficiency, gradient_bytes;
+    bool ports;                /* topology: switch */
+    double bandwidth, latency; /* of pairs without a link of their own; not given: 0 and -1 */
+    double efficiency, gradient_bytes;
 } network;
+
+static const pac_limits bandwidths = {PAC_SLOWEST_LINK, PAC_FASTEST_LINK, false};
+static const pac_limits latencies = {0, 0.9, true}; /* no whole number of seconds: who writes 300 means microseconds */
 
 /* ---- devices ---- */
 
@@ -91,15 +95,19 @@ static pac_err read_head(const pac_yaml_node *n, network *out)
     static const char *const topologies[] = {"switch", "direct", NULL};
     const pac_yaml_node *v;
     int64_t topology = 0;
-    *out = (network){.efficiency = 1};
+    *out = (network){.efficiency = 1, .latency = -1};
     PAC_TRY(pac_want_map(n, "network", network_keys));
     if ((v = pac_yaml_get(n, "topology")) != NULL)
         PAC_TRY(pac_yaml_choice(v, "network.topology", topologies, &topology));
     out->ports = topology == 0;
-    PAC_TRY(pac_field(n, "network", "bandwidth", &v));
-    PAC_TRY(pac_read_quantity(v, "network.bandwidth", PAC_Q_RATE, 1, &out->bandwidth));
-    PAC_TRY(pac_field(n, "network", "latency", &v));
-    PAC_TRY(pac_read_quantity(v, "network.latency", PAC_Q_SECONDS, 0, &out->latency));
+    if (out->ports || pac_yaml_get(n, "bandwidth") != NULL) {
+        PAC_TRY(pac_field(n, "network", "bandwidth", &v));
+        PAC_TRY(pac_read_quantity(v, "network.bandwidth", PAC_Q_RATE, bandwidths, &out->bandwidth));
+    }
+    if (out->ports || pac_yaml_get(n, "latency") != NULL) {
+        PAC_TRY(pac_field(n, "network", "latency", &v));
+        PAC_TRY(pac_read_quantity(v, "network.latency", PAC_Q_SECONDS, latencies, &out->latency));
+    }
     if ((v = pac_yaml_get(n, "efficiency")) != NULL)
         PAC_TRY(pac_yaml_double(v, "network.efficiency", 0.01, 1, &out->efficiency));
     if ((v = pac_yaml_get(n, "gradient_bytes")) != NULL)
@@ -156,12 +164,27 @@ static pac_err read_link(const pac_yaml_node *n, const network *net, pac_cluster
         int64_t at = end[i] * c->devices + end[1 - i];
         double bandwidth;
         if ((v = pac_yaml_get(n, "bandwidth")) != NULL) {
-            PAC_TRY(pac_read_quantity(v, "links.bandwidth", PAC_Q_RATE, 1, &bandwidth));
+            PAC_TRY(pac_read_quantity(v, "links.bandwidth", PAC_Q_RATE, bandwidths, &bandwidth));
             c->bandwidth[at] = net->efficiency * bandwidth;
         }
         if ((v = pac_yaml_get(n, "latency")) != NULL)
-            PAC_TRY(pac_read_quantity(v, "links.latency", PAC_Q_SECONDS, 0, &c->latency[at]));
+            PAC_TRY(pac_read_quantity(v, "links.latency", PAC_Q_SECONDS, latencies, &c->latency[at]));
     }
+    return PAC_OK;
+}
+
+/* Every pair has a link of its own, or the network's. */
+static pac_err check_links(const pac_yaml_node *n, const pac_cluster *c)
+{
+    for (int64_t i = 0; i < c->devices; i++)
+        for (int64_t j = 0; j < i; j++) {
+            int64_t at = i * c->devices + j;
+            bool rate = c->bandwidth[at] > 0;
+            if (!rate || c->latency[at] < 0)
+                return pac_yaml_fail(
+                    n, "network: the %s between %s and %s is missing: give it in links, or network.%s for all pairs",
+                    rate ? "latency" : "bandwidth", c->machine[j].name, c->machine[i].name, rate ? "latency" : "bandwidth");
+        }
     return PAC_OK;
 }
 
@@ -191,6 +214,7 @@ static pac_err read_network(const pac_yaml_node *root, pac_cluster *c)
         for (int64_t i = 0; i < pac_yaml_count(links); i++)
             PAC_TRY(read_link(pac_yaml_item(links, i), &net, c));
     }
+    PAC_TRY(check_links(n, c));
     if (net.ports)
         fill_ports(&net, c);
     return PAC_OK;

@@ -15,29 +15,47 @@
 
 enum { MOST_TYPES = 256, PATH = 4096 };
 
-/* least 1: must be given, here or by the type. */
+/* No whole number of seconds is a plausible overhead: who writes 300 means microseconds. */
+#define WORK                                                                                                                   \
+    {                                                                                                                          \
+        1e6, 1e16, false                                                                                                       \
+    }
+#define WORK_OR_NONE                                                                                                           \
+    {                                                                                                                          \
+        1e6, 1e16, true                                                                                                        \
+    }
+#define OVERHEAD                                                                                                               \
+    {                                                                                                                          \
+        0, 0.9, true                                                                                                           \
+    }
+#define DISK                                                                                                                   \
+    {                                                                                                                          \
+        1e4, 1e12, true                                                                                                        \
+    }
+
+/* Without or_none: must be given, here or by the type. */
 static const struct {
     const char *key;
     pac_quantity quantity;
-    double least;
+    pac_limits range;
     size_t at;
 } fields[] = {
-    {"flops", PAC_Q_FLOPS, 1, offsetof(pac_machine, flops)},
-    {"memory", PAC_Q_BYTES, 1, offsetof(pac_machine, memory)},
-    {"memory_bandwidth", PAC_Q_RATE, 1, offsetof(pac_machine, memory_bandwidth)},
-    {"peak", PAC_Q_FLOPS, 0, offsetof(pac_machine, peak)},
-    {"flops_backward", PAC_Q_FLOPS, 0, offsetof(pac_machine, flops_backward)},
-    {"half_size", PAC_Q_NUMBER, 0, offsetof(pac_machine, half_size)},
-    {"launch", PAC_Q_SECONDS, 0, offsetof(pac_machine, launch)},
-    {"overhead", PAC_Q_SECONDS, 0, offsetof(pac_machine, overhead)},
-    {"block_overhead", PAC_Q_SECONDS, 0, offsetof(pac_machine, block_overhead)},
-    {"block_overhead_backward", PAC_Q_SECONDS, 0, offsetof(pac_machine, block_overhead_backward)},
-    {"side_overhead", PAC_Q_SECONDS, 0, offsetof(pac_machine, side_overhead)},
-    {"side_overhead_backward", PAC_Q_SECONDS, 0, offsetof(pac_machine, side_overhead_backward)},
-    {"disk_write", PAC_Q_RATE, 0, offsetof(pac_machine, disk_write)},
-    {"disk_read", PAC_Q_RATE, 0, offsetof(pac_machine, disk_read)},
-    {"disk_space", PAC_Q_BYTES, 0, offsetof(pac_machine, disk_space)},
-    {"port", PAC_Q_RATE, 0, offsetof(pac_machine, port)},
+    {"flops", PAC_Q_FLOPS, WORK, offsetof(pac_machine, flops)},
+    {"memory", PAC_Q_BYTES, {1 << 20, 1e14, false}, offsetof(pac_machine, memory)},
+    {"memory_bandwidth", PAC_Q_RATE, {1e6, 1e15, false}, offsetof(pac_machine, memory_bandwidth)},
+    {"peak", PAC_Q_FLOPS, WORK_OR_NONE, offsetof(pac_machine, peak)},
+    {"flops_backward", PAC_Q_FLOPS, WORK_OR_NONE, offsetof(pac_machine, flops_backward)},
+    {"half_size", PAC_Q_NUMBER, {0, 1e5, true}, offsetof(pac_machine, half_size)},
+    {"launch", PAC_Q_SECONDS, {0, 0.1, true}, offsetof(pac_machine, launch)},
+    {"overhead", PAC_Q_SECONDS, OVERHEAD, offsetof(pac_machine, overhead)},
+    {"block_overhead", PAC_Q_SECONDS, OVERHEAD, offsetof(pac_machine, block_overhead)},
+    {"block_overhead_backward", PAC_Q_SECONDS, OVERHEAD, offsetof(pac_machine, block_overhead_backward)},
+    {"side_overhead", PAC_Q_SECONDS, OVERHEAD, offsetof(pac_machine, side_overhead)},
+    {"side_overhead_backward", PAC_Q_SECONDS, OVERHEAD, offsetof(pac_machine, side_overhead_backward)},
+    {"disk_write", PAC_Q_RATE, DISK, offsetof(pac_machine, disk_write)},
+    {"disk_read", PAC_Q_RATE, DISK, offsetof(pac_machine, disk_read)},
+    {"disk_space", PAC_Q_BYTES, {1e4, 1e16, true}, offsetof(pac_machine, disk_space)},
+    {"port", PAC_Q_RATE, {PAC_SLOWEST_LINK, PAC_FASTEST_LINK, true}, offsetof(pac_machine, port)},
 };
 
 enum { NFIELDS = sizeof fields / sizeof fields[0] };
@@ -60,7 +78,7 @@ pac_err pac_read_machine(const pac_yaml_node *map, const char *what, pac_machine
         char path[128];
         snprintf(path, sizeof path, "%s%s%s", what, *what == '\0' ? "" : ".", fields[i].key);
         if (n != NULL)
-            PAC_TRY(pac_read_quantity(n, path, fields[i].quantity, fields[i].least, field_of(m, i)));
+            PAC_TRY(pac_read_quantity(n, path, fields[i].quantity, fields[i].range, field_of(m, i)));
     }
     return PAC_OK;
 }
@@ -68,7 +86,7 @@ pac_err pac_read_machine(const pac_yaml_node *map, const char *what, pac_machine
 pac_err pac_check_machine(const pac_yaml_node *n, const char *what, pac_machine *m)
 {
     for (int i = 0; i < NFIELDS; i++)
-        if (*field_of(m, i) < fields[i].least)
+        if (*field_of(m, i) == 0 && !fields[i].range.or_none)
             return pac_yaml_fail(n, "%s.%s is missing: give it, or a type that has it", what, fields[i].key);
     if (m->flops_backward == 0)
         m->flops_backward = m->flops;

@@ -6,41 +6,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_UNITS = 16 };
+enum { MOST_UNITS = 6, LONGEST_UNIT = 16 };
 
+/* Beside bytes and bytes/s, whose units are those of every file. */
 static const struct {
-    const char *example;
+    const char *basic, *example;
     struct {
         const char *name;
         double factor;
     } unit[MOST_UNITS];
 } known[] = {
-    [PAC_Q_FLOPS] = {"1.28 TFLOP/s", {{"FLOP/s", 1}, {"MFLOP/s", 1e6}, {"GFLOP/s", 1e9}, {"TFLOP/s", 1e12}}},
-    [PAC_Q_BYTES] = {"16 GiB",
-                     {{"B", 1},
-                      {"kB", 1e3},
-                      {"KB", 1e3},
-                      {"MB", 1e6},
-                      {"GB", 1e9},
-                      {"TB", 1e12},
-                      {"KiB", 1024.0},
-                      {"MiB", 1048576.0},
-                      {"GiB", 1073741824.0},
-                      {"TiB", 1099511627776.0}}},
-    [PAC_Q_RATE] = {"60 GB/s or 1 Gbit/s",
-                    {{"B/s", 1},
-                     {"kB/s", 1e3},
-                     {"MB/s", 1e6},
-                     {"GB/s", 1e9},
-                     {"KiB/s", 1024.0},
-                     {"MiB/s", 1048576.0},
-                     {"GiB/s", 1073741824.0},
-                     {"kbit/s", 125},
-                     {"Mbit/s", 125e3},
-                     {"Gbit/s", 125e6}}},
-    [PAC_Q_SECONDS] = {"200 us", {{"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}}},
-    [PAC_Q_NUMBER] = {"64", {{NULL, 0}}},
+    [PAC_Q_FLOPS] = {"FLOP/s", "1.28 TFLOP/s", {{"FLOP/s", 1}, {"MFLOP/s", 1e6}, {"GFLOP/s", 1e9}, {"TFLOP/s", 1e12}}},
+    [PAC_Q_BYTES] = {"bytes", "16 GiB", {{NULL, 0}}},
+    [PAC_Q_RATE] = {"bytes/s", "60 GB/s or 1 Gbit/s", {{"kbit/s", 125}, {"Mbit/s", 125e3}, {"Gbit/s", 125e6}}},
+    [PAC_Q_SECONDS] = {"seconds", "200 us", {{"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}}},
+    [PAC_Q_NUMBER] = {"", "64", {{NULL, 0}}},
 };
+
+/* "GB/s" */
+static bool bytes_a_second(const char *name, double *out)
+{
+    char unit[LONGEST_UNIT];
+    size_t n = strlen(name);
+    if (n < 3 || n >= sizeof unit || strcmp(name + n - 2, "/s") != 0)
+        return false;
+    memcpy(unit, name, n - 2);
+    unit[n - 2] = '\0';
+    return pac_yaml_byte_unit(unit, out);
+}
 
 static bool unit_factor(pac_quantity q, const char *name, double *out)
 {
@@ -52,7 +45,7 @@ static bool unit_factor(pac_quantity q, const char *name, double *out)
             *out = known[q].unit[i].factor;
             return true;
         }
-    return false;
+    return (q == PAC_Q_BYTES && pac_yaml_byte_unit(name, out)) || (q == PAC_Q_RATE && bytes_a_second(name, out));
 }
 
 /* A decimal number without sign; strtod() also reads hexadecimal, inf and nan. */
@@ -69,7 +62,7 @@ static bool decimal(const char *text, const char **end, double *out)
     return isfinite(*out);
 }
 
-pac_err pac_read_quantity(const pac_yaml_node *n, const char *what, pac_quantity q, double least, double *out)
+pac_err pac_read_quantity(const pac_yaml_node *n, const char *what, pac_quantity q, pac_limits range, double *out)
 {
     const char *end;
     double v, factor;
@@ -79,9 +72,10 @@ pac_err pac_read_quantity(const pac_yaml_node *n, const char *what, pac_quantity
     if (!decimal(text, &end, &v) || !unit_factor(q, end + strspn(end, " "), &factor))
         return pac_yaml_fail(n, "%s: '%.60s' is not a quantity such as %s", what, text, known[q].example);
     v *= factor;
-    if (!(v >= least && v <= PAC_LARGEST))
-        return pac_yaml_fail(n, "%s: '%.60s' must be at least %g and at most %g in the basic unit", what, text, least,
-                             PAC_LARGEST);
+    if (!(v >= range.least && v <= range.most) && !(v == 0 && range.or_none))
+        return pac_yaml_fail(n, "%s: '%.60s' is not between %g and %g %s%s; check the unit (such as %s; without one it is %s)",
+                             what, text, range.least, range.most, known[q].basic, range.or_none ? " (or 0)" : "",
+                             known[q].example, *known[q].basic != '\0' ? known[q].basic : "a number");
     *out = v;
     return PAC_OK;
 }

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_LAYERS = 4096, MOST_KEYS = 32 };
+enum { MOST_LAYERS = 4096, MOST_KEYS = 32, MOST_LATENCY = 10 }; /* seconds */
 
 #define AT(record, field, needed, why)                                                                                         \
     {                                                                                                                          \
@@ -109,7 +109,7 @@ static pac_err read_head(const pac_yaml_node *root, pac_profile *p)
     if (pac_profile_layers(p) == 0)
         return pac_yaml_fail(layers, "layers: the model has none");
     PAC_TRY(field_map(root, "tokens", tokens_keys, &tokens));
-    PAC_TRY(pac_read_number(tokens, "tokens", "source", 0, &p->source_tokens));
+    PAC_TRY(pac_read_number(tokens, "tokens", "source", 1, &p->source_tokens));
     return pac_read_number(tokens, "tokens", "target", 0, &p->target_tokens);
 }
 
@@ -196,18 +196,18 @@ static pac_err read_device(const pac_yaml_node *n, const pac_profile *p, int64_t
 }
 
 /* One row for each device; a divisor is at least 1 but on the diagonal, which nobody uses. */
-static pac_err read_matrix(const pac_yaml_node *root, const char *key, int64_t n, bool divisor, double *out)
+static pac_err read_matrix(const pac_yaml_node *root, const char *key, int64_t n, bool divisor, double most, double *out)
 {
     const pac_yaml_node *rows;
     PAC_TRY(pac_field(root, "", key, &rows));
     PAC_TRY(pac_want_list(rows, key, n, n));
     for (int64_t i = 0; i < n; i++) {
         const pac_yaml_node *row = pac_yaml_item(rows, i);
-        PAC_TRY(pac_read_numbers(row, key, n, 0, PAC_LARGEST, &out[i * n]));
+        PAC_TRY(pac_read_numbers(row, divisor ? "bandwidth (bytes per second)" : "latency (seconds)", n, 0, most, &out[i * n]));
         for (int64_t j = 0; j < n; j++)
             if (divisor && i != j && out[i * n + j] < 1)
-                return pac_yaml_fail(pac_yaml_item(row, j), "%s from %lld to %lld must be at least 1", key, (long long)i,
-                                     (long long)j);
+                return pac_yaml_fail(pac_yaml_item(row, j), "%s from %lld to %lld must be at least 1 (bytes per second)", key,
+                                     (long long)i, (long long)j);
     }
     return PAC_OK;
 }
@@ -223,8 +223,8 @@ static pac_err read_profile(const pac_yaml_node *root, pac_profile *p)
     PAC_TRY(read_layers(root, p));
     for (int64_t i = 0; i < p->devices; i++)
         PAC_TRY(read_device(pac_yaml_item(devices, i), p, i));
-    PAC_TRY(read_matrix(root, "bandwidth", p->devices, true, p->bandwidth));
-    return read_matrix(root, "latency", p->devices, false, p->latency);
+    PAC_TRY(read_matrix(root, "bandwidth", p->devices, true, PAC_LARGEST, p->bandwidth));
+    return read_matrix(root, "latency", p->devices, false, MOST_LATENCY, p->latency);
 }
 
 pac_err pac_profile_read(const char *path, pac_profile *out)

@@ -36,6 +36,8 @@ const char *pac_yaml_text(const pac_yaml_node *scalar);                      /* 
 pac_err pac_yaml_int(const pac_yaml_node *n, const char *what, int64_t min, int64_t max, int64_t *out);
 pac_err pac_yaml_double(const pac_yaml_node *n, const char *what, double min, double max, double *out);
 pac_err pac_yaml_bool(const pac_yaml_node *n, const char *what, bool *out);
+/** Bytes of a unit: "", B, kB, KB, MB, GB, TB, KiB, MiB, GiB, TiB. False: unknown. */
+bool pac_yaml_byte_unit(const char *unit, double *bytes);
 /** "16 GiB", "200 MB", "1048576": bytes. */
 pac_err pac_yaml_bytes(const pac_yaml_node *n, const char *what, double *out);
 /** One of names[] (NULL after the last): its index; the message lists them and the nearest. */

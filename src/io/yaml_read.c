@@ -73,10 +73,10 @@ pac_err pac_yaml_bool(const pac_yaml_node *n, const char *what, bool *out)
     return PAC_OK;
 }
 
-pac_err pac_yaml_bytes(const pac_yaml_node *n, const char *what, double *out)
+bool pac_yaml_byte_unit(const char *unit, double *bytes)
 {
     static const struct {
-        const char *unit;
+        const char *name;
         double bytes;
     } units[] = {{"", 1},
                  {"B", 1},
@@ -89,18 +89,24 @@ pac_err pac_yaml_bytes(const pac_yaml_node *n, const char *what, double *out)
                  {"MiB", 1048576.0},
                  {"GiB", 1073741824.0},
                  {"TiB", 1099511627776.0}};
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(unit, units[i].name) == 0) {
+            *bytes = units[i].bytes;
+            return true;
+        }
+    return false;
+}
+
+pac_err pac_yaml_bytes(const pac_yaml_node *n, const char *what, double *out)
+{
     const char *text = "", *end;
+    double unit;
     PAC_TRY(scalar(n, what, "a size such as 16 GiB", &text));
     double v = decimal(text, &end);
-    if (end != NULL && v >= 0) {
-        end += strspn(end, " ");
-        for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-            if (strcmp(end, units[i].unit) == 0 && isfinite(v * units[i].bytes)) {
-                *out = v * units[i].bytes;
-                return PAC_OK;
-            }
-    }
-    return pac_yaml_fail(n, "%s: '%.80s' is not a size such as 1048576, 200 MB or 16 GiB", what, text);
+    if (end == NULL || v < 0 || !pac_yaml_byte_unit(end + strspn(end, " "), &unit) || !isfinite(v * unit))
+        return pac_yaml_fail(n, "%s: '%.80s' is not a size such as 1048576, 200 MB or 16 GiB", what, text);
+    *out = v * unit;
+    return PAC_OK;
 }
 
 /* "a, b or c" of names[], cut at the size of the buffer. */
