@@ -2,7 +2,6 @@
 #include "paper.h"
 
 #include "cost.h"
-#include "plan_alloc.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,8 +1,6 @@
 /* `planner: pac` explains itself: the plan, what it was compared with and why that lost, what it left out and refused. */
 #include "pac.h"
 
-#include "plan_alloc.h"
-
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,8 +1,6 @@
 /* Plans and profiles as values: make, name, free. */
 #include "pac/plan.h"
 
-#include "plan_alloc.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,8 @@
  * plan is either right or refused with its line.
  */
 #include "file.h"
-#include "plan_alloc.h"
+
+#include "pac/plan.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,6 @@
 /* Reading profile.yaml: what was measured, in seconds, bytes and bytes per second. Whatever does not fit is refused with its
  * line. */
 #include "file.h"
-#include "plan_alloc.h"
 #include "profile_fields.h"
 
 #include "cost.h"

@@ -3,7 +3,6 @@
  * caller's dry run or from the cost model.
  */
 #include "model.h"
-#include "plan_alloc.h"
 #include "simulate.h"
 
 #include <math.h>

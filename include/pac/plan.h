@@ -43,6 +43,10 @@ pac_err pac_plan_read(const char *path, pac_plan *out);
 pac_err pac_plan_write(const pac_plan *p, const char *path);
 void pac_plan_free(pac_plan *p);
 
+/** A plan of so many empty stages; a stage of so many ranks: zeroed arrays. Freed by pac_plan_free(), also after an error. Errors: PAC_ENOMEM. */
+pac_err pac_plan_alloc(int64_t stages, pac_plan *out);
+pac_err pac_stage_alloc(int64_t ranks, pac_stage_plan *st);
+
 /** Ranks of the plan's stages, in the order of stages: to[0..n), n = world - left_out. */
 int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES]);
 

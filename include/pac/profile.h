@@ -90,4 +90,7 @@ pac_err pac_profile_read(const char *path, pac_profile *out);
 pac_err pac_profile_write(const pac_profile *p, const char *path);
 void pac_profile_free(pac_profile *p);
 
+/** Zeroed arrays for so many layers and devices; p->devices is set, the rest stays. The caller frees, also after an error. Errors: PAC_ENOMEM. */
+pac_err pac_profile_alloc(int64_t layers, int64_t devices, pac_profile *p);
+
 #endif

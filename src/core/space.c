@@ -85,36 +85,44 @@ void pac_space_free(const pac_space *space, void *p)
 
 /* ---- copies ---- */
 
+static pac_err copy_here(void *to, const void *from, size_t bytes)
+{
+    if (bytes > 0 && to != from)
+        memcpy(to, from, bytes);
+    return PAC_OK;
+}
+
+static pac_err download(const pac_space *space, void *to, const void *from, size_t bytes)
+{
+    if (space == NULL)
+        return copy_here(to, from, bytes);
+    return bytes > 0 ? space->download(to, from, bytes) : PAC_OK;
+}
+
 pac_err pac_upload(const pac_space *space, float *to, const float *from, int64_t n)
 {
-    if (space != NULL)
-        return n > 0 ? space->upload(to, from, (size_t)n * sizeof *to) : PAC_OK;
-    if (n > 0 && to != from)
-        memcpy(to, from, (size_t)n * sizeof *to);
-    return PAC_OK;
+    size_t bytes = (size_t)n * sizeof *to;
+    if (space == NULL)
+        return copy_here(to, from, bytes);
+    return n > 0 ? space->upload(to, from, bytes) : PAC_OK;
 }
 
 pac_err pac_download(const pac_space *space, float *to, const float *from, int64_t n)
 {
-    if (space != NULL)
-        return n > 0 ? space->download(to, from, (size_t)n * sizeof *to) : PAC_OK;
-    return pac_upload(NULL, to, from, n);
+    return download(space, to, from, (size_t)n * sizeof *to);
 }
 
 pac_err pac_download_ids(const pac_space *space, int32_t *to, const int32_t *from, int64_t n)
 {
-    if (space != NULL)
-        return n > 0 ? space->download(to, from, (size_t)n * sizeof *to) : PAC_OK;
-    if (n > 0 && to != from)
-        memcpy(to, from, (size_t)n * sizeof *to);
-    return PAC_OK;
+    return download(space, to, from, (size_t)n * sizeof *to);
 }
 
 pac_err pac_move(const pac_space *space, float *to, const float *from, int64_t n)
 {
-    if (space != NULL)
-        return n > 0 && to != from ? space->move(to, from, (size_t)n * sizeof *to) : PAC_OK;
-    return pac_upload(NULL, to, from, n);
+    size_t bytes = (size_t)n * sizeof *to;
+    if (space == NULL)
+        return copy_here(to, from, bytes);
+    return n > 0 && to != from ? space->move(to, from, bytes) : PAC_OK;
 }
 
 pac_err pac_space_sync(const pac_space *space)

@@ -169,30 +169,11 @@ static pac_err cached_bytes(dry *d, pac_profile *p)
 
 /* ---- together ---- */
 
-static pac_err profile_arrays(pac_profile *p)
-{
-    int64_t L = p->layers_enc + p->layers_dec, n = p->devices;
-    void *v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, L, sizeof(pac_layer_bytes), &v));
-    p->layer = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, L + 1, sizeof(double), &v));
-    p->boundary_fwd = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, L + 1, sizeof(double), &v));
-    p->boundary_bwd = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n, sizeof(pac_device), &v));
-    p->device = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n * n, sizeof(double), &v));
-    p->bandwidth = v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n * n, sizeof(double), &v));
-    p->latency = v;
-    return PAC_OK;
-}
-
-static void describe_run(const pac_job *job, int64_t devices, pac_profile *p)
+static void describe_run(const pac_job *job, pac_profile *p)
 {
     const pac_dataset *d = &job->train;
     const char *name = strrchr(job->cfg.model.path, '/');
-    *p = (pac_profile){.layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC], .devices = devices};
+    *p = (pac_profile){.layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC]};
     snprintf(p->model, sizeof p->model, "%.127s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
     snprintf(p->technique, sizeof p->technique, "%s", pac_technique_name(job->tune.kind));
     profile_set_optimizer(job, p);
@@ -221,8 +202,8 @@ pac_err profile_describe(const pac_job *job, int64_t devices, pac_profile *out)
     pac_profile p;
     pac_job *shapes = NULL;
     pac_err err;
-    describe_run(job, devices, &p);
-    PAC_GO(profile_arrays(&p));
+    describe_run(job, &p);
+    PAC_GO(pac_profile_alloc(pac_depth(&job->desc), devices, &p));
     PAC_GO(dry_job(job, &shapes));
     parameter_bytes(job, &p);
     boundary_bytes(job, &p);

@@ -16,29 +16,36 @@ typedef struct flat_plan { /* what is sent: a header, then stage sizes, then ran
     char planner[16];
 } flat_plan;
 
-static pac_err stage_arrays(pac_stage_plan *s)
-{
-    void *p;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, s->ranks, sizeof(int64_t), &p));
-    s->rank = p;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, s->ranks, sizeof(double), &p));
-    s->share = p;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, s->ranks, sizeof(double), &p));
-    s->bytes = p;
-    return PAC_OK;
-}
-
 static pac_err receive_stage(pac_stage_plan *s)
 {
     bool root = pac_world_rank() == 0;
     int64_t head[3] = {s->first, s->last, s->ranks};
     PAC_TRY(pac_bcast(pac_world(), head, sizeof head, 0));
     *s = (pac_stage_plan){head[0], head[1], head[2], s->rank, s->share, s->bytes};
-    PAC_TRY(pac_agree(pac_world(), root ? PAC_OK : stage_arrays(s)));
+    PAC_TRY(pac_agree(pac_world(), root ? PAC_OK : pac_stage_alloc(s->ranks, s)));
     size_t n = (size_t)s->ranks;
     PAC_TRY(pac_bcast(pac_world(), s->rank, n * sizeof *s->rank, 0));
     PAC_TRY(pac_bcast(pac_world(), s->share, n * sizeof *s->share, 0));
     return pac_bcast(pac_world(), s->bytes, n * sizeof *s->bytes, 0);
+}
+
+/* What the header says, with room for the rest. */
+static pac_err empty_plan(const flat_plan *f, pac_plan *plan)
+{
+    PAC_TRY(pac_plan_alloc(f->stages, plan));
+    plan->world = f->world;
+    plan->layers = f->layers;
+    plan->microbatches = f->microbatches;
+    plan->left_out = f->left_out;
+    plan->cached = f->cached;
+    plan->predicted = f->predicted;
+    memcpy(plan->planner, f->planner, sizeof f->planner);
+    if (!f->shares)
+        return PAC_OK;
+    void *p;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, f->world, sizeof(double), &p));
+    plan->cached_share = p;
+    return PAC_OK;
 }
 
 pac_err plan_share(pac_plan *plan)
@@ -54,24 +61,7 @@ pac_err plan_share(pac_plan *plan)
                    {0}};
     memcpy(f.planner, plan->planner, sizeof f.planner);
     PAC_TRY(pac_bcast(pac_world(), &f, sizeof f, 0));
-    pac_err err = PAC_OK;
-    void *p;
-    if (pac_world_rank() != 0) {
-        *plan = (pac_plan){.world = f.world,
-                           .layers = f.layers,
-                           .microbatches = f.microbatches,
-                           .stages = f.stages,
-                           .left_out = f.left_out,
-                           .cached = f.cached,
-                           .predicted = f.predicted};
-        memcpy(plan->planner, f.planner, sizeof f.planner);
-        err = pac_mem_array(PAC_MEM_OTHER, f.stages, sizeof(pac_stage_plan), &p);
-        plan->stage = err == PAC_OK ? p : NULL;
-        if (err == PAC_OK && f.shares)
-            err = pac_mem_array(PAC_MEM_OTHER, f.world, sizeof(double), &p);
-        plan->cached_share = err == PAC_OK && f.shares ? p : NULL;
-    }
-    PAC_TRY(pac_agree(pac_world(), err));
+    PAC_TRY(pac_agree(pac_world(), pac_world_rank() != 0 ? empty_plan(&f, plan) : PAC_OK));
     if (f.shares)
         PAC_TRY(pac_bcast(pac_world(), plan->cached_share, (size_t)f.world * sizeof(double), 0));
     for (int64_t s = 0; s < plan->stages; s++)
@@ -89,7 +79,8 @@ static int64_t group_ranks(const pac_config *c)
     return n;
 }
 
-/* Without a profile nothing says which number of micro-batches is best: two a stage keep a pipeline of equal stages 2/3 busy. */
+/* Without a profile nothing says which number of micro-batches is best: two a stage keep a pipeline of equal stages 2/3 busy.
+ */
 static pac_err given_groups(const pac_job *job, int64_t devices, pac_plan *out)
 {
     const pac_config *c = &job->cfg;
