@@ -24,6 +24,8 @@ enum {
     GAP = 14,
     LANE = COMPUTE + 2 * LINK + BYTES + GAP,
     BOTTOM = 48,
+    NOTE = 16, /* what was left out */
+    NAMED = 8, /* devices of which are named */
 };
 
 typedef struct chart {
@@ -33,7 +35,7 @@ typedef struct chart {
     double end; /* of the mini-batch, seconds */
     int64_t lanes;
     int64_t device[PAC_MAX_DEVICES], lane_of[PAC_MAX_DEVICES], stage[PAC_MAX_DEVICES],
-        member[PAC_MAX_DEVICES]; /* stage -1: left out */
+        member[PAC_MAX_DEVICES]; /* stage -1: left out, no lane */
 } chart;
 
 /* How a kind of interval is drawn; messages lie below in a thinner strip. */
@@ -93,7 +95,7 @@ static double x_of(const chart *c, double seconds)
 static void begin(chart *c)
 {
     pac_emitter *e = &c->out;
-    int64_t width = LEFT + SPAN + RIGHT, height = TOP + c->lanes * LANE + BOTTOM;
+    int64_t width = LEFT + SPAN + RIGHT, height = TOP + c->lanes * LANE + BOTTOM + NOTE;
     pac_emit(e,
              "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%lld\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" "
              "font-family=\"sans-serif\" font-size=\"11\">\n<style>\n",
@@ -162,6 +164,25 @@ static void emit_axis(chart *c)
              bottom + 32, unit);
 }
 
+/* Devices that do nothing have no lane. */
+static void emit_left_out(chart *c)
+{
+    int64_t n = 0;
+    for (int64_t d = 0; d < c->s->devices; d++) {
+        if (c->stage[d] >= 0 || n++ >= NAMED)
+            continue;
+        if (n == 1)
+            pac_emit(&c->out,
+                     "<text x=\"12\" y=\"%lld\" class=\"small\">left out, idle: ", (long long)(TOP + c->lanes * LANE + BOTTOM));
+        pac_emit(&c->out, "%s", n > 1 ? ", " : "");
+        emit_name(&c->out, c->q->profile->device[d].name, 24);
+    }
+    if (n > NAMED)
+        pac_emit(&c->out, " and %lld more", (long long)(n - NAMED));
+    if (n > 0)
+        pac_emit(&c->out, "</text>\n");
+}
+
 /* ---- a lane ---- */
 
 static void emit_label(chart *c, int64_t lane, double y)
@@ -170,10 +191,6 @@ static void emit_label(chart *c, int64_t lane, double y)
     pac_emit(&c->out, "<text x=\"12\" y=\"%.0f\">", y + 11);
     emit_name(&c->out, c->q->profile->device[d].name, 24);
     pac_emit(&c->out, "</text><text x=\"12\" y=\"%.0f\" class=\"small\">", y + 24);
-    if (stage < 0) {
-        pac_emit(&c->out, "left out</text>\n");
-        return;
-    }
     const pac_stage_plan *st = &c->q->plan->stage[stage];
     pac_emit(&c->out, "stage %lld, layers %lld-%lld, %.0f %%</text>\n", (long long)stage, (long long)st->first,
              (long long)st->last - 1, 100 * st->share[c->member[d]]);
@@ -246,7 +263,7 @@ static void emit_event(chart *c, const pac_sim_event *e)
 
 /* ---- the whole ---- */
 
-/* Lanes in the order of stages, then what is left out. */
+/* Lanes in the order of stages. */
 static void place(chart *c)
 {
     for (int64_t d = 0; d < c->s->devices; d++)
@@ -258,9 +275,6 @@ static void place(chart *c)
             c->member[d] = r;
             c->device[c->lanes++] = d;
         }
-    for (int64_t d = 0; d < c->s->devices; d++)
-        if (c->stage[d] < 0)
-            c->device[c->lanes++] = d;
     for (int64_t i = 0; i < c->lanes; i++)
         c->lane_of[c->device[i]] = i;
     for (int64_t i = 0; i < c->s->events; i++)
@@ -277,6 +291,7 @@ pac_err pac_simulation_svg(const pac_sim_request *q, const pac_simulation *s, co
     for (int64_t i = 0; i < c.lanes; i++)
         emit_lane(&c, i);
     emit_axis(&c);
+    emit_left_out(&c);
     for (int64_t i = 0; i < s->events; i++)
         emit_event(&c, &s->event[i]);
     pac_emit(&c.out, "</svg>\n");

@@ -36,6 +36,7 @@ typedef struct pac_estimate {
     int64_t cache_sample;          /* bytes of the cache per sample */
     pac_flop cached_flop;          /* of a mini-batch, all devices together */
     pac_footprint cached;          /* of the device with the most samples */
+    int64_t records;               /* bytes in all of these that are this process's own */
 } pac_estimate;
 
 /**

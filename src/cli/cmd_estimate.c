@@ -123,7 +123,8 @@ static void print_device(const json_t *d)
     print_bytes(label, json_object_get(d, "bytes"));
     printf("%22s peak of the run %.1f MiB", "", number(d, "peak") / 1048576);
     if (json_is_boolean(fits))
-        printf(", budget %.1f MiB: %s", number(d, "budget") / 1048576, json_is_true(fits) ? "fits" : "does not fit");
+        printf(", needs %.2f MiB with a run's records, budget %.2f MiB: %s", number(d, "needs") / 1048576,
+               number(d, "budget") / 1048576, json_is_true(fits) ? "fits" : "does not fit");
     printf("\n");
 }
 

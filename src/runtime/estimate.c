@@ -263,6 +263,7 @@ pac_err pac_estimate_run(pac_job *job, const pac_plan *plan, bool inference, pac
     PAC_GO(dry_new(job, &d));
     d.inference = inference;
     d.caches = !inference && train_uses_cache(c);
+    e.records = d.records;
     err = run_all(&d, plan, &e);
 out:
     dry_free(&d);
@@ -282,25 +283,54 @@ void pac_estimate_free(pac_estimate *e)
 
 /* ---- before a run ---- */
 
-static pac_err over_budget(const pac_job *job, const pac_estimate_device *d)
+/* Records, plan, communicators and what else a run holds that a dry one has no use for. */
+enum { BESIDE = 448 << 10 };
+
+/* What an estimate says fits is never refused, although no two processes hold the same. */
+enum { PROCESSES_DIFFER = 16 << 10 };
+
+double dry_needs(const pac_footprint *first, const pac_footprint *later, int64_t records)
 {
-    const int64_t *tag = d->phase.tag;
+    return (double)((first->total > later->total ? first->total : later->total) - records + BESIDE);
+}
+
+/* One device's phases of a plan. */
+static pac_err dry_phases(dry *d, const pac_plan *plan, int64_t s, int64_t i, pac_footprint *first, pac_footprint *later)
+{
+    pac_estimate_device device;
+    *later = (pac_footprint){.total = 0};
+    PAC_TRY(dry_hybrid(d, plan, s, i, &device));
+    *first = device.phase;
+    if (d->caches && d->t.job->cfg.train.epochs > 1)
+        PAC_TRY(dry_cached(d, plan, plan->stage[s].rank[i], NULL, later));
+    return PAC_OK;
+}
+
+static pac_err over_budget(const pac_job *job, const pac_stage_plan *st, double needs, const pac_footprint *f)
+{
+    const int64_t *tag = f->tag;
     double mib = 1048576;
+    int64_t learns = tag[PAC_MEM_TUNED] + tag[PAC_MEM_GRADIENTS] + tag[PAC_MEM_OPTIMIZER], named = learns;
+    named += tag[PAC_MEM_WEIGHTS] + tag[PAC_MEM_ACTIVATIONS] + tag[PAC_MEM_CACHE] + tag[PAC_MEM_WORK];
+    int64_t others = -named;
+    for (int t = 0; t < PAC_MEM_NTAGS; t++)
+        others += tag[t];
     return pac_fail(
         PAC_ENOMEM,
-        "layers %lld-%lld need %.1f MiB (learning parameters with gradients and optimizer %.1f, activations %.1f), the budget "
-        "is %.1f MiB (system.memory): %s, or share the layers differently",
-        (long long)d->first, (long long)d->last - 1, (double)d->phase.total / mib,
-        (double)(tag[PAC_MEM_TUNED] + tag[PAC_MEM_GRADIENTS] + tag[PAC_MEM_OPTIMIZER]) / mib,
-        (double)tag[PAC_MEM_ACTIVATIONS] / mib, job->budget / mib,
+        "layers %lld-%lld need %.2f MiB, the budget is %.2f MiB (system.memory): %s, or share the layers differently. "
+        "Each at its peak: weights %.1f, learning parameters with gradients and optimizer %.1f, activations %.1f, "
+        "cache %.1f, scratch %.1f, messages and data %.1f, a run's records %.2f",
+        (long long)st->first, (long long)st->last - 1, needs / mib, job->budget / mib,
         job->cfg.train.recompute || !pac_technique_through(job->tune.kind) ? "more train.microbatches"
-                                                                           : "train.recompute, more train.microbatches");
+                                                                           : "train.recompute, more train.microbatches",
+        (double)tag[PAC_MEM_WEIGHTS] / mib, (double)learns / mib, (double)tag[PAC_MEM_ACTIVATIONS] / mib,
+        (double)tag[PAC_MEM_CACHE] / mib, (double)tag[PAC_MEM_WORK] / mib, (double)others / mib, BESIDE / mib);
 }
 
 pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
 {
     dry d = {0};
-    pac_estimate_device device;
+    pac_footprint first, later;
     pac_job *shapes;
     pac_err err;
     if (job->cfg.system.memory_auto)
@@ -308,11 +338,12 @@ pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int6
     PAC_TRY(dry_job(job, &shapes));
     pac_mem_dry(true);
     PAC_GO(dry_new(shapes, &d));
-    d.most = MOST_STEPS;
-    d.caches = train_uses_cache(&job->cfg);
-    PAC_GO(dry_hybrid(&d, plan, number, member, &device));
-    if ((double)device.phase.total > job->budget)
-        err = over_budget(job, &device);
+    d.most = plan->world < MOST_STEPS ? MOST_STEPS / plan->world : 1; /* as an estimate of the plan */
+    d.caches = plan->cached && train_uses_cache(&job->cfg);
+    PAC_GO(dry_phases(&d, plan, number, member, &first, &later));
+    double needs = dry_needs(&first, &later, d.records);
+    if (needs - PROCESSES_DIFFER > job->budget)
+        err = over_budget(job, &plan->stage[number], needs, first.total > later.total ? &first : &later);
 out:
     dry_free(&d);
     pac_mem_dry(false);
@@ -322,18 +353,12 @@ out:
 
 /* ---- the bytes of a plan ---- */
 
-/* Records, plan, communicators and what else a run holds that a dry one has no use for. */
-enum { BESIDE = 256 << 10 };
-
 static pac_err dry_stage(dry *d, const pac_plan *plan, int64_t s, int64_t i, double *bytes)
 {
-    pac_estimate_device device;
-    pac_footprint later = {.total = 0};
+    pac_footprint first, later;
     d->record = 0;
-    PAC_TRY(dry_hybrid(d, plan, s, i, &device));
-    if (d->caches && d->t.job->cfg.train.epochs > 1)
-        PAC_TRY(dry_cached(d, plan, plan->stage[s].rank[i], NULL, &later));
-    *bytes = (double)(device.phase.total > later.total ? device.phase.total : later.total) + BESIDE;
+    PAC_TRY(dry_phases(d, plan, s, i, &first, &later));
+    *bytes = dry_needs(&first, &later, d->records);
     return PAC_OK;
 }
 

@@ -7,12 +7,13 @@
 
 /* What both phases of a dry run need of a training run. */
 typedef struct dry {
-    train t;       /* job, plan, layout, order and map; no records, no cache */
+    train t; /* job, plan, layout, order and map; no records, no cache */
     bool inference;
-    bool caches;   /* a cached phase follows the first epoch */
-    int64_t record; /* bytes of the cache's largest record, known after the hybrid phase */
-    int64_t most;  /* mini-batches that are run as they come; of the rest only those that are heavier */
-    float *best;   /* train.keep: best */
+    bool caches;     /* a cached phase follows the first epoch */
+    int64_t record;  /* bytes of the cache's largest record, known after the hybrid phase */
+    int64_t most;    /* mini-batches that are run as they come; of the rest only those that are heavier */
+    float *best;     /* train.keep: best */
+    int64_t records; /* bytes of the process itself, which the peaks hold too */
 } dry;
 
 /** Order and map of the data set. dry_free() in any case. */
@@ -29,10 +30,16 @@ pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member,
 pac_err dry_cached(dry *d, const pac_plan *plan, int64_t rank, pac_flop *flop, pac_footprint *out);
 
 /**
- * Predicted bytes of every rank of a plan (plan->stage[].bytes), from a dry run of its hybrid and its cached phase: what the ledger
- * will reach. Not collective.
+ * Predicted bytes of every rank of a plan (plan->stage[].bytes), from a dry run of its hybrid and its cached phase: what the
+ * ledger will reach. Not collective.
  */
 pac_err dry_plan(const pac_job *job, pac_plan *plan);
+
+/**
+ * What is held to a budget, everywhere: the larger of both phases; what a run holds beside (records, plan, communicators) in
+ * the place of what this process does (dry.records).
+ */
+double dry_needs(const pac_footprint *first, const pac_footprint *later, int64_t records);
 
 /**
  * Does a given plan fit the budget that this rank was given? Nothing to check with system.memory: auto. Not collective. Errors:

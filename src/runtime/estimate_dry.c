@@ -26,7 +26,7 @@ typedef struct device {
 pac_err dry_new(pac_job *job, dry *out)
 {
     void *p;
-    *out = (dry){.t = {.job = job}};
+    *out = (dry){.t = {.job = job}, .records = pac_mem_current(PAC_MEM_OTHER) + pac_mem_current(PAC_MEM_COMM)};
     PAC_TRY(cache_map_new(job, &out->t.map));
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, job->train.rows, sizeof(int64_t), &p));
     out->t.order = p;

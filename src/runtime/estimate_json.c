@@ -1,4 +1,5 @@
 /* An estimate as the JSON object of docs/formats.md. */
+#include "estimate.h"
 #include "trainer.h"
 #include "pac/estimate.h"
 
@@ -18,10 +19,11 @@ static json_t *bytes_json(const pac_footprint *f)
 }
 
 /* What is known of the budget; unknown: null. */
-static void add_budget(json_t *object, double budget, int64_t peak)
+static void add_budget(json_t *object, double budget, double needs)
 {
+    json_object_set_new(object, "needs", json_integer((json_int_t)needs));
     json_object_set_new(object, "budget", budget > 0 ? json_real(budget) : json_null());
-    json_object_set_new(object, "fits", budget > 0 ? json_boolean((double)peak <= budget) : json_null());
+    json_object_set_new(object, "fits", budget > 0 ? json_boolean(needs <= budget) : json_null());
 }
 
 static int64_t peak_of(const pac_estimate *e, const pac_estimate_device *d)
@@ -35,7 +37,7 @@ static json_t *device_json(const pac_estimate *e, const pac_estimate_device *d)
         json_pack("{s:I, s:I, s:[I,I], s:f, s:o, s:o, s:o, s:I}", "rank", (json_int_t)d->rank, "stage", (json_int_t)d->stage,
                   "layers", (json_int_t)d->first, (json_int_t)d->last, "share", d->share, "flop", flop_json(&d->flop), "bytes",
                   bytes_json(&d->step), "phase", bytes_json(&d->phase), "peak", (json_int_t)peak_of(e, d));
-    add_budget(object, d->budget, peak_of(e, d));
+    add_budget(object, d->budget, dry_needs(&d->phase, &e->cached, e->records));
     return object;
 }
 

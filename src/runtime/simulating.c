@@ -103,7 +103,7 @@ static pac_err dry_device(simulating *x, dry *d, const pac_plan *running, int64_
     if (d->caches && x->job->cfg.train.epochs > 1)
         PAC_TRY(dry_cached(d, running, running->stage[number].rank[member], NULL, &later));
     split_step(x, &device.step, number, &x->bytes[rank]);
-    x->peak[rank] = (double)(device.phase.total > later.total ? device.phase.total : later.total);
+    x->peak[rank] = dry_needs(&device.phase, &later, d->records);
     return PAC_OK;
 }
 

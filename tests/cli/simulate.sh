@@ -25,6 +25,12 @@ field() {
 works simulate "$yaml" --devices "$cluster" -o "$dir/chart.svg"
 grep -q '^simulated, not measured: ' "$dir/stdout" || wrong "does not say that it is simulated"
 grep -q '^<svg ' "$dir/chart.svg" || wrong "no chart"
+# Steps that mean different things have different names, and only where they do.
+grep -q '^simulated: *step with writing the cache [0-9]' "$dir/stdout" || wrong "does not say that its step writes the cache"
+grep -q "^planner's cost model: *step without writing it [0-9]" "$dir/stdout" || wrong "does not say that this step does not"
+works simulate "$yaml" --devices "$cluster" --set cache=none
+grep -q '^simulated: *step [0-9]' "$dir/stdout" || wrong "speaks of a cache that there is not"
+works simulate "$yaml" --devices "$cluster" --set 'system.groups=[1,1,1]' -o "$dir/chart.svg"
 grep -q 'Simulated mini-batch (not measured)' "$dir/chart.svg" || wrong "the chart does not say that it is simulated"
 for name in alpha beta gamma; do
     grep -q "^$name " "$dir/stdout" || wrong "no $name in the table"
@@ -48,10 +54,10 @@ awk -v a="$(field hybrid_step_s)" -v b="$from_profile" 'BEGIN { exit !(a > 0 && 
 
 # A given plan: the bytes of an estimate; without pipelining slower, all forwards first takes more memory.
 works estimate "$yaml" --plan "$dir/plan.yaml" --json
-peak=$(sed 's/.*"peak":\([0-9]*\).*/\1/' "$dir/stdout")
+needs=$(sed 's/.*"needs":\([0-9]*\).*/\1/' "$dir/stdout")
 works simulate "$yaml" --devices "$cluster" --plan "$dir/plan.yaml" --json
 sed 's/.*"peak_bytes":\([0-9]*\).*/\1/' "$dir/stdout" | # which holds no profile
-    awk -v e="$peak" '{ exit !($1 >= e && $1 < e + 40000) }' || wrong "the last device's peak is not that of the estimate, $peak"
+    awk -v e="$needs" '{ exit !($1 > e - 20000 && $1 < e + 40000) }' || wrong "the last device's peak is not what the estimate says, $needs"
 step=$(field hybrid_step_s)
 works simulate "$yaml" --devices "$cluster" --plan "$dir/plan.yaml" --schedule sequential --json
 awk -v a="$step" -v b="$(field hybrid_step_s)" 'BEGIN { exit !(a < b) }' || wrong "1F1B takes $step s, no pipelining $(field hybrid_step_s) s"

@@ -1,6 +1,11 @@
 /* The simulator against what can be computed by hand. */
 #include "sim_trial.h"
 
+#include "pac/file.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
 static void check_event(const trial *t, int64_t device, int64_t peer, pac_op_kind kind, int64_t m, double start, double end)
 {
     const pac_sim_event *e = find(&t->s, device, peer, kind, m);
@@ -167,6 +172,16 @@ static void test_left_out(void **state)
     assert_int_equal(t.s.device[1].points, 0);
     assert_true(t.s.fits && t.s.device[1].fits && t.s.device[1].peak_bytes == 0);
     assert_non_null(find(&t.s, 0, 2, PAC_OP_SEND_FWD, 1));
+    char path[] = "/tmp/pac-left-out-XXXXXX", *svg;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && close(fd) == 0);
+    must(pac_simulation_svg(&t.q, &t.s, path));
+    must(pac_file_load(path, 1 << 24, &svg, NULL));
+    remove(path);
+    assert_non_null(strstr(svg, ">left out, idle: device1</text>")); /* a note instead of an empty lane */
+    assert_null(strstr(svg, ">device1<"));
+    assert_non_null(strstr(svg, ">device2<"));
+    pac_mem_free(svg);
     done(&t);
 }
 
