@@ -2,67 +2,20 @@
 #ifndef PAC_TEST_SIM_TRIAL_H
 #define PAC_TEST_SIM_TRIAL_H
 
-#include "pac/rng.h"
+#define MAX_D 64
+#define MAX_L 96
+#define SEED  13
+#include "profile_fixture.h"
+
 #include "pac/simulate.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-enum { MAX_D = 64, MAX_L = 96, MAX_M = 64 };
-
-typedef struct fixture {
-    pac_profile p;
-    pac_layer_bytes layer[MAX_L];
-    double fwd[MAX_L + 1], bwd[MAX_L + 1];
-    pac_device device[MAX_D];
-    double bandwidth[MAX_D * MAX_D], latency[MAX_D * MAX_D];
-} fixture;
-
-static uint64_t draws;
-
-static inline double uniform(double lo, double hi)
-{
-    return lo + (hi - lo) * (double)pac_rng_uniform(13, PAC_STREAM_TEST, draws++);
-}
-
-static inline int64_t integer(int64_t lo, int64_t hi)
-{
-    return lo + (int64_t)(pac_rng_u64(13, PAC_STREAM_TEST, draws++) % (uint64_t)(hi - lo + 1));
-}
-
-static inline void must(pac_err err)
-{
-    if (err != PAC_OK)
-        fail_msg("%s", pac_err_message());
-}
-
-static inline void near(double a, double b)
-{
-    if (!(a == b || fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b))))
-        fail_msg("%.17g is not %.17g", a, b);
-}
+enum { MAX_M = 64 };
 
 /* An encoder whose blocks take 1 s forward and 2 s backward a sample, nothing else; 100 bytes a sample cross, links carry 100
  * bytes/s. */
 static inline void plain(fixture *x, int64_t layers, int64_t devices)
 {
-    memset(x, 0, sizeof *x);
-    x->p = (pac_profile){.layers_enc = layers,
-                         .devices = devices,
-                         .layer = x->layer,
-                         .boundary_fwd = x->fwd,
-                         .boundary_bwd = x->bwd,
-                         .device = x->device,
-                         .bandwidth = x->bandwidth,
-                         .latency = x->latency,
-                         .source_tokens = 1,
-                         .target_tokens = 1};
+    empty(x, layers, 0, devices);
     for (int64_t l = 0; l < layers; l++) {
         x->layer[l] = (pac_layer_bytes){.weights = 1000, .tuned = 100, .activations = 10};
         x->fwd[l + 1] = x->bwd[l + 1] = 100;

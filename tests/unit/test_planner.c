@@ -189,12 +189,6 @@ static cut cut_of(const pac_candidate *k)
     return c;
 }
 
-static void near(double a, double b)
-{
-    if (!(a == b || fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b))))
-        fail_msg("%.17g is not %.17g", a, b);
-}
-
 /* Each candidate attains the smallest W of its s, and its step is equation 6 of that partition. */
 static void check_candidates(const fixture *x, const pac_plan_answer *a, double B, int64_t M)
 {
@@ -271,32 +265,13 @@ static void test_tries_every_number_of_microbatches(void **state)
 
 /* ---- what a person would expect ---- */
 
-static void check_plan(const pac_plan *p, int64_t world, int64_t layers)
-{
-    int64_t rank = 0, layer = 0;
-    assert_int_equal(p->world, world);
-    for (int64_t i = 0; i < p->stages; i++) {
-        double sum = 0;
-        assert_int_equal(p->stage[i].first, layer);
-        assert_true(p->stage[i].last > layer && p->stage[i].ranks > 0);
-        layer = p->stage[i].last;
-        for (int64_t r = 0; r < p->stage[i].ranks; r++) {
-            assert_int_equal(p->stage[i].rank[r], rank++);
-            sum += p->stage[i].share[r];
-        }
-        near(sum, 1);
-    }
-    assert_int_equal(layer, layers);
-    assert_int_equal(rank, world);
-}
-
 static void test_one_device(void **state)
 {
     (void)state;
     fixture x;
     plain(&x, 3, 2, 1);
     pac_plan_answer a = solve(&x, 8, 0);
-    check_plan(&a.plan, 1, 5);
+    check_whole(&a.plan, 1, 5);
     assert_int_equal(a.candidates, 1);
     assert_int_equal(a.plan.microbatches, 1); /* every further micro-batch costs its overhead and hides nothing */
     near(a.candidate[0].step_s, a.plan.predicted.hybrid_step_s);
@@ -313,7 +288,7 @@ static void test_small_memory_forces_stages(void **state)
     for (int64_t d = 0; d < 4; d++)
         x.device[d].memory = 4.5e6; /* four of the eight layers of 1.05 MB */
     pac_plan_answer a = solve(&x, 8, 0);
-    check_plan(&a.plan, 4, 8);
+    check_whole(&a.plan, 4, 8);
     assert_true(a.plan.stages >= 2);
     assert_int_equal(a.candidates, 4);
     const pac_candidate *last = &a.candidate[3]; /* one stage does not fit, hence comes last */
@@ -414,7 +389,7 @@ static void test_fewer_layers_than_devices(void **state)
     fixture x;
     plain(&x, 1, 1, 5);
     pac_plan_answer a = solve(&x, 16, 0);
-    check_plan(&a.plan, 5, 2);
+    check_whole(&a.plan, 5, 2);
     assert_int_equal(a.candidates, 2);
     pac_plan_answer_free(&a);
 }
@@ -427,7 +402,7 @@ static void test_is_quick(void **state)
     for (int64_t d = 0; d < 8; d++)
         x.device[d].memory = 3e7;
     pac_plan_answer a = solve(&x, 32, 0);
-    check_plan(&a.plan, 8, 48);
+    check_whole(&a.plan, 8, 48);
     assert_true(a.seconds < 3); /* the paper's claim */
     pac_plan_answer_free(&a);
 }

@@ -1,6 +1,5 @@
 /*
- * The cost model: what a plan takes, term by term, against sums made by hand; its timeline against the operation lists; plans
- * from group sizes.
+ * The cost model: what a plan takes, term by term, against sums made by hand; its timeline against the operation lists.
  */
 #include "tiny_profile.h"
 
@@ -16,39 +15,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-static void near(double a, double b)
-{
-    if (!(a == b || fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b))))
-        fail_msg("%.17g is not %.17g", a, b);
-}
-
-static void check_plan(const pac_plan *p, int64_t world, int64_t layers)
-{
-    int64_t rank = 0, layer = 0;
-    assert_int_equal(p->world, world);
-    for (int64_t i = 0; i < p->stages; i++) {
-        double sum = 0;
-        assert_int_equal(p->stage[i].first, layer);
-        assert_true(p->stage[i].last > layer && p->stage[i].ranks > 0);
-        layer = p->stage[i].last;
-        for (int64_t r = 0; r < p->stage[i].ranks; r++) {
-            assert_int_equal(p->stage[i].rank[r], rank++);
-            sum += p->stage[i].share[r];
-        }
-        near(sum, 1);
-    }
-    assert_int_equal(layer, layers);
-    assert_int_equal(rank, world);
-}
-
-static pac_plan even(const int64_t *groups, int64_t stages, int64_t layers, int64_t M)
-{
-    pac_plan p = {0};
-    if (pac_plan_even(groups, stages, layers, M, &p) != PAC_OK)
-        fail_msg("%s", pac_err_message());
-    return p;
-}
 
 static void predict(const fixture *x, int64_t batch, pac_plan *plan)
 {
@@ -100,7 +66,8 @@ static void test_predicts_what_links_cost_the_cached_phase(void **state)
     }
     const double tuned = 4 * 1e4, rows = (double)request(&x, 8, 0).rows, steps = ceil(rows / 8);
     near(on[1].cached_epoch_s - on[0].cached_epoch_s, steps * tuned / 1e6); /* 2 rounds of half */
-    near(on[1].redistribute_s - on[0].redistribute_s, (rows * x.p.cached_step_bytes_read / 2 + tuned * 3) / 1e6); /* with two moments */
+    near(on[1].redistribute_s - on[0].redistribute_s,
+         (rows * x.p.cached_step_bytes_read / 2 + tuned * 3) / 1e6); /* with two moments */
 }
 
 /* For given stages: as many as hide the pipeline's ends, one where they only cost, as many as memory asks for. */
@@ -208,7 +175,7 @@ static void test_predictions_of_random_plans(void **state)
         }
         int64_t batch = integer(1, 12), M = integer(1, batch);
         pac_plan plan = even(groups, s, L, M);
-        check_plan(&plan, D, L);
+        check_whole(&plan, D, L);
         predict(&x, batch, &plan);
         assert_true(isfinite(plan.predicted.total_s) && plan.predicted.hybrid_step_s > 0);
         for (int64_t i = 0; i < plan.stages; i++)
@@ -400,112 +367,7 @@ static void test_predicts_the_larger_phase(void **state)
 
 /* ---- shares ---- */
 
-/* The slowest of three ranks, forward and backward, when they take a, b and c samples; infinity: one lacks memory. */
-static double slowest(const fixture *x, const pac_plan *plan, const int64_t *count)
-{
-    double worst = 0;
-    for (int64_t d = 0; d < 3; d++) {
-        double t = 0, bytes = 0;
-        for (int64_t l = 0; l < plan->layers; l++) {
-            const pac_cost_curve *c = x->device[d].cost;
-            const int kinds[] = {PAC_COST_ENC_BLOCK, PAC_COST_ENC_SIDE, PAC_COST_ENC_EMBED, PAC_COST_HEAD};
-            for (int i = 0; i < 4; i++)
-                if ((i < 2 || (i == 2 && l == 0) || (i == 3 && l == plan->layers - 1)) && count[d] > 0)
-                    for (int backward = 0; backward < 2; backward++)
-                        t += pac_cost_at(&c[kinds[i]], (double)count[d], backward);
-            bytes += x->layer[l].weights + 2 * x->layer[l].tuned + (double)count[d] * x->layer[l].activations;
-        }
-        worst = fmax(worst, bytes > x->device[d].memory ? INFINITY : t);
-    }
-    return worst;
-}
-
-static void test_shares_are_the_best_whole_ones(void **state)
-{
-    (void)state;
-    int tight = 0;
-    for (int n = 0; n < 300; n++) {
-        fixture x;
-        plain(&x, integer(1, 4), 0, 3);
-        x.p.optimizer_states = 0;
-        pac_plan plan = even((const int64_t[]){3}, 1, x.p.layers_enc, 1);
-        int64_t batch = integer(1, 30);
-        for (int64_t d = 0; d < 3; d++) {
-            for (int k = 0; k < PAC_COST_NKINDS; k++)
-                x.device[d].cost[k] = curve(k, uniform(0, 1e-2), uniform(1e-4, 1e-2));
-            x.device[d].memory = (double)x.p.layers_enc * (1.02e6 + uniform(0, 20) * 1e4);
-        }
-        const pac_plan_request q = request(&x, batch, 0);
-        assert_int_equal(pac_plan_share(&x.p, &q, &plan), PAC_OK);
-        int64_t got[3], count[3];
-        double best = INFINITY;
-        for (int64_t d = 0; d < 3; d++) {
-            pac_range r = pac_split_shares(batch, plan.stage[0].share, 3, d);
-            got[d] = r.hi - r.lo;
-            assert_true(plan.stage[0].share[d] > 0);
-        }
-        for (count[0] = 0; count[0] <= batch; count[0]++)
-            for (count[1] = 0; count[0] + count[1] <= batch; count[1]++) {
-                count[2] = batch - count[0] - count[1];
-                best = fmin(best, slowest(&x, &plan, count));
-            }
-        tight += isinf(best);
-        near(slowest(&x, &plan, got), best);
-        pac_plan_free(&plan);
-    }
-    assert_true(tight > 10 && tight < 250);
-}
-
-/* Many samples are filled up to a common time first; that must not change who gets how many. */
-static void test_many_samples_are_shared_like_few(void **state)
-{
-    (void)state;
-    for (int n = 0; n < 50; n++) {
-        fixture x;
-        plain(&x, 2, 0, 3);
-        for (int64_t d = 0; d < 3; d++)
-            for (int k = 0; k < PAC_COST_NKINDS; k++)
-                x.device[d].cost[k] = curve(k, 0, uniform(1e-4, 1e-2));
-        pac_plan plan = even((const int64_t[]){3}, 1, 2, 1);
-        const pac_plan_request q = request(&x, 300, 0);
-        assert_int_equal(pac_plan_share(&x.p, &q, &plan), PAC_OK);
-        double first[3], sum = 0;
-        for (int64_t d = 0; d < 3; d++) { /* times are linear: nobody gains by giving one sample away */
-            first[d] = slowest(&x, &plan, (int64_t[]){d == 0, d == 1, d == 2});
-            sum += 1 / first[d];
-        }
-        for (int64_t d = 0; d < 3; d++)
-            assert_true(fabs(plan.stage[0].share[d] * 300 - 300 / first[d] / sum) <= 2);
-        pac_plan_free(&plan);
-    }
-}
-
 /* ---- plans from group sizes ---- */
-
-static void test_even_plans(void **state)
-{
-    (void)state;
-    pac_plan p = even((const int64_t[]){2, 1, 1}, 3, 12, 4);
-    check_plan(&p, 4, 12);
-    assert_int_equal(p.stage[0].last, 6);
-    assert_int_equal(p.stage[1].last, 9);
-    char shape[16], small[4];
-    pac_plan_shape(&p, shape, sizeof shape);
-    assert_string_equal(shape, "2-1-1");
-    pac_plan_shape(&p, small, sizeof small);
-    assert_string_equal(small, "2-1");
-    pac_plan_free(&p);
-    p = even((const int64_t[]){1, 50, 1, 50}, 4, 12, 1);
-    check_plan(&p, 102, 12);
-    pac_plan_free(&p);
-    p = even((const int64_t[]){50, 1, 1}, 3, 3, 1);
-    check_plan(&p, 52, 3);
-    pac_plan_free(&p);
-    assert_int_equal(pac_plan_even((const int64_t[]){1, 1}, 2, 1, 1, &p), PAC_ECONFIG);
-    assert_int_equal(pac_plan_even((const int64_t[]){1, 0}, 2, 4, 1, &p), PAC_ECONFIG);
-    assert_int_equal(pac_plan_even((const int64_t[]){200, 100}, 2, 4, 1, &p), PAC_ECONFIG);
-    assert_int_equal(pac_plan_even((const int64_t[]){1, 1}, 2, 4, 0, &p), PAC_ECONFIG);
-}
 
 static void test_shared_weights_count_once_in_a_stage(void **state)
 {
@@ -546,9 +408,6 @@ int main(void)
         cmocka_unit_test(test_predicts_the_cached_phase_by_its_shares),
         cmocka_unit_test(test_devices_left_out_do_not_count),
         cmocka_unit_test(test_predicts_the_larger_phase),
-        cmocka_unit_test(test_shares_are_the_best_whole_ones),
-        cmocka_unit_test(test_many_samples_are_shared_like_few),
-        cmocka_unit_test(test_even_plans),
         cmocka_unit_test(test_shared_weights_count_once_in_a_stage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,34 +2,10 @@
 #ifndef PAC_TINY_PROFILE_H
 #define PAC_TINY_PROFILE_H
 
-#include "pac/plan.h"
-#include "pac/rng.h"
-
-#include <stdio.h>
-#include <string.h>
-
-enum { MAX_D = 8, MAX_L = 48 };
-
-/* A profile that needs no freeing. */
-typedef struct fixture {
-    pac_profile p;
-    pac_layer_bytes layer[MAX_L];
-    double fwd[MAX_L + 1], bwd[MAX_L + 1];
-    pac_device device[MAX_D];
-    double bandwidth[MAX_D * MAX_D], latency[MAX_D * MAX_D];
-} fixture;
-
-static uint64_t draws;
-
-static inline double uniform(double lo, double hi)
-{
-    return lo + (hi - lo) * (double)pac_rng_uniform(11, PAC_STREAM_TEST, draws++);
-}
-
-static inline int64_t integer(int64_t lo, int64_t hi)
-{
-    return lo + (int64_t)(pac_rng_u64(11, PAC_STREAM_TEST, draws++) % (uint64_t)(hi - lo + 1));
-}
+#define MAX_D 8
+#define MAX_L 48
+#define SEED  11
+#include "profile_fixture.h"
 
 /* Lengths are 1, so that tokens count samples, or their double for the decoder, where source and target count. */
 static inline pac_cost_curve curve(int kind, double overhead, double per_sample)
@@ -46,20 +22,9 @@ static inline pac_cost_curve curve(int kind, double overhead, double per_sample)
 /* Equal devices, equal layers, fast links, plenty of memory: the base that tests change. */
 static inline void plain(fixture *x, int64_t enc, int64_t dec, int64_t devices)
 {
-    memset(x, 0, sizeof *x);
-    x->p = (pac_profile){.layers_enc = enc,
-                         .layers_dec = dec,
-                         .devices = devices,
-                         .layer = x->layer,
-                         .boundary_fwd = x->fwd,
-                         .boundary_bwd = x->bwd,
-                         .device = x->device,
-                         .bandwidth = x->bandwidth,
-                         .latency = x->latency,
-                         .source_tokens = 1,
-                         .target_tokens = 1,
-                         .optimizer_states = 2,
-                         .cached_step_bytes_read = 1000};
+    empty(x, enc, dec, devices);
+    x->p.optimizer_states = 2;
+    x->p.cached_step_bytes_read = 1000;
     for (int64_t l = 0; l < enc + dec; l++) {
         x->layer[l] = (pac_layer_bytes){.weights = 1e6, .tuned = 1e4, .activations = 1e4};
         x->fwd[l + 1] = x->bwd[l + 1] = 1e3;
@@ -103,6 +68,14 @@ static inline pac_plan_request request(const fixture *x, int64_t batch, int64_t 
 {
     return (pac_plan_request){
         .profile = &x->p, .batch = batch, .rows = 100, .epochs = 3, .microbatches = microbatches, .cached = true};
+}
+
+/* Equal shares, layers in proportion to the ranks. */
+static inline pac_plan even(const int64_t *groups, int64_t stages, int64_t layers, int64_t M)
+{
+    pac_plan p = {0};
+    must(pac_plan_even(groups, stages, layers, M, &p));
+    return p;
 }
 
 #endif
