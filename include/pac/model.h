@@ -106,8 +106,8 @@ typedef struct pac_block_io {
  *     full (wo learns)  N I for each attention: its output
  *     adapters          N (D + width) for each: its input and its pre-activation
  * Frozen weights and LoRA on q, k, v add nothing: normed inputs, activations' outputs, low-rank products and dropout masks are
- * made again in the backward. T5-Large, 16 sequences of 128 and 1 tokens, 48 layers with their inputs: 2.08 GiB, adapters 2.48,
- * full 2.27 (the paper's Table 1: 4.31 LoRA, 4.04, 5.33).
+ * made again in the backward. T5-Large, 16 sequences of 128 and 1 tokens, 48 layers with their inputs: 1.71 GiB, adapters 2.11,
+ * full 1.90 (the paper's Table 1: 4.31 LoRA, 4.04, 5.33).
  */
 pac_err pac_block_fwd(float *y, const float *x, const pac_block_cfg *cfg, const pac_block_weights *w, const pac_block_io *io,
                       pac_arena *keep, pac_block_saved **saved);
