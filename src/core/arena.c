@@ -155,10 +155,12 @@ pac_err pac_arena_copy(pac_arena *a, const float *values, int64_t n, float **out
     return PAC_OK;
 }
 
+/* One chunk of the most that was ever in use: also where releases have given the second chunk back before, or each pass would
+ * map it anew. */
 void pac_arena_reset(pac_arena *a)
 {
     a->used = 0;
-    if (a->newest == NULL || a->newest->older == NULL)
+    if (a->newest == NULL || (a->newest->older == NULL && a->newest->size >= a->high))
         return;
     size_t high = a->high;
     drop_chunks(a);
