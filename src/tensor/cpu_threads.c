@@ -308,22 +308,27 @@ typedef struct product {
 
 enum { TILE = 16 }; /* rows and columns are cut at multiples of the kernels' own tiles */
 
+/* C[m, n] from (row, column) of the whole on. */
+static void multiply(const product *p, int64_t row, int64_t column, int64_t m, int64_t n)
+{
+    float *c = p->c + row * p->ldc + column;
+    const float *a = p->a + row * (p->ta ? 1 : p->lda), *b = p->b + column * (p->tb ? p->ldb : 1);
+    if (!CPU(panels)(c, p->ldc, a, p->lda, p->ta, b, p->ldb, p->tb, m, n, p->k, p->alpha, p->beta))
+        CPU(gemm)(c, p->ldc, a, p->lda, p->ta, b, p->ldb, p->tb, m, n, p->k, p->alpha, p->beta);
+}
+
 static void rows_part(void *user, int64_t lo, int64_t hi)
 {
     const product *p = user;
     int64_t first = lo * TILE, last = hi * TILE < p->m ? hi * TILE : p->m;
-    CPU(gemm)
-    (p->c + first * p->ldc, p->ldc, p->a + first * (p->ta ? 1 : p->lda), p->lda, p->ta, p->b, p->ldb, p->tb, last - first, p->n,
-     p->k, p->alpha, p->beta);
+    multiply(p, first, 0, last - first, p->n);
 }
 
 static void columns_part(void *user, int64_t lo, int64_t hi)
 {
     const product *p = user;
     int64_t first = lo * TILE, last = hi * TILE < p->n ? hi * TILE : p->n;
-    CPU(gemm)
-    (p->c + first, p->ldc, p->a, p->lda, p->ta, p->b + first * (p->tb ? p->ldb : 1), p->ldb, p->tb, p->m, last - first, p->k,
-     p->alpha, p->beta);
+    multiply(p, 0, first, p->m, last - first);
 }
 
 /* The longer side of C is cut. */

@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SPINS = 1000 }; /* some 10 to 50 microseconds */
+enum { SPINS = 8000 }; /* some 100 to 400 microseconds: a sleeping thread takes longer to wake than most kernels take */
 
 static struct {
     int64_t threads;
