@@ -25,7 +25,7 @@
     } while (0)
 
 enum { MOST_SETS = 16, PLANS = 4, DEVICES = 8 };
-static const double least = 0.98, most = 1.03, mean_least = 1.0; /* predicted over dry */
+static const double least = 0.98, most = 1.04, mean_least = 1.0; /* predicted over dry */
 
 static uint64_t state_of_random = 12345;
 
