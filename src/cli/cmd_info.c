@@ -5,6 +5,7 @@
 #include "pac/device.h"
 #include "pac/h5.h"
 #include "pac/limits.h"
+#include "pac/packed.h"
 #include "pac/parallel.h"
 #include "pac/pool.h"
 #include "pac/version.h"
@@ -56,7 +57,7 @@ static void cpu_model(char *out, size_t bytes)
 }
 
 typedef struct facts {
-    char mpi[256], blas[256], hdf5[64], cpu[128], interfaces[512], cuda[512];
+    char mpi[256], blas[256], bf16[128], hdf5[64], cpu[128], interfaces[512], cuda[512];
 } facts;
 
 /* "NVIDIA H200, ...", or "" where there is none. */
@@ -71,10 +72,24 @@ static void list_devices(char *out, size_t bytes)
     }
 }
 
+/* How a backbone in bf16 is multiplied. */
+static void bf16_products(char *out, size_t bytes)
+{
+    const pac_backend *be;
+    const char *why;
+    if (pac_backend_find("cpu", &be) != PAC_OK)
+        snprintf(out, bytes, "unknown");
+    else if (pac_packed_native(be, &why))
+        snprintf(out, bytes, "%s", why);
+    else
+        snprintf(out, bytes, "widened to f32: %s", why);
+}
+
 static void gather(facts *f)
 {
     pac_mpi_version(f->mpi, sizeof f->mpi);
     pac_blas_version(f->blas, sizeof f->blas);
+    bf16_products(f->bf16, sizeof f->bf16);
     pac_h5_version(f->hdf5, sizeof f->hdf5);
     cpu_model(f->cpu, sizeof f->cpu);
     list_interfaces(f->interfaces, sizeof f->interfaces);
@@ -85,11 +100,11 @@ void print_version(void)
 {
     facts f;
     gather(&f);
-    printf(
-        "pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nHDF5      %s\nCUDA      %s\ndevices   cpu: %s, "
-        "%lld cores\n",
-        PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.hdf5, f.cuda[0] != '\0' ? f.cuda : pac_device_absence(), f.cpu,
-        (long long)pac_cores(NULL));
+    printf("pac %s (%s)\ncompiler  gcc-compatible %s\nMPI       %s\nBLAS      %s\nbf16      %s\nHDF5      %s\nCUDA      "
+           "%s\ndevices   cpu: %s, "
+           "%lld cores\n",
+           PAC_VERSION, PAC_REVISION, __VERSION__, f.mpi, f.blas, f.bf16, f.hdf5,
+           f.cuda[0] != '\0' ? f.cuda : pac_device_absence(), f.cpu, (long long)pac_cores(NULL));
 }
 
 pac_err cmd_info(const pac_args *a)
@@ -110,11 +125,11 @@ pac_err cmd_info(const pac_args *a)
                threads, memory.bytes / 1073741824, memory.what, f.interfaces, jansson_version_str());
         return PAC_OK;
     }
-    json_t *r =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:f, s:s, s:s}", "version", PAC_VERSION, "revision",
-                  PAC_REVISION, "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "hdf5", f.hdf5, "network", f.interfaces,
-                  "cuda", f.cuda[0] != '\0' ? f.cuda : NULL, "cpu", f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads",
-                  (json_int_t)threads, "memory", memory.bytes, "memory_limit", memory.what, "device", "cpu");
+    json_t *r = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:I, s:I, s:f, s:s, s:s}", "version",
+                          PAC_VERSION, "revision", PAC_REVISION, "compiler", __VERSION__, "mpi", f.mpi, "blas", f.blas, "bf16",
+                          f.bf16, "hdf5", f.hdf5, "network", f.interfaces, "cuda", f.cuda[0] != '\0' ? f.cuda : NULL, "cpu",
+                          f.cpu, "cores", (json_int_t)pac_cores(NULL), "threads", (json_int_t)threads, "memory", memory.bytes,
+                          "memory_limit", memory.what, "device", "cpu");
     char *text = r != NULL ? json_dumps(r, JSON_COMPACT) : NULL;
     PAC_CHECK(text != NULL, PAC_ENOMEM, "no memory for the result");
     printf("%s\n", text);

@@ -81,10 +81,16 @@ train() {
 train init 1 --set system.groups=[1] "$@" --set train.lr=0
 train reference 1 --set system.groups=[1] "$@"
 
+# What learns in the backbone moves a row across the border between two bf16 numbers, a hundredth of it apart, where f32 sums differ
+loss=
+case "$technique $*" in
+parallel*) ;;
+*dtype=bf16*) loss=2e-3 ;;
+esac
 failed=0
 # check NAME: compares with the reference, measured by the distance that the adapters moved
 check() {
-    "$compare" "$dir/init" "$dir/reference" "$dir/$1" || { echo "$1: differs from one rank"; failed=1; }
+    "$compare" "$dir/init" "$dir/reference" "$dir/$1" $loss || { echo "$1: differs from one rank"; failed=1; }
 }
 
 shapes="2 1,1 3 2,1 1,2 1,1,1 4 2,2 3,1 2,1,1 1,1,1,1"
