@@ -31,6 +31,19 @@ void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_p
 /** dx = alpha dy w (+= when accumulate): dy [N, out], dx [N, in]. */
 void pac_packed_bwd(const pac_backend *be, float *dx, bool accumulate, const float *dy, const pac_packed *p, int64_t N,
                     float alpha);
+/* The linears of a feed-forward: y = wo(act(wi x) * (wg x)), without the product where wg is NULL. Biases may be NULL. */
+typedef struct pac_packed_ff {
+    const pac_packed *wi, *wg, *wo;
+    const float *bi, *bg, *bo;
+    pac_act act;
+} pac_packed_ff;
+
+/**
+ * y = the feed-forward of x [N, D], block by block of rows, so that the wide rows between never leave the cache. false: there
+ * is no native product with one of them, and nothing was done.
+ */
+bool pac_packed_feed(const pac_backend *be, float *y, const float *x, const pac_packed_ff *w, int64_t N);
+
 /** y[n,:] = w[ids[n],:], widened; ids are valid. */
 void pac_packed_rows(float *y, const pac_packed *p, const int32_t *ids, int64_t N);
 /** w [out, in], widened. */

@@ -55,7 +55,7 @@ bool pac_native_here(const char **why)
 /* ---- compiled products, kept until the program ends ---- */
 
 typedef struct shape {
-    int64_t rows, K, N, nb;
+    int64_t rows, K, N, nb; /* K rounded up to whole tiles: others have no fast product */
     bool bias, sum;
 } shape;
 
@@ -88,7 +88,7 @@ static bool describe(compiled *c, dnnl_matmul_desc_t *op)
 {
     const shape *s = &c->key;
     dnnl_dims_t dx = {s->rows, s->K}, dw = {s->K, s->N}, dy = {s->rows, s->N}, db = {1, s->N};
-    dnnl_dims_t sx = {round_up(s->K, TILE_K), 1};
+    dnnl_dims_t sx = {s->K, 1};
     bool done = false;
     DNNL(dnnl_memory_desc_init_by_strides(&c->x, 2, dx, dnnl_bf16, sx));
     DNNL(dnnl_memory_desc_init_by_tag(&c->w, 2, dw, dnnl_bf16, s->nb > 0 ? tag_of(s->nb) : dnnl_format_tag_any));
@@ -196,7 +196,7 @@ static const compiled *product_of(const shape *s)
 int64_t pac_native_tile(int64_t K, int64_t N)
 {
     const char *why;
-    compiled c = {.key = {.rows = BLOCK, .K = K, .N = N}};
+    compiled c = {.key = {.rows = BLOCK, .K = round_up(K, TILE_K), .N = N}};
     int64_t nb = 0;
     dnnl_primitive_desc_t d = pac_native_here(&why) ? choose(&c) : NULL;
     if (d == NULL)
@@ -252,7 +252,7 @@ static void round_rows(const native_product *c, uint16_t *to, const float *x, in
 /* The product of the rounded rows with the columns of c, to y. */
 static bool execute(const native_product *c, const buffers *b, dnnl_stream_t stream, int64_t rows, float *y, bool sum)
 {
-    const shape s = {rows, c->K, c->N, c->nb, c->bias != NULL, sum};
+    const shape s = {rows, round_up(c->K, TILE_K), c->N, c->nb, c->bias != NULL, sum};
     const compiled *p = product_of(&s);
     dnnl_memory_t m[5] = {NULL};
     bool done = false;

@@ -14,6 +14,7 @@
 
 enum {
     FEW_ROWS = 64,           /* of a thread at least; fewer are split by columns */
+    FEED_ROWS = 128,         /* of a feed-forward at once */
     COLUMN_TILES = 4,        /* that a thread gets at least */
     LARGEST_TURNED = 1 << 24 /* bytes of scratch for a transposed matrix */
 };
@@ -183,6 +184,60 @@ static void run_native(const native_product *c, int64_t rows)
         pac_pool_run(rows, FEW_ROWS, product_part, &s);
     if (atomic_load(&s.failed))
         pac_fill_nan(c->y, c->ldy, rows, c->N);
+}
+
+/* ---- a feed-forward ---- */
+
+typedef struct feeding {
+    const pac_backend *be;
+    const pac_packed_ff *w;
+    float *y;
+    const float *x;
+    atomic_bool failed;
+} feeding;
+
+static bool multiply(float *y, const float *x, const pac_packed *p, const float *bias, int64_t rows)
+{
+    native_product c = {
+        .y = y, .ldy = p->out, .x = x, .w = p->w, .nb = p->nb, .K = p->in, .N = p->out, .bias = bias, .alpha = 1.0f};
+    return pac_native_run(&c, rows);
+}
+
+static bool feed_block(const feeding *f, float *buffer, int64_t at, int64_t rows)
+{
+    const pac_packed_ff *w = f->w;
+    int64_t F = w->wi->out;
+    const float *x = f->x + at * w->wi->in;
+    float *h = buffer, *g = buffer + FEED_ROWS * F;
+    if (!multiply(h, x, w->wi, w->bi, rows) || (w->wg != NULL && !multiply(g, x, w->wg, w->bg, rows)))
+        return false;
+    if (w->wg != NULL)
+        f->be->glu_fwd(h, h, g, rows * F, w->act);
+    else
+        f->be->act_fwd(h, h, rows * F, w->act);
+    return multiply(f->y + at * w->wo->out, h, w->wo, w->bo, rows);
+}
+
+static void feed_part(void *user, int64_t lo, int64_t hi)
+{
+    feeding *f = user;
+    float *h = packed_room((size_t)(FEED_ROWS * f->w->wi->out * (f->w->wg != NULL ? 2 : 1)) * sizeof(float));
+    bool done = h != NULL;
+    for (int64_t at = lo; at < hi && done; at += FEED_ROWS)
+        done = feed_block(f, h, at, hi - at < FEED_ROWS ? hi - at : FEED_ROWS);
+    if (!done)
+        atomic_store(&f->failed, true);
+}
+
+bool pac_packed_feed(const pac_backend *be, float *y, const float *x, const pac_packed_ff *w, int64_t N)
+{
+    if (w->wi->nb == 0 || w->wo->nb == 0 || (w->wg != NULL && w->wg->nb == 0) || N < 2 * FEW_ROWS)
+        return false;
+    feeding f = {.be = be, .w = w, .y = y, .x = x};
+    pac_pool_run(N, FEW_ROWS, feed_part, &f);
+    if (atomic_load(&f.failed))
+        pac_fill_nan(y, w->wo->out, N, w->wo->out);
+    return true;
 }
 
 /* ---- the transposed matrix, tile by tile ---- */

@@ -13,7 +13,7 @@
 static const char *const families[] = {"t5v10", "t5v11", "tiny/bart", "tiny/bert", "tiny/distilbert", NULL};
 
 static const double F32 = 1e-5;
-static const double HALF = 0.03; /* of a few layers: each product rounds rows and weights to 2^-9 relative */
+static const double HALF = 0.03; /* of a few layers: each product rounds rows and weights by 2^-8 relative at most */
 
 typedef struct fixture {
     double near;
