@@ -81,16 +81,17 @@ train() {
 train init 1 --set system.groups=[1] "$@" --set train.lr=0
 train reference 1 --set system.groups=[1] "$@"
 
-# What learns in the backbone moves a row across the border between two bf16 numbers, a hundredth of it apart, where f32 sums differ
-loss=
+# Where what learns in the backbone differs by one f32 rounding, rows there fall to the other side of a border between bf16 numbers
+bounds=
 case "$technique $*" in
 parallel*) ;;
-*dtype=bf16*) loss=2e-3 ;;
+*dtype=bf16*) bounds="4e-3 3e-2" ;;
 esac
 failed=0
 # check NAME: compares with the reference, measured by the distance that the adapters moved
 check() {
-    "$compare" "$dir/init" "$dir/reference" "$dir/$1" $loss || { echo "$1: differs from one rank"; failed=1; }
+    # shellcheck disable=SC2086
+    "$compare" "$dir/init" "$dir/reference" "$dir/$1" $bounds || { echo "$1: differs from one rank"; failed=1; }
 }
 
 shapes="2 1,1 3 2,1 1,2 1,1,1 4 2,2 3,1 2,1,1 1,1,1,1"
