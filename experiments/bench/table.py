@@ -38,6 +38,15 @@ def read(path):
         return [json.loads(line) for line in f if line.strip()]
 
 
+def read_some(path):
+    """The whole lines of a file that is being written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
 class Cell:
     """All processes of one side, variant and dtype."""
 
@@ -130,7 +139,7 @@ def target_rows(found, lines, model):
 def products(lines, sgemm):
     """Products of the forward pass beside sgemm."""
     for line in lines:
-        if line["side"] == "pac" and line.get("gemm") and sgemm:
+        if line["side"] == "pac" and line.get("gemm") and sgemm and line["dtype"] == "f32":  # those of bf16 are not the backend's
             rate = line["gemm_flop"] / statistics.median(line["gemm"])
             part = statistics.median(line["gemm"]) / statistics.median(line["seconds"])
             yield line["dtype"], rate, part

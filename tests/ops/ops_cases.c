@@ -22,8 +22,8 @@ static void gemm_setup(fixture *f, int64_t n, int64_t d, int variant)
 {
     static const int64_t depth[] = {17, 1, 64, 0, 130};
     bool ta = variant & 1, tb = variant & 2;
-    static const int64_t bench_depth[] = {1024, 96, 768};
-    int64_t m = n, k = variant < GEMM_DEEP ? (n == 65 && d == 65 ? 1601 : depth[(n + d) % 5]) : bench_depth[variant / 12 - 1];
+    static const int64_t bench_depth[] = {96, 768, 3072, 2048};
+    int64_t m = n, k = variant < GEMM_SIDE ? (n == 65 && d == 65 ? 1601 : depth[(n + d) % 5]) : bench_depth[variant / 12 - 1];
     if (n == 17 && d == 65)
         d = 48; /* whole vectors */
     f->N = m, f->D = d, f->V = k;

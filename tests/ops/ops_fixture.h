@@ -72,8 +72,9 @@ extern const pac_backend *ref;
 
 extern pac_arena *arena; /* everything of a fixture */
 
-/* Depths of products for the benchmark only: 1024, the width of a side network, that of a backbone. */
-enum { GEMM_DEEP = 12, GEMM_SIDE = 24, GEMM_DOWN = 36 };
+/* Products of the benchmark only. Depth: the width of a side network, of a backbone, of its feed-forward network, or rows; and
+ * which factor is transposed: b, as weights are, or a, as in the gradient of weights. */
+enum { GEMM_SIDE = 12, GEMM_BACK = 24, GEMM_INNER = 36, GEMM_ROWS = 48, GEMM_TURNED = 1, GEMM_WEIGHT = 2 };
 
 /* A fixture of a case; `bench`: all sequences of full length. */
 fixture make(const op_case *c, int64_t n, int64_t d, int variant, bool bench);
