@@ -329,12 +329,15 @@ static pac_err over_budget(const pac_job *job, const pac_stage_plan *st, double 
 
 pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
 {
+    return job->cfg.system.memory_auto ? PAC_OK : dry_holds(job, plan, number, member);
+}
+
+pac_err dry_holds(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)
+{
     dry d = {0};
     pac_footprint first, later;
     pac_job *shapes;
     pac_err err;
-    if (job->cfg.system.memory_auto)
-        return PAC_OK;
     PAC_TRY(dry_job(job, &shapes));
     pac_mem_dry(true);
     PAC_GO(dry_new(shapes, &d));

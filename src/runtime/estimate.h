@@ -46,5 +46,7 @@ double dry_needs(const pac_footprint *first, const pac_footprint *later, int64_t
  * PAC_ENOMEM (by how much not, and what would help).
  */
 pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member);
+/** The same, also where the budget is what the system has left (system.memory: auto). */
+pac_err dry_holds(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member);
 
 #endif

@@ -91,3 +91,30 @@ pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_req
         profile->device[d].memory = budget[d];
     return err;
 }
+
+/* One device, M micro-batches. */
+static pac_err alone(const pac_job *job, int64_t M, pac_plan *out)
+{
+    const int64_t one = 1;
+    PAC_TRY(pac_plan_even(&one, 1, pac_depth(&job->desc), M, out));
+    pac_err err = dry_plan(job, out);
+    if (err != PAC_OK)
+        pac_plan_free(out);
+    return err;
+}
+
+pac_err plan_alone(const pac_job *job, pac_plan *out)
+{
+    const pac_config *c = &job->cfg;
+    int64_t most = c->train.batch, M = c->train.microbatches > 0 ? c->train.microbatches : 1;
+    PAC_TRY(alone(job, M < most ? M : most, out));
+    while (out->stage[0].bytes[0] > job->budget && c->train.microbatches == 0 && M < most) {
+        M = 2 * M < most ? 2 * M : most;
+        pac_plan_free(out);
+        PAC_TRY(alone(job, M, out));
+    }
+    pac_err err = dry_holds(job, out, 0, 0);
+    if (err != PAC_OK)
+        pac_plan_free(out);
+    return err;
+}

@@ -13,6 +13,12 @@ pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_req
 /** Forecast a given plan: times by the cost model, bytes by a dry run. Not collective. */
 pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *plan);
 
+/**
+ * The plan of a single device, for which nothing has to be timed: all layers, as few micro-batches as its budget allows (or
+ * train.microbatches); bytes by a dry run, no times. Not collective. Errors: PAC_ENOMEM with what it would need.
+ */
+pac_err plan_alone(const pac_job *job, pac_plan *out);
+
 /** Is the rank in a stage of the plan? */
 bool plan_uses(const pac_plan *plan, int64_t rank);
 

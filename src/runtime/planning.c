@@ -191,6 +191,8 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
         PAC_TRY(pac_plan_microbatches(profile, &q, out));
         return plan_predict(job, &q, out);
     }
+    if (profile == NULL)
+        return plan_alone(job, out);
     pac_plan_answer a;
     PAC_TRY(plan_search(job, profile, &q, &a));
     *out = a.plan;

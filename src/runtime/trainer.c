@@ -21,9 +21,10 @@
 
 /* ---- profile and plan ---- */
 
+/* Where there is something to choose: a device alone takes all layers. */
 static bool needs_profile(const pac_job *job, const pac_train_opts *o)
 {
-    return o->plan_path == NULL && job->cfg.system.ngroups == 0;
+    return o->plan_path == NULL && job->cfg.system.ngroups == 0 && pac_world_size() > 1;
 }
 
 static pac_err read_profile(run *r, const char *path)
