@@ -1,5 +1,6 @@
 /* Entry: find the command, start MPI where it is wanted, run, report an error once, exit with the documented status. */
 #include "cli.h"
+#include "pac/blas.h"
 #include "pac/clock.h"
 #include "pac/parallel.h"
 #include "pac/yaml.h"
@@ -56,8 +57,8 @@ static int unknown_command(const char *word)
 }
 
 /*
- * Most errors are known to all ranks: rank 0 tells and ends everybody. An error of one rank alone is told by that rank, which first
- * gives rank 0 the time to do so.
+ * Most errors are known to all ranks: rank 0 tells and ends everybody. An error of one rank alone is told by that rank, which
+ * first gives rank 0 the time to do so.
  */
 static void end_all(pac_err err)
 {
@@ -72,8 +73,8 @@ static void end_all(pac_err err)
 static void check_leaks(pac_err err)
 {
     if (err == PAC_OK && pac_mem_blocks() > 0)
-        fprintf(stderr, "pac: warning: rank %lld ends with %lld blocks of memory not freed (a bug of pac)\n", (long long)pac_world_rank(),
-                (long long)pac_mem_blocks());
+        fprintf(stderr, "pac: warning: rank %lld ends with %lld blocks of memory not freed (a bug of pac)\n",
+                (long long)pac_world_rank(), (long long)pac_mem_blocks());
 }
 
 /* All ranks come here with the same command line; an error that all share is told once. */
@@ -137,7 +138,8 @@ static int run(int argc, char **argv)
     return c != NULL ? run_command(c, &argc, &argv) : unknown_command(argv[1]);
 }
 
-/* Where standard input or output is closed no file may take its number, or what is printed would end up in it. Its use fails. */
+/* Where standard input or output is closed no file may take its number, or what is printed would end up in it. Its use fails.
+ */
 static void occupy_standard_streams(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -145,9 +147,19 @@ static void occupy_standard_streams(void)
             return;
 }
 
+/* OpenBLAS chooses its kernels when it is loaded: where it chose badly this program starts anew and tells it. The user's choice
+ * wins. */
+static void start_with_right_core(char **argv)
+{
+    const char *core = getenv("OPENBLAS_CORETYPE") == NULL ? pac_blas_misled() : NULL;
+    if (core != NULL && setenv("OPENBLAS_CORETYPE", core, 0) == 0)
+        execv("/proc/self/exe", argv); /* if that fails, it is only slower */
+}
+
 /* A result that did not arrive (a full disk, a closed output) is no success. */
 int main(int argc, char **argv)
 {
+    start_with_right_core(argv);
     occupy_standard_streams();
     int status = run(argc, argv);
     pac_err err = print_flush();
