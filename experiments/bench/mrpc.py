@@ -59,22 +59,11 @@ def first_rows(o, folder):
     return path
 
 
-def watched(words, metrics, cores):
-    """(output, seconds of the process, seconds until its first step began, status)"""
-    metrics.unlink(missing_ok=True)
-    start = time.monotonic()
-    with subprocess.Popen([str(w) for w in words], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          preexec_fn=lambda: os.sched_setaffinity(0, cores)) as process:
-        first = None
-        while first is None and process.poll() is None:
-            time.sleep(0.005)
-            line = next((x for x in table.read_some(metrics) if x["event"] == "step"), None)
-            if line is not None:
-                first = time.monotonic() - start - line["seconds"]
-        said, complaint = process.communicate()
-    if process.returncode != 0 and "not built" not in complaint:
-        sys.exit(complaint.strip()[-2000:])
-    return said, time.monotonic() - start, first, process.returncode
+def first_step(whole, metrics):
+    """Seconds from the start of a process, which took `whole`, until its first step began; what it did after its last record counts too."""
+    lines = table.read(metrics)
+    first = next(line for line in lines if line["event"] == "step")
+    return whole - lines[-1]["time"] + first["time"] - first["seconds"]
 
 
 def pac_run(o, folder, dtype, cores):
@@ -85,8 +74,10 @@ def pac_run(o, folder, dtype, cores):
     config = folder / "mrpc.yaml"
     config.write_text("model: {path: x}\ntask: {name: mrpc, train: x}\n", encoding="utf-8")
     words = [config, "--json", *[w for text in sets for w in ("--set", text)]]
-    said, whole, first, status = watched([o.build / "pac", "train", *words], run / "metrics.jsonl", cores)
-    if status != 0:
+    start = time.monotonic()
+    said, others = steps.command([o.build / "pac", "train", *words], cores)
+    whole = time.monotonic() - start
+    if said is None:
         return {"absent": "not built"}
     result = json.loads(said)
     lengths = json.loads(steps.command([o.build / "pac", "estimate", *words, *all_rows], cores)[0])["lengths"]
@@ -95,13 +86,13 @@ def pac_run(o, folder, dtype, cores):
     times = rows * (lengths["source"] + lengths["target"]) / (result["epochs"][0]["samples"] * (part["source"] + part["target"]))
     epochs = [e["seconds"] for e in result["epochs"]]
     return {"loading": whole - sum(epochs), "training": sum(epochs) * times, "measured": sum(epochs), "hybrid": epochs[0] * times, "cached": epochs[1] * times,
-            "first_step": first, "extrapolated": o.rows > 0, "mean_source": lengths["source"], "cache_bytes_per_sample": result["cache"]["bytes"] / result["epochs"][0]["samples"]}
+            "first_step": first_step(whole, run / "metrics.jsonl"), "others": others, "extrapolated": o.rows > 0, "mean_source": lengths["source"], "cache_bytes_per_sample": result["cache"]["bytes"] / result["epochs"][0]["samples"]}
 
 
 def torch_run(o, folder, padding, cores):
-    said, _ = steps.command([o.python, steps.HERE / "torch_mrpc.py", model_of(o, folder), o.spiece, o.mrpc, "--pad", padding, "--steps", o.steps,
+    said, others = steps.command([o.python, steps.HERE / "torch_mrpc.py", model_of(o, folder), o.spiece, o.mrpc, "--pad", padding, "--steps", o.steps,
                              "--threads", o.threads], cores)
-    return json.loads(said.splitlines()[-1])
+    return {**json.loads(said.splitlines()[-1]), "others": others}
 
 
 def show(lines):
@@ -116,6 +107,9 @@ def show(lines):
         first = f"{of('first_step'):.2f} (expected: {START_LIMIT:.0f})" if mine[0].get("first_step") else ""
         how = "extrapolated" if mine[0]["extrapolated"] else "whole run"
         print(f"| {name} | {of('loading'):.1f} | {of('training'):.0f} | {total[name]:.0f} | {of('measured'):.0f} | {first} | {how}, {of('mean_source'):.1f} source tokens a row |")
+    others = [line["others"] for line in lines if "others" in line]
+    if others and max(others) > 0.1:
+        print(f"\n**Shared machine:** other programs took {statistics.median(others):.2f} cores (median; at most {max(others):.2f}) meanwhile.")
     print("\n| times as fast | measured | expected |\n|---|---|---|")
     for a, b, wanted in EXPECTED:
         if a in total and b in total:

@@ -38,15 +38,6 @@ def read(path):
         return [json.loads(line) for line in f if line.strip()]
 
 
-def read_some(path):
-    """The whole lines of a file that is being written."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        return []
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
 class Cell:
     """All processes of one side, variant and dtype."""
 
