@@ -1,7 +1,7 @@
 /*
  * Frozen matrices held once in bf16, half the bytes of f32, and their products with rows in f32.
  *
- * Where oneDNN and the processor have bf16 products (AMX or AVX512-BF16), a matrix lies in the tiles that they read, and rows
+ * Where oneDNN and the processor have fast bf16 products (AMX), a matrix lies in the tiles that they read, and rows
  * are rounded to bf16 block by block on the way; elsewhere it lies row by row and is widened panel by panel for the f32 product
  * of the backend. Sums are f32 either way.
  */

@@ -39,9 +39,9 @@ static void look(void)
     bool amx = (isa & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
     snprintf(reason, sizeof reason, "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch,
              amx    ? "AMX"
-             : bf16 ? "AVX512-BF16"
-                    : "no bf16 instructions on this processor");
-    if (bf16 && dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
+             : bf16 ? "AVX512-BF16 without AMX, slower than f32"
+                    : "no AMX on this processor");
+    if (amx && dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
         engine = NULL;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Products with a bf16 matrix on any backend: a panel of it that fits the second-level cache is widened to f32, multiplied by
+ * Products with a bf16 matrix on any backend: a panel of it, of a few MiB, is widened to f32, multiplied by
  * the backend's product, and the next one takes its place. The backward product takes tiles too: a panel of them widens to the
  * transposed matrix by shifts alone.
  */
@@ -7,7 +7,10 @@
 
 #include <string.h>
 
-enum { PANEL = 1 << 18 }; /* numbers in a panel, about */
+enum {
+    PANEL = 1 << 18,  /* numbers in a panel, about, but */
+    PANEL_ROWS = 320, /* so many rows of w at least: products over fewer are slow */
+};
 
 WIDE void packed_halve(uint16_t *restrict to, const float *restrict from, int64_t n, float alpha)
 {
@@ -81,7 +84,7 @@ pac_widened pac_packed_widen(float *to, const pac_packed *p)
 static int64_t panel_rows(const pac_packed *p)
 {
     int64_t unit = p->nb > 0 ? p->nb : 16, rows = PANEL / p->in / unit * unit;
-    rows = rows < unit ? unit : rows;
+    rows = rows < PANEL_ROWS ? PANEL_ROWS : rows;
     return rows < p->out ? rows : p->out;
 }
 
