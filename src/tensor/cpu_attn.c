@@ -6,10 +6,13 @@
  * The relative position bias depends on key minus query position only, so it is laid out once per call as a line [H, span] over
  * all such differences: a row of scores adds a contiguous piece of it. Its gradient is collected in the same layout and folded
  * into buckets at the end.
+ *
+ * Narrow heads go another way (cpu_attn_narrow.c).
  */
+#include "cpu_attn.h"
 #include "cpu_products.h"
 
-enum { BLOCK_ROWS = 128, PAD = 16 };
+enum { BLOCK_ROWS = 128 };
 
 /* Scratch of a call. Position 0 of a line belongs to key 0 seen from the last query row of the longest sequence. */
 typedef struct work {
@@ -25,17 +28,10 @@ typedef struct block {
     int64_t q0, k0; /* index of the first query row and the first key row in the batch */
 } block;
 
-static int64_t longest(const int64_t *offsets, int64_t B)
+/* A single query row is a vector of scores however narrow the head. */
+static bool is_narrow(const pac_attn *p)
 {
-    int64_t n = 0;
-    for (int64_t b = 0; b < B; b++)
-        n = offsets[b + 1] - offsets[b] > n ? offsets[b + 1] - offsets[b] : n;
-    return n;
-}
-
-static int64_t round_up(int64_t n)
-{
-    return (n + PAD - 1) / PAD * PAD;
+    return p->K <= NARROW && longest(p->toff, p->B) > 1;
 }
 
 static void lay_out_bias(const work *w, const pac_attn *p)
@@ -68,12 +64,6 @@ static bool get_work(work *w, const pac_attn *p, bool backward, bool want_dbias)
         memset(w->bias + lines, 0, (size_t)dlines * sizeof *next);
     }
     return true;
-}
-
-static int64_t keys_seen(const pac_attn *p, int64_t t, int64_t S)
-{
-    int64_t n = p->qpos + t + 1;
-    return p->causal && n < S ? n : S;
 }
 
 static block block_at(const pac_attn *p, int64_t b, int64_t h, int64_t t0)
@@ -145,6 +135,10 @@ static float softmax_row(float *score, const float *bias, int64_t n, int64_t key
 void CPU(attn_fwd)(float *o, int64_t ldo, float *lse, const float *q, int64_t ldq, const float *k, int64_t ldk, const float *v,
                    int64_t ldv, const pac_attn *p)
 {
+    if (is_narrow(p)) {
+        CPU(attn_narrow_fwd)(o, ldo, lse, q, ldq, k, ldk, v, ldv, p);
+        return;
+    }
     work w;
     if (!get_work(&w, p, false, false)) {
         pac_fill_nan(o + p->toff[0] * ldo, ldo, p->toff[p->B] - p->toff[0], p->H * p->K);
@@ -226,6 +220,10 @@ static void fold_dbias(const work *w, float *dbias_table, int64_t H)
 void CPU(attn_bwd)(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
                    int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p)
 {
+    if (is_narrow(p)) {
+        CPU(attn_narrow_bwd)(dq, dk, dv, dbias_table, d_o, ldo, q, ldq, k, ldk, v, ldv, lse, p);
+        return;
+    }
     work w;
     int64_t first = p->soff[0], keys = p->soff[p->B] - first; /* offsets start elsewhere than at 0 in a part of a batch */
     if (!get_work(&w, p, true, dbias_table != NULL)) {

@@ -75,6 +75,8 @@ static const struct {
     {"attn_bwd", 1, 64, 0},
     {"attn_bwd", 128, 64, 10},
     {"attn_bwd", 128, 8, 10},
+    {"attn_fwd", 128, 8, 2},
+    {"attn_bwd", 128, 8, 2},
 };
 
 static double seconds_of(const pac_backend *be, const op_case *c, const fixture *f)

@@ -338,7 +338,7 @@ static const sizes row_sizes = {.n = {0, 1, 3, 7, 17, 33, 65, 127},
                                 .grad_n = 7,
                                 .grad_d = 17};
 static const sizes attn_sizes = {
-    .n = {0, 1, 3, 7, 17, 33, 65, 130}, .count_n = 8, .d = {1, 3, 8, 17, 64}, .count_d = 5, .grad_n = 7, .grad_d = 3};
+    .n = {0, 1, 3, 7, 17, 33, 65, 130}, .count_n = 8, .d = {1, 3, 7, 8, 16, 17, 64}, .count_d = 7, .grad_n = 7, .grad_d = 3};
 
 static int64_t most_elements = 40000;
 static const pac_backend *const *tested; /* ref first, NULL after the last */
