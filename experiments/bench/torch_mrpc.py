@@ -61,7 +61,7 @@ def tokens(batch):
 rows = list(samples())
 start = time.perf_counter()
 dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[given.dtype]
-model = transformers.T5ForConditionalGeneration.from_pretrained(given.model, dtype=dtype)
+model = transformers.T5ForConditionalGeneration.from_pretrained(given.model, dtype=dtype, dropout_rate=0.0)  # as pac trains
 model = peft.get_peft_model(model, peft.LoraConfig(r=32, lora_alpha=32, target_modules=["q", "v"]))
 model.train()
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 3e-4, weight_decay=0.0)

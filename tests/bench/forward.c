@@ -5,6 +5,7 @@
  *   bench_forward RUN.yaml STEPS     one JSON object: seconds of each step, of its products, their FLOP, peaks of memory
  */
 #include "../../src/runtime/stage.h"
+#include "rates.h"
 
 #include "pac/clock.h"
 #include "pac/parallel.h"
@@ -104,6 +105,7 @@ static pac_err run(const char *path, int64_t n)
 
 int main(int argc, char **argv)
 {
+    start_with_right_core(argv);
     long n = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
     if (n < 1 || n > MOST_STEPS) {
         fprintf(stderr, "usage: bench_forward RUN.yaml STEPS (1 to %d)\n", MOST_STEPS);

@@ -18,6 +18,7 @@ int main(int argc, char **argv)
     int64_t megabytes = 512;
     const char *dir = NULL;
     double disk[3] = {0}, peak = 0;
+    start_with_right_core(argv);
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--threads") == 0)
             threads = atoi(argv[i + 1]);

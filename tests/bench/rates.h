@@ -6,6 +6,9 @@
 
 enum { BENCH_MOST_THREADS = 256 };
 
+/** Start this program anew, as pac does, where OpenBLAS chose kernels that are not the processor's best. First thing in main(). */
+void start_with_right_core(char **argv);
+
 /** FLOP/s of c = a b^T in f32, a [m, k], b [n, k], by so many threads of OpenBLAS's own. */
 double product_rate(int threads, int m, int n, int k);
 
