@@ -107,6 +107,13 @@ def verdict(reached, wanted, more):
     return "yes" if (reached >= wanted) == more or reached == wanted else "**no**"
 
 
+def goal_of(wanted, variant, model):
+    """What is expected is expected of T5-Base; of other models the cached ratios, within 15 %."""
+    if model == "t5-base" or wanted is None:
+        return wanted
+    return wanted * 0.85 if variant == "cached" else None
+
+
 def target_rows(found, lines, model):
     print("\n| expected | at least | measured (each repeat) | holds |\n|---|---|---|---|")
     for a, ad, b, bd, wanted in SPEED:
@@ -115,7 +122,7 @@ def target_rows(found, lines, model):
         ratios = paired(lines, ("pac", a, ad), ("torch", b, bd))
         if not ratios:
             continue
-        goal = wanted * 0.85 if wanted and model != "t5-base" else wanted
+        goal = goal_of(wanted, a, model)
         reached, each = statistics.median(ratios), ", ".join(f"{r:.2f}" for r in ratios)
         asked = "" if goal is None else f"{goal:.2f}"
         print(f"| {TITLES[a]} {ad}: PyTorch's {TITLES[b]} {bd} / pac | {asked} | {reached:.2f} ({each}) | {verdict(reached, goal, True)} |")
@@ -124,7 +131,9 @@ def target_rows(found, lines, model):
         p, t = found.get(("pac", a, "f32")), found.get(("torch", b, "f32"))
         if p and t:
             part = p.most("peak_rss") / t.most("peak_rss")
-            print(f"| {TITLES[a]}: of PyTorch's {TITLES[b]} | {100 * wanted:.0f} % | {100 * part:.1f} % | {verdict(part, wanted, False)} |")
+            goal = wanted if model == "t5-base" else None
+            asked = "" if goal is None else f"{100 * goal:.0f} %"
+            print(f"| {TITLES[a]}: of PyTorch's {TITLES[b]} | {asked} | {100 * part:.1f} % | {verdict(part, goal, False)} |")
 
 
 def products(lines, sgemm):
