@@ -149,7 +149,7 @@ static pac_err link_end(const pac_yaml_node *n, const pac_cluster *c, int64_t *o
 }
 
 /* A pair that is connected otherwise: by a cable of its own, or worse than the rest. */
-static pac_err read_link(const pac_yaml_node *n, const network *net, pac_cluster *c)
+static pac_err read_link(const pac_yaml_node *n, const network *net, int64_t *line_of, pac_cluster *c)
 {
     const pac_yaml_node *pair, *v;
     int64_t end[2];
@@ -160,6 +160,11 @@ static pac_err read_link(const pac_yaml_node *n, const network *net, pac_cluster
     PAC_TRY(link_end(pac_yaml_item(pair, 1), c, &end[1]));
     if (end[0] == end[1])
         return pac_yaml_fail(pair, "between: a device has no link to itself");
+    int64_t *before = &line_of[(end[0] < end[1] ? end[0] : end[1]) * c->devices + (end[0] < end[1] ? end[1] : end[0])];
+    if (*before != 0)
+        return pac_yaml_fail(pair, "between: %s and %s have a link in line %lld already; one counts for both directions",
+                             c->machine[end[0]].name, c->machine[end[1]].name, (long long)*before);
+    *before = pac_yaml_line(pair);
     for (int i = 0; i < 2; i++) {
         int64_t at = end[i] * c->devices + end[1 - i];
         double bandwidth;
@@ -171,6 +176,18 @@ static pac_err read_link(const pac_yaml_node *n, const network *net, pac_cluster
             PAC_TRY(pac_read_quantity(v, "links.latency", PAC_Q_SECONDS, latencies, &c->latency[at]));
     }
     return PAC_OK;
+}
+
+static pac_err read_links(const pac_yaml_node *list, const network *net, pac_cluster *c)
+{
+    void *line_of; /* of each pair's link, 0: none yet */
+    pac_err err = PAC_OK;
+    PAC_TRY(pac_want_list(list, "links", 0, MOST_LINKS));
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, c->devices * c->devices, sizeof(int64_t), &line_of));
+    for (int64_t i = 0; i < pac_yaml_count(list) && err == PAC_OK; i++)
+        err = read_link(pac_yaml_item(list, i), net, line_of, c);
+    pac_mem_free(line_of);
+    return err;
 }
 
 /* Every pair has a link of its own, or the network's. */
@@ -209,11 +226,8 @@ static pac_err read_network(const pac_yaml_node *root, pac_cluster *c)
     c->gradient_bytes = net.gradient_bytes;
     fill_links(&net, c);
     links = pac_yaml_get(n, "links");
-    if (links != NULL) {
-        PAC_TRY(pac_want_list(links, "links", 0, MOST_LINKS));
-        for (int64_t i = 0; i < pac_yaml_count(links); i++)
-            PAC_TRY(read_link(pac_yaml_item(links, i), &net, c));
-    }
+    if (links != NULL)
+        PAC_TRY(read_links(links, &net, c));
     PAC_TRY(check_links(n, c));
     if (net.ports)
         fill_ports(&net, c);

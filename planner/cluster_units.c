@@ -3,6 +3,7 @@
 #include "file.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,27 @@ static bool unit_factor(pac_quantity q, const char *name, double *out)
     return (q == PAC_Q_BYTES && pac_yaml_byte_unit(name, out)) || (q == PAC_Q_RATE && bytes_a_second(name, out));
 }
 
+/* "1 MiB", "100 MB/s", "900 ms": in the largest unit that leaves at least 1. Cut at 32 bytes. */
+static const char *with_unit(pac_quantity q, double v, char out[static 32])
+{
+    static const char *const bytes[] = {"TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "kB", "B"};
+    double best = 0, factor;
+    const char *name = known[q].basic;
+    for (int i = 0; i < MOST_UNITS && known[q].unit[i].name != NULL && q != PAC_Q_RATE; i++)
+        if (known[q].unit[i].factor <= v && known[q].unit[i].factor > best) {
+            best = known[q].unit[i].factor;
+            name = known[q].unit[i].name;
+        }
+    for (size_t i = 0; i < sizeof bytes / sizeof bytes[0] && best == 0 && (q == PAC_Q_BYTES || q == PAC_Q_RATE); i++)
+        if (pac_yaml_byte_unit(bytes[i], &factor) && factor <= v && v / factor == rint(v / factor)) {
+            best = factor;
+            name = bytes[i];
+        }
+    const char *joint = v == 0 || *name == '\0' ? "" : " ", *second = q == PAC_Q_RATE && best > 0 ? "/s" : "";
+    snprintf(out, 32, "%g%s%.12s%s", best > 0 ? v / best : v, joint, v == 0 ? "" : name, second);
+    return out;
+}
+
 /* A decimal number without sign; strtod() also reads hexadecimal, inf and nan. */
 static bool decimal(const char *text, const char **end, double *out)
 {
@@ -65,6 +87,7 @@ static bool decimal(const char *text, const char **end, double *out)
 pac_err pac_read_quantity(const pac_yaml_node *n, const char *what, pac_quantity q, pac_limits range, double *out)
 {
     const char *end;
+    char least[32], most[32];
     double v, factor;
     if (pac_yaml_kind_of(n) != PAC_YAML_SCALAR)
         return pac_yaml_fail(n, "%s must be a quantity such as %s", what, known[q].example);
@@ -73,9 +96,10 @@ pac_err pac_read_quantity(const pac_yaml_node *n, const char *what, pac_quantity
         return pac_yaml_fail(n, "%s: '%.60s' is not a quantity such as %s", what, text, known[q].example);
     v *= factor;
     if (!(v >= range.least && v <= range.most) && !(v == 0 && range.or_none))
-        return pac_yaml_fail(n, "%s: '%.60s' is not between %g and %g %s%s; check the unit (such as %s; without one it is %s)",
-                             what, text, range.least, range.most, known[q].basic, range.or_none ? " (or 0)" : "",
-                             known[q].example, *known[q].basic != '\0' ? known[q].basic : "a number");
+        return pac_yaml_fail(n, "%s: '%.60s' is not between %s and %s%s; check the unit (such as %s; without one it is %s)",
+                             what, text, with_unit(q, range.least, least), with_unit(q, range.most, most),
+                             range.or_none && range.least > 0 ? " (or 0)" : "", known[q].example,
+                             *known[q].basic != '\0' ? known[q].basic : "a number");
     *out = v;
     return PAC_OK;
 }

@@ -10,12 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_LAYERS = 4096, MOST_MICROBATCHES = 1 << 20 };
+enum { MOST_LAYERS = 4096, MOST_MICROBATCHES = 1 << 20, GIVEN = 2 };
 
 static const double SHARE_TOLERANCE = 0.02; /* 0.33, 0.33, 0.33 is meant as thirds; 0.5, 0.3 is a mistake */
 
 static const char *const plan_keys[] = {"planner",  "world",  "layers",        "microbatches", "stages",
                                         "left_out", "cached", "cached_shares", "predicted",    NULL};
+static const char *const planners[] = {"pac", "paper", "given", NULL};
 static const char *const stage_keys[] = {"layers", "ranks", "shares", "bytes", NULL};
 static const char *const predicted_keys[] = {"hybrid_step_s",  "hybrid_epoch_s", "redistribute_s",
                                              "cached_epoch_s", "total_s",        NULL};
@@ -189,10 +190,10 @@ static pac_err read_predicted(const pac_yaml_node *n, pac_predicted *out)
 static pac_err read_head(const pac_yaml_node *root, pac_plan *p)
 {
     const pac_yaml_node *planner = pac_yaml_get(root, "planner");
+    int64_t word = GIVEN;
     if (planner != NULL)
-        PAC_TRY(pac_read_text(planner, "planner", p->planner, sizeof p->planner));
-    else
-        strcpy(p->planner, "given");
+        PAC_TRY(pac_yaml_choice(planner, "planner", planners, &word));
+    strcpy(p->planner, planners[word]);
     PAC_TRY(pac_read_count(root, "", "world", 1, PAC_MAX_DEVICES, &p->world));
     PAC_TRY(pac_read_count(root, "", "layers", 1, MOST_LAYERS, &p->layers));
     return pac_read_count(root, "", "microbatches", 1, MOST_MICROBATCHES, &p->microbatches);

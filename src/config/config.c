@@ -24,8 +24,8 @@ typedef struct sources {
     int64_t n;
 } sources;
 
-static const char *const sections[] = {"model", "task",  "technique", "head",   "system",
-                                       "train", "cache", "backend", "precision", "output", NULL};
+static const char *const sections[] = {"model", "task",    "technique", "head",   "system", "train",
+                                       "cache", "backend", "precision", "output", NULL};
 
 void pac_config_defaults(pac_config *c)
 {
@@ -84,11 +84,24 @@ static pac_err check_section(const pac_yaml_node *n, const char *section)
     return pac_yaml_known_keys(n, section, names);
 }
 
+/* "sytem.groups": the section that is meant, with the key if it has that or one like it. */
+static pac_err unknown_section(const source *s, const char *section, const char *key)
+{
+    const char *names[MOST_KEYS + 1], *nearest = pac_nearest(section, sections), *known = NULL;
+    if (nearest == NULL)
+        return pac_fail(PAC_ECONFIG, "--set: unknown key '%s'", s->path);
+    names_in(nearest, names);
+    if (key != NULL)
+        known = is_one_of(key, names) ? key : pac_nearest(key, names);
+    return pac_fail(PAC_ECONFIG, "--set: unknown key '%s'; did you mean '%s%s%s'?", s->path, nearest, known != NULL ? "." : "",
+                    known != NULL ? known : "");
+}
+
 static pac_err unknown_flag(const source *s, const char *section, const char *key, const char *const *known)
 {
-    const char *nearest = pac_nearest(key, known), *dot = *section != '\0' ? "." : "";
+    const char *nearest = pac_nearest(key, known);
     if (nearest != NULL)
-        return pac_fail(PAC_ECONFIG, "--set: unknown key '%s'; did you mean '%s%s%s'?", s->path, section, dot, nearest);
+        return pac_fail(PAC_ECONFIG, "--set: unknown key '%s'; did you mean '%s.%s'?", s->path, section, nearest);
     return pac_fail(PAC_ECONFIG, "--set: unknown key '%s'", s->path);
 }
 
@@ -106,7 +119,7 @@ static pac_err check_names(const source *s)
     const char *names[MOST_KEYS + 1], *dot = strchr(s->path, '.');
     snprintf(section, sizeof section, "%.*s", dot != NULL ? (int)(dot - s->path) : LONGEST_NAME, s->path);
     if (!is_one_of(section, sections))
-        return unknown_flag(s, "", section, sections);
+        return unknown_section(s, section, dot != NULL ? dot + 1 : NULL);
     if (dot == NULL)
         return check_section(root, section);
     names_in(section, names);

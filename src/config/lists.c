@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LEAST_BARE = 1 << 20 }; /* bytes that a size without a unit is at least */
+
 /* "name[3]", counted from 1. */
 static const char *item_name(const pac_key *k, int64_t i, char *buf, size_t size)
 {
@@ -83,6 +85,11 @@ static pac_err read_size(const pac_yaml_node *n, const char *name, double *out)
     PAC_TRY(pac_yaml_bytes(n, name, &v));
     if (v < 1)
         return pac_yaml_fail(n, "%s: a budget of no memory", name);
+    const char *text = pac_yaml_text(n);
+    if (v < LEAST_BARE && strpbrk(text, "BkKMGT") == NULL) /* who writes 3 means GiB */
+        return pac_yaml_fail(
+            n, "%s: '%.60s' would be bytes, less than 1 MiB: check the unit (such as %.60s GiB; B where bytes are meant)", name,
+            text, text);
     *out = v;
     return PAC_OK;
 }
@@ -113,7 +120,7 @@ static pac_err write_memory(const pac_key *k, const void *field, pac_config_out 
     if (c->system.memory_auto)
         return pac_config_print(out, "auto");
     for (int64_t i = 0; i < c->system.nmemory; i++)
-        PAC_TRY(pac_config_print(out, "%s%.17g", i == 0 ? "[" : ", ", c->system.memory[i]));
+        PAC_TRY(pac_config_print(out, "%s%.17g B", i == 0 ? "[" : ", ", c->system.memory[i]));
     return pac_config_print(out, "]");
 }
 

@@ -63,9 +63,9 @@ check full --set technique.name=full --set cache=none
 # A given plan is held to the budget before anything is loaded.
 lora="$demo --set system.groups=$(echo "$groups" | tr -d ' ') --set technique.name=lora --set cache=none --set train.epochs=1"
 # shellcheck disable=SC2086
-works train $lora --set "system.memory=$((most * 102 / 100 + 458752))" # and a run's own records
+works train $lora --set "system.memory=$((most * 102 / 100 + 458752)) B" # and a run's own records
 # shellcheck disable=SC2086
-expect 4 "(system.memory): train.recompute, more train.microbatches" train $lora --set "system.memory=$((most * 95 / 100))"
+expect 4 "(system.memory): train.recompute, more train.microbatches" train $lora --set "system.memory=$((most * 95 / 100)) B"
 
 # What an estimate says fits is what train takes; with 32 KiB less neither does. The message has every part.
 sed 's/eval: [^,]*,//' "$demo" >"$dir/tune.yaml" # an estimate reads no task.eval
@@ -76,15 +76,15 @@ works estimate $lora1 --json
 needs=$(grep -o '"needs":[0-9]*' "$dir/stdout" | sed 's/.*://' | sort -n | tail -n 1)
 for spare in 0 -32768; do
     # shellcheck disable=SC2086
-    works estimate $lora1 --set "system.memory=$((needs + spare))"
+    works estimate $lora1 --set "system.memory=$((needs + spare)) B"
     if [ "$spare" = 0 ]; then
         ! grep -q 'does not fit' "$dir/stdout" || wrong "does not fit to the byte"
         # shellcheck disable=SC2086
-        works train $lora1 --set "system.memory=$needs"
+        works train $lora1 --set "system.memory=$needs B"
     else
         grep -q 'does not fit' "$dir/stdout" || wrong "fits with 32 KiB less"
         # shellcheck disable=SC2086
-        expect 4 "Each at its peak: weights " train $lora1 --set "system.memory=$((needs + spare))"
+        expect 4 "Each at its peak: weights " train $lora1 --set "system.memory=$((needs + spare)) B"
     fi
 done
 

@@ -185,24 +185,25 @@ static void what_is_wrong_is_named_with_its_line(void **state)
         {"devices: [{name: a, flops: nan, memory: 1 GiB, memory_bandwidth: 1 GB/s}]\n", "'nan' is not"},
         {"devices: [{name: a, flops: 1e400, memory: 1 GiB, memory_bandwidth: 1 GB/s}]\n", "'1e400' is not"},
         {"devices: [{name: a, flops: 1e9 TFLOP/s, memory: 1 GiB, memory_bandwidth: 1 GB/s}]\n",
-         "between 1e+06 and 1e+16 FLOP/s"},
-        {"devices: [{name: a, flops: 0, memory: 1 GiB, memory_bandwidth: 1 GB/s}]\n", "'0' is not between 1e+06 and"},
+         "between 1 MFLOP/s and 10000 TFLOP/s;"},
+        {"devices: [{name: a, flops: 0, memory: 1 GiB, memory_bandwidth: 1 GB/s}]\n", "'0' is not between 1 MFLOP/s and"},
         {"devices:\n  - name: a\n    flops: 192\n    memory: 1 GiB\n    memory_bandwidth: 1 GB/s\n",
-         ":3: devices[0].flops: '192' is not between 1e+06 and 1e+16 FLOP/s; check the unit (such as 1.28 TFLOP/s; without one "
+         ":3: devices[0].flops: '192' is not between 1 MFLOP/s and 10000 TFLOP/s; check the unit (such as 1.28 TFLOP/s; "
+         "without one "
          "it is FLOP/s)"},
         {"devices: [{name: a, flops: 1 GFLOP/s, memory: 16, memory_bandwidth: 1 GB/s}]\n",
-         "devices[0].memory: '16' is not between"},
+         "devices[0].memory: '16' is not between 1 MiB and 100 TB;"},
         {"devices: [{name: a, type: jetson-nano, memory_bandwidth: 60}]\n", "memory_bandwidth: '60'"},
-        {"devices: [{name: a, type: jetson-nano, launch: 15}]\n", "launch: '15' is not between 0 and 0.1 seconds"},
-        {"devices: [{name: a, type: jetson-nano, overhead: 1}]\n", "overhead: '1' is not between 0 and 0.9 seconds"},
+        {"devices: [{name: a, type: jetson-nano, launch: 15}]\n", "launch: '15' is not between 0 and 100 ms;"},
+        {"devices: [{name: a, type: jetson-nano, overhead: 1}]\n", "overhead: '1' is not between 0 and 900 ms;"},
         {"devices: [{name: a, type: jetson-nano, disk_write: 20}]\n",
-         "disk_write: '20' is not between 10000 and 1e+12 bytes/s (or 0)"},
+         "disk_write: '20' is not between 10 kB/s and 1 TB/s (or 0)"},
         {"devices: [{name: a, type: jetson-nano, disk_space: 32}]\n", "disk_space: '32'"},
         {"devices: [{name: a, type: jetson-nano, port: 1000}]\n", "port: '1000'"},
         {NANO "network: {bandwidth: 1 Gbit/s, latency: 300}\n",
-         ":2: network.latency: '300' is not between 0 and 0.9 seconds (or 0); check the unit (such as 200 us; without one it "
+         ":2: network.latency: '300' is not between 0 and 900 ms; check the unit (such as 200 us; without one it "
          "is seconds)"},
-        {NANO "network: {bandwidth: 1000, latency: 0}\n", "network.bandwidth: '1000' is not between 20000 and 1e+13 bytes/s"},
+        {NANO "network: {bandwidth: 1000, latency: 0}\n", "network.bandwidth: '1000' is not between 20 kB/s and 10 TB/s;"},
         {NANO "network: {bandwidth: 1e6, latency: 0, links: [{between: [a, b], bandwidth: 2.5, latency: 0}]}\n",
          "links.bandwidth: '2.5'"},
         {NANO "network: {bandwidth: 1e6, latency: 0, links: [{between: [a, b], latency: 5}]}\n", "links.latency: '5'"},
@@ -228,6 +229,9 @@ static void what_is_wrong_is_named_with_its_line(void **state)
         {NANO "network: {bandwidth: 1e6, latency: 0, links: [{between: [a], bandwidth: 1e6}]}\n", "must have 2"},
         {NANO "network: {bandwidth: 1e6, latency: 0, links: [{between: [a, a], bandwidth: 1e6}]}\n", "no link to itself"},
         {NANO "network: {bandwidth: 1e6, latency: 0, links: [{between: [a, b], width: 1}]}\n", "unknown key"},
+        {NANO "network:\n  bandwidth: 1e6\n  latency: 0\n  links:\n  - {between: [a, b], latency: 1 ms}\n"
+              "  - {between: [b, a], bandwidth: 2e6}\n",
+         ":7: between: b and a have a link in line 6 already"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
