@@ -35,8 +35,6 @@ static void compute(pac_sim_stepper *x, pac_sim_lane *k, int64_t m, bool backwar
 {
     const pac_stage_plan *st = &x->plan->stage[k->stage];
     double seconds = pac_sim_work(x->p, x->b, st, k->member, m, backward);
-    if (!backward && pac_sim_caches(x->q))
-        seconds += pac_sim_write(x->p, x->b, st, k->member, m);
     begin(x, k, seconds);
 }
 

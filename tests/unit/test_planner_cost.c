@@ -288,10 +288,12 @@ static void test_predicts_writing_the_cache(void **state)
     pac_plan plan = even((const int64_t[]){1, 1}, 2, 4, 4);
     predict(&x, 8, &plan);
     double before = plan.predicted.hybrid_epoch_s;
-    x.device[0].disk_write = 1e5;
-    x.device[1].disk_write = 1e5;
+    x.device[0].disk_write = x.device[1].disk_write = 1e3;
     predict(&x, 8, &plan);
-    near(plan.predicted.hybrid_epoch_s - before, 13 * 8 * 1000 * 3 / 5.0 / 1e5);
+    near(plan.predicted.hybrid_epoch_s, 13 * 8 * 1000 * 3 / 5.0 / 1e3);
+    x.device[0].disk_write = x.device[1].disk_write = 1e9; /* behind the step */
+    predict(&x, 8, &plan);
+    near(plan.predicted.hybrid_epoch_s, before);
     plan.cached = false;
     predict(&x, 8, &plan);
     near(plan.predicted.hybrid_epoch_s, before);
