@@ -100,6 +100,7 @@ static pac_err to_plan(const pac_plan_request *q, const pac_partition *part, pac
     plan->world = q->profile->devices;
     plan->layers = pac_profile_layers(q->profile);
     plan->microbatches = part->microbatches;
+    plan->cached = q->cached && q->epochs > 1;
     strcpy(plan->planner, "paper");
     int64_t first = 0, rank = 0;
     for (int64_t i = 0; i < part->stages; i++) {
@@ -194,6 +195,20 @@ static void explain_winner(const pac_profile *p, const pac_plan *plan, pac_candi
                  (long long)rank, pac_bytes_text(bytes - p->device[rank].memory, text));
 }
 
+/* Its order is that of its own step, which another total may contradict. */
+static void say_ranking(pac_plan_answer *a)
+{
+    const pac_candidate *least = &a->candidate[0];
+    for (int64_t i = 1; i < a->candidates; i++)
+        if (a->candidate[i].total_s < least->total_s)
+            least = &a->candidate[i];
+    size_t used = (size_t)snprintf(a->note, sizeof a->note,
+                                   "ranked by the step of the paper's equation 6 (this table's); totals are the cost model's");
+    if (least != &a->candidate[0])
+        snprintf(a->note + used, sizeof a->note - used, ", by which %.40s is best: system.planner: pac plans by them",
+                 least->shape);
+}
+
 pac_err pac_answer_build(const pac_plan_request *q, const pac_partition *best, int64_t count, pac_plan_answer *out)
 {
     const pac_partition *winner = &best[0];
@@ -208,6 +223,7 @@ pac_err pac_answer_build(const pac_plan_request *q, const pac_partition *best, i
     PAC_GO(pac_plan_predict(q->profile, q, &a.plan));
     PAC_GO(list_candidates(q, best, count, winner->step, &a));
     explain_winner(q->profile, &a.plan, &a.candidate[0]);
+    say_ranking(&a);
     *out = a;
 out:
     if (err != PAC_OK)

@@ -82,6 +82,11 @@ pac_err pac_job_cluster_profile(pac_job *job, const char *cluster_path, pac_prof
  * rank 0. Errors: PAC_ECONFIG (a profile of another model, budgets for another number of devices), PAC_ENOMEM (no plan fits). Collective.
  */
 pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer);
+/**
+ * Does a plan with its predicted bytes keep to the profile's budgets, and its cache to the disks? Given groups and the paper's planner
+ * may not. Errors: PAC_ENOMEM (which device, by how much, what would help: what a simulation says). Not collective.
+ */
+pac_err pac_job_plan_fits(const pac_job *job, const pac_profile *profile, const pac_plan *plan);
 
 typedef struct pac_simulate_opts {
     const char *plan_path;  /* NULL: planned here */

@@ -6,6 +6,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { MOST_NAMED = 16 }; /* devices named below the candidates */
 
 static void print_stages(const pac_plan *plan, const pac_profile *profile)
 {
@@ -20,9 +23,11 @@ static void print_stages(const pac_plan *plan, const pac_profile *profile)
     printf(
         "%lld micro-batch%s, %s; hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; total %.2f s\n",
         (long long)plan->microbatches, plan->microbatches == 1 ? "" : "es",
-        plan->cached ? "later epochs from the cache" : "every epoch runs the backbone", plan->predicted.hybrid_step_s,
-        plan->predicted.hybrid_epoch_s, plan->predicted.redistribute_s, plan->predicted.cached_epoch_s,
-        plan->predicted.total_s);
+        plan->predicted.cached_epoch_s > 0 ? "later epochs from the cache" : "every epoch runs the backbone",
+        plan->predicted.hybrid_step_s, plan->predicted.hybrid_epoch_s, plan->predicted.redistribute_s,
+        plan->predicted.cached_epoch_s, plan->predicted.total_s);
+    if (plan->stages > 1 && plan->predicted.redistribute_s > 0)
+        printf("(redistribution: as if all devices had written equal parts of the cache; pac simulate knows who wrote what)\n");
 }
 
 /* Names of the devices that the plan does without. */
@@ -48,9 +53,20 @@ static void print_left_out(const pac_plan *plan, const pac_profile *profile)
     json_decref(list);
 }
 
-static void print_candidates(const pac_plan_answer *a)
+/* Candidates have numbers for devices: names would not fit. */
+static void print_ranks(const pac_profile *p)
 {
-    printf("\n%-12s %-12s %-14s  M cache      step       total  why\n", "candidate", "layers", "devices");
+    printf("devices by rank:");
+    for (int64_t d = 0; d < p->devices && d < MOST_NAMED; d++)
+        printf("%s %lld %s", d > 0 ? "," : "", (long long)d, p->device[d].name);
+    printf("%s\n", p->devices > MOST_NAMED ? ", ... in the order of the profile" : "");
+}
+
+static void print_candidates(const pac_plan_answer *a, const pac_plan *plan, const pac_profile *profile)
+{
+    bool paper = strcmp(plan->planner, "paper") == 0;
+    printf("\n%-12s %-12s %-14s  M cache %9s %11s  why\n", "candidate", "layers", "devices", paper ? "eq 6 step" : "step",
+           "total");
     for (int64_t i = 0; i < a->candidates; i++) {
         const pac_candidate *c = &a->candidate[i];
         char step[24] = "-", total[24] = "-";
@@ -61,6 +77,7 @@ static void print_candidates(const pac_plan_answer *a)
         printf("%-12s %-12s %-14s %2lld %-5s %9s %11s  %s\n", c->shape, c->layers, c->devices, (long long)c->microbatches,
                c->cached ? "yes" : "none", step, total, c->why);
     }
+    print_ranks(profile);
     if (a->note[0] != '\0')
         printf("%s\n", a->note);
 }
@@ -141,7 +158,7 @@ static pac_err show(const pac_args *a, const pac_job *job, const pac_plan *plan,
     print_stages(plan, profile);
     print_left_out(plan, profile);
     if (answer->candidates > 0)
-        print_candidates(answer);
+        print_candidates(answer, plan, profile);
     if (a->output != NULL)
         printf("\nwritten to %s\n", a->output);
     return PAC_OK;
@@ -153,7 +170,9 @@ static pac_err plan_job(const pac_args *a, pac_job *job, pac_profile *profile)
     pac_plan_answer answer = {0};
     pac_err err = pac_job_plan(job, profile, &plan, &answer);
     if (err == PAC_OK) {
-        err = pac_agree(pac_world(), show(a, job, &plan, profile, &answer));
+        err = pac_agree(pac_world(), pac_world_rank() == 0 ? pac_job_plan_fits(job, profile, &plan) : PAC_OK);
+        if (err == PAC_OK)
+            err = pac_agree(pac_world(), show(a, job, &plan, profile, &answer));
         pac_plan_free(&plan);
         pac_plan_answer_free(&answer);
     }

@@ -27,6 +27,9 @@ static void print_head(const json_t *r)
         "(plan: %s; lengths: %s; bytes: %s)\n\n",
         text(r, "schedule"), text(plan, "shape"), number(r, "batch"), number(plan, "microbatches"), number(r, "rows"),
         number(r, "epochs"), text(plan, "planner"), text(r, "lengths"), text(r, "bytes"));
+    if (json_is_true(json_object_get(r, "without_limits")))
+        printf("No plan fits. Shown is what would be fastest if memory were no matter; the error names the plan that lacks "
+               "least.\n\n");
     printf("%-20s %5s %-8s %8s %12s %8s %12s %12s\n", "device", "stage", "layers", "share", "busy", "idle", "peak", "budget");
 }
 

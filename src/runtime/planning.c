@@ -90,7 +90,9 @@ static pac_err given_groups(const pac_job *job, int64_t devices, pac_plan *out)
               (long long)devices);
     PAC_CHECK(c->system.ngroups <= L, PAC_ECONFIG, "%s: system.groups has %lld stages, the model only %lld layers", c->path,
               (long long)c->system.ngroups, (long long)L);
-    return pac_plan_even(c->system.groups, c->system.ngroups, L, M < c->train.batch ? M : c->train.batch, out);
+    PAC_TRY(pac_plan_even(c->system.groups, c->system.ngroups, L, M < c->train.batch ? M : c->train.batch, out));
+    out->cached = train_uses_cache(c);
+    return PAC_OK;
 }
 
 /* Stages of a plan and ranks of a stage that a system has at most; 0: any number. */
@@ -133,6 +135,7 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .microbatches = c->train.microbatches,
                               .sharded = c->cache.redistribute == PAC_REDIST_SHARD,
                               .cached = train_uses_cache(c) && c->train.epochs > 1,
+                              .every_device = c->system.kind == PAC_SYS_EDDL || c->system.kind == PAC_SYS_ECOFL,
                               .keep_first =
                                   profile != NULL && profile->derived[0] == '\0'}; /* others may still change places */
 }

@@ -99,6 +99,19 @@ static void append(char *line, size_t bytes, const char *fmt, ...)
     va_end(args);
 }
 
+/* "predicted 6.4 MiB each", or in the order of the ranks where they differ. */
+static void append_bytes(const pac_stage_plan *st, char *line, size_t bytes)
+{
+    bool same = true;
+    for (int64_t i = 1; i < st->ranks; i++)
+        same = same && fabs(st->bytes[i] - st->bytes[0]) < 0.05 * 1048576;
+    if (!(st->bytes[0] > 0))
+        return;
+    for (int64_t i = 0; i < (same ? 1 : st->ranks); i++)
+        append(line, bytes, "%s%.1f", i == 0 ? ", predicted " : ", ", st->bytes[i] / 1048576);
+    append(line, bytes, same && st->ranks > 1 ? " MiB each" : " MiB");
+}
+
 void run_report_plan(const run *r)
 {
     const pac_plan *plan = &r->planned;
@@ -113,8 +126,7 @@ void run_report_plan(const run *r)
                (long long)st->last - 1);
         for (int64_t i = 0; i < st->ranks; i++)
             append(line, sizeof line, " %lld (%.0f %%)", (long long)st->rank[i], 100 * st->share[i]);
-        if (st->bytes != NULL && st->bytes[0] > 0)
-            append(line, sizeof line, ", predicted %.1f MiB each", st->bytes[0] / 1048576);
+        append_bytes(st, line, sizeof line);
         pac_log(PAC_LOG_INFO, "%s", line);
     }
 }

@@ -4,6 +4,7 @@
  */
 #include "simulating.h"
 #include "estimate.h"
+#include "fits.h"
 #include "planning.h"
 #include "pac/cache.h"
 #include "pac/rng.h"
@@ -70,6 +71,7 @@ static pac_err make_plan(simulating *x)
     if (err != PAC_ENOMEM)
         return err;
     snprintf(x->why, sizeof x->why, "%s", pac_err_message());
+    x->no_plan = true;
     return plan_without_limits(x);
 }
 
@@ -171,44 +173,16 @@ static void judge(simulating *x)
     }
 }
 
+/* The planner's own reason, if it found nothing, says more. */
 static void explain(simulating *x)
 {
-    int64_t worst = -1, others = -1;
-    double most = 0;
-    for (int64_t d = 0; d < x->s.devices; d++) {
-        double over = x->s.device[d].peak_bytes - x->s.device[d].budget;
-        others += !x->s.device[d].fits;
-        worst = over > most ? d : worst;
-        most = fmax(over, most);
-    }
-    if (worst < 0 || x->why[0] != '\0')
-        return;
-    char also[64] = "";
-    if (others > 0)
-        snprintf(also, sizeof also, ", and %lld more do not fit either", (long long)others);
-    snprintf(
-        x->why, sizeof x->why,
-        "%s needs %.1f MiB, its budget is %.1f MiB%s: fewer layers or a smaller share there, more micro-batches, or a budget "
-        "of %.0f bytes",
-        x->profile->device[worst].name, x->s.device[worst].peak_bytes / 1048576, x->s.device[worst].budget / 1048576, also,
-        ceil(x->s.device[worst].peak_bytes));
-}
-
-/* With allgather every device of the plan stores the whole cache. */
-static void check_disks(simulating *x)
-{
-    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(&x->plan, ranks);
-    double bytes = (double)x->run.rows * x->profile->cached_step_bytes_read;
-    bool whole = x->job->cfg.cache.redistribute == PAC_REDIST_ALLGATHER;
-    for (int64_t i = 0; i < n && whole && x->run.cached && x->plan.cached && x->why[0] == '\0'; i++) {
-        const pac_device *d = &x->profile->device[ranks[i]];
-        if (d->disk_space > 0 && bytes > d->disk_space)
-            snprintf(x->why, sizeof x->why,
-                     "%s has room for %.1f MB on its disk, the cache takes %.1f MB: cache.dtype: bf16, cache.redistribute: "
-                     "shard, or "
-                     "cache: none",
-                     d->name, d->disk_space / 1e6, bytes / 1e6);
-    }
+    double peak[PAC_MAX_DEVICES];
+    for (int64_t d = 0; d < x->s.devices; d++)
+        peak[d] = x->s.device[d].peak_bytes;
+    if (x->why[0] == '\0')
+        fits_memory(x->profile, peak, x->why);
+    if (x->why[0] == '\0')
+        fits_disks(&x->job->cfg, &x->run, &x->plan, x->why);
 }
 
 /* ---- the whole ---- */
@@ -229,7 +203,6 @@ static pac_err simulate(simulating *x)
     PAC_TRY(pac_simulate(&x->q, &x->s));
     judge(x);
     explain(x);
-    check_disks(x);
     return x->o->chart_path != NULL ? pac_simulation_svg(&x->q, &x->s, x->o->chart_path) : PAC_OK;
 }
 

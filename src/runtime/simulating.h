@@ -19,6 +19,7 @@ typedef struct simulating {
     pac_sim_request q;
     pac_simulation s;
     char why[512]; /* it does not fit; "": it does */
+    bool no_plan;  /* none fits: the plan shown is made as if memory were no matter */
 } simulating;
 
 /** The JSON object of docs/formats.md; the caller frees it with pac_mem_free(). */

@@ -66,6 +66,8 @@ pac_err simulating_json(const simulating *x, char **json)
     json_object_set_new(object, "fits", json_boolean(x->s.fits && x->why[0] == '\0'));
     json_object_set_new(object, "oom", oom);
     json_object_set_new(object, "why", json_string(x->why));
+    if (x->no_plan)
+        json_object_set_new(object, "without_limits", json_true());
     json_object_set_new(object, "schedule", json_string(simulating_schedule_name(x->q.schedule)));
     json_object_set_new(object, "lengths", json_string(x->q.lengths != NULL ? "data" : "mean"));
     json_object_set_new(object, "bytes", json_string(x->profile->bytes_given ? "given" : x->model_bytes ? "profile" : "ledger"));

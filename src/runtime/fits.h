@@ -1,0 +1,15 @@
+/* Whether a plan fits memory and disks, and what to say if not: one sentence for pac plan and pac simulate. */
+#ifndef PAC_RUNTIME_FITS_H
+#define PAC_RUNTIME_FITS_H
+
+#include "pac/runtime.h"
+
+enum { FITS_WHY = 512 };
+
+/** peak[device]: bytes. Fills `why` where a device needs more than its budget; leaves it alone where none does. */
+void fits_memory(const pac_profile *p, const double *peak, char why[static FITS_WHY]);
+
+/** The same for disks: with allgather every device of the plan stores the whole cache. */
+void fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, char why[static FITS_WHY]);
+
+#endif
