@@ -36,6 +36,39 @@ layers() { column "$1" 2 | awk -F- '{ print $2 - $1 + 1 }'; }
 awk -v orin="$(layers orin-1)" -v ben="$(layers ben)" 'BEGIN { exit !(orin > 2 * ben && ben > 0) }' ||
     wrong "layers: $(layers orin-1) of an Orin, $(layers ben) of the older laptop"
 
+# The baselines leave nobody out, however slow.
+cat >"$dir/slow.yaml" <<YAML
+devices:
+  - {name: fast, flops: 1 TFLOP/s, memory: 8 GiB, memory_bandwidth: 100 GB/s}
+  - {name: slow, flops: 10 GFLOP/s, memory: 8 GiB, memory_bandwidth: 1 GB/s, count: 2}
+network: {bandwidth: 10 Mbit/s, latency: 1 ms}
+YAML
+for system in pac eddl ecofl; do
+    works plan "$shape" --devices "$dir/slow.yaml" --rows 1000 --set system.name=$system
+    if [ $system = pac ]; then
+        grep -q '^left out: slow-0' "$dir/stdout" || wrong "takes devices that only slow it down: the test shows nothing"
+    else
+        ! grep -q '^left out: ' "$dir/stdout" || wrong "leaves out devices"
+    fi
+    grep -q '^devices by rank: 0 fast, 1 slow-0, 2 slow-1$' "$dir/stdout" || wrong "does not say which rank is which device"
+done
+
+# What was given must fit as well: budgets, disks; the words of a simulation. Without a cache there are no cached epochs.
+small="$shape --devices $clusters/nano4.yaml --rows 1000 --set system.groups=[2,2]"
+# shellcheck disable=SC2086
+works plan $small
+# shellcheck disable=SC2086
+expect 4 "its budget is 100.0 MiB, and 3 more do not fit either" plan $small --set system.memory=100MiB -o "$dir/bad.yaml"
+[ ! -e "$dir/bad.yaml" ] || wrong "wrote a plan that does not fit"
+sed 's/memory: 8 GiB,/& disk_space: 1 MB,/' "$dir/slow.yaml" >"$dir/disks.yaml"
+for how in 'system.groups=[1,2]' system.planner=paper; do
+    expect 4 'fast has room for 1.0 MB on its disk' plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$how"
+    works plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$how" --set cache=none -o "$dir/plan.yaml"
+    grep -q 'every epoch runs the backbone' "$dir/stdout" || wrong "speaks of a cache that there is not"
+    grep -q '^cached: false' "$dir/plan.yaml" || wrong "the plan file speaks of a cache that there is not"
+done
+grep -q "equation 6" "$dir/stdout" || wrong "does not say by what the paper's planner ranks"
+
 # A plan that was written is one that estimate accepts.
 works plan "$shape" --devices "$clusters/nano4.yaml" -o "$dir/plan.yaml"
 works estimate "$shape" --plan "$dir/plan.yaml"
