@@ -66,7 +66,7 @@ static pac_err nothing_fits(const pac_plan_request *q, const pac_partition *best
         "%s, layers %lld to %lld take %s of weights, %s of learning parameters with gradients and optimizer states and "
         "%s of activations for %.3g samples. More memory there or another device would help%s",
         shape, (long long)near->microbatches, (long long)least.rank, p->device[least.rank].name,
-        pac_bytes_text(least.lacks, lacks), pac_bytes_text(p->device[least.rank].memory, has), (long long)least.first,
+        pac_bytes_up(least.lacks, lacks), pac_bytes_text(p->device[least.rank].memory, has), (long long)least.first,
         (long long)least.last - 1, pac_bytes_text(b.weights, weights),
         pac_bytes_text(b.tuned * (2 + p->optimizer_states), learn), pac_bytes_text(b.activations * least.samples, act),
         least.samples, smaller_helps ? ", or a smaller train.batch, or more train.microbatches" : "");
@@ -88,7 +88,7 @@ static void explain(const pac_plan_request *q, const pac_partition *part, double
     if (!isfinite(part->step)) {
         worst_device w = find_worst(q, part);
         snprintf(c->why, sizeof c->why, "rank %lld (%.64s) lacks %s of memory", (long long)w.rank,
-                 q->profile->device[w.rank].name, pac_bytes_text(w.lacks, lacks));
+                 q->profile->device[w.rank].name, pac_bytes_up(w.lacks, lacks));
     } else {
         snprintf(c->why, sizeof c->why, "slower by %.3g %%", best_step > 0 ? 100 * (part->step / best_step - 1) : 0.0);
     }
@@ -192,7 +192,7 @@ static void explain_winner(const pac_profile *p, const pac_plan *plan, pac_candi
         snprintf(c->why, sizeof c->why, "best");
     else
         snprintf(c->why, sizeof c->why, "best, but with its micro-batches in flight rank %lld needs %s more than its budget",
-                 (long long)rank, pac_bytes_text(bytes - p->device[rank].memory, text));
+                 (long long)rank, pac_bytes_up(bytes - p->device[rank].memory, text));
 }
 
 /* Its order is that of its own step, which another total may contradict. */

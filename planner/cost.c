@@ -174,3 +174,14 @@ const char *pac_bytes_text(double bytes, char buf[static 32])
     snprintf(buf, 32, u == 0 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
     return buf;
 }
+
+const char *pac_bytes_up(double bytes, char buf[static 32])
+{
+    if (bytes < 1024)
+        snprintf(buf, 32, "%.0f bytes", ceil(bytes));
+    else if (bytes < 1048576)
+        snprintf(buf, 32, "%.1f KiB", ceil(bytes / 102.4) / 10);
+    else
+        snprintf(buf, 32, "%.1f MiB", ceil(bytes / 104857.6) / 10);
+    return buf;
+}

@@ -54,4 +54,8 @@ double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n,
 /** "3.1 MiB", for messages. Returns buf. */
 const char *pac_bytes_text(double bytes, char buf[static 32]);
 
+/** What is missing, rounded up to the last digit that is printed and at most in MiB, so that as much more is enough. Returns
+ * buf. */
+const char *pac_bytes_up(double bytes, char buf[static 32]);
+
 #endif

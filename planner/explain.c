@@ -129,7 +129,7 @@ static void say_why(const pac_search *k, const pac_layout *x, const pac_layout *
         add(&l, "%s: ", what);
     if (isinf(x->total))
         add(&l, "rank %lld (%.40s) lacks %s", (long long)k->rank[r], k->c.p->device[k->rank[r]].name,
-            pac_bytes_text(k->bytes[r] - k->c.p->device[k->rank[r]].memory, text));
+            pac_bytes_up(k->bytes[r] - k->c.p->device[k->rank[r]].memory, text));
     else if (what == NULL && x->stages == win->stages)
         add(&l, "best");
     else if (x->total <= win->total)
@@ -275,33 +275,20 @@ out:
 
 /* ---- nothing fits ---- */
 
-/* Whether fewer samples at a time would make the layout fit: what does not depend on samples keeps to every budget. */
-static bool smaller_batch_helps(const pac_search *k, const pac_layout *x)
+const pac_layout *pac_search_nearest(const pac_search *k)
 {
-    for (int64_t i = 0; i < x->stages; i++) {
-        const pac_stage_plan *st = &k->stage[i];
-        pac_stage_cost s;
-        pac_range_cost(&k->c, st->first, st->last, &s);
-        pac_stage_bytes_of need = pac_stage_needs(&k->c, &s, st->first, st->last, x->stages - i, 1);
-        bool one_fits = false;
-        for (int64_t r = 0; r < st->ranks; r++) {
-            if (need.base > k->c.p->device[st->rank[r]].memory)
-                return false;
-            one_fits = one_fits || need.base + need.sample <= k->c.p->device[st->rank[r]].memory;
-        }
-        if (!one_fits)
-            return false;
-    }
-    return true;
+    const pac_layout *x = NULL;
+    for (int64_t s = 1; s <= k->most_stages; s++)
+        if (k->near[s].stages > 0 && k->near[s].lacks < (x == NULL ? INFINITY : x->lacks))
+            x = &k->near[s];
+    return x;
 }
 
 pac_err pac_explain_misfit(pac_search *k)
 {
-    pac_layout x = {.lacks = INFINITY};
-    for (int64_t s = 1; s <= k->most_stages; s++)
-        if (k->near[s].stages > 0 && k->near[s].lacks < x.lacks)
-            x = k->near[s];
-    PAC_CHECK(x.stages > 0, PAC_EINVAL, "no plan keeps to the request's conditions (most_stages, most_ranks, every device)");
+    const pac_layout *near = pac_search_nearest(k);
+    PAC_CHECK(near != NULL, PAC_EINVAL, "no plan keeps to the request's conditions (most_stages, most_ranks, every device)");
+    pac_layout x = *near;
     pac_search_score(k, &x);
     pac_candidate named = {0};
     name_layout(&x, &named);
@@ -311,13 +298,10 @@ pac_err pac_explain_misfit(pac_search *k)
         const pac_device *d = &k->c.p->device[k->rank[r]];
         if (k->bytes[r] > d->memory)
             add(&l, "%srank %lld (%.40s, %s) lacks %s", list[0] != '\0' ? ", " : "", (long long)k->rank[r], d->name,
-                pac_bytes_text(d->memory, has), pac_bytes_text(ceil(k->bytes[r] - d->memory), text));
+                pac_bytes_text(d->memory, has), pac_bytes_up(k->bytes[r] - d->memory, text));
     }
-    bool smaller = k->q->batch > 1 && smaller_batch_helps(k, &x);
     const char *none = k->exact ? "no plan fits; the smallest change that makes one fit"
                                 : "no plan was found that fits; the smallest change found that makes one fit";
-    return pac_fail(PAC_ENOMEM, "%s: more memory (ranks by stage %s, layers %s, devices %s, %lld micro-batches: %s)%s%s", none,
-                    named.shape, named.layers, named.devices, (long long)x.microbatches, list,
-                    smaller ? ", or a smaller train.batch" : "",
-                    k->q->microbatches > 0 && k->q->microbatches < k->q->batch ? ", or more train.microbatches" : "");
+    return pac_fail(PAC_ENOMEM, "%s: more memory (ranks by stage %s, layers %s, devices %s, %lld micro-batches: %s)", none,
+                    named.shape, named.layers, named.devices, (long long)x.microbatches, list);
 }

@@ -100,6 +100,8 @@ static pac_err solve(pac_search *k, pac_way way, pac_plan_answer *out)
     pac_layout one;
     PAC_TRY(search_all(k, way, &one));
     const pac_layout *win = pac_search_winner(k);
+    if (win == NULL && k->q->nearest)
+        win = pac_search_nearest(k);
     return win == NULL ? pac_explain_misfit(k) : pac_explain_answer(k, win, &one, out);
 }
 

@@ -20,6 +20,9 @@ pac_err pac_plan_best_by(const pac_plan_request *q, pac_way way, pac_plan_answer
  */
 pac_err pac_explain_answer(pac_search *k, const pac_layout *win, const pac_layout *one, pac_plan_answer *out);
 
+/** The layout that lacks the fewest bytes, by the sums over layers; NULL where the request's conditions admit none. */
+const pac_layout *pac_search_nearest(const pac_search *k);
+
 /** PAC_ENOMEM with the smallest change that would make something fit. */
 pac_err pac_explain_misfit(pac_search *k);
 

@@ -74,6 +74,7 @@ typedef struct pac_plan_request {
     bool cached;               /* the cache may be used: epochs after the first run from it, if that is faster and fits on the disks */
     bool every_device;         /* none may be left out */
     bool keep_first;           /* device 0 takes part: it reads the data and writes the results */
+    bool nearest;              /* pac_plan_best(): where nothing fits, the plan that lacks the fewest bytes instead of an error */
 } pac_plan_request;
 
 typedef struct pac_candidate {

@@ -6,9 +6,24 @@
 
 /**
  * The best plan of the configured planner (system.planner). The planner adds bytes up layer by layer; what it chose is run dry,
- * and where that passes a budget it is asked again with as much less there. Not collective. Errors: those of the planner.
+ * and where that passes a budget it is asked again with its sums corrected. Not collective. Errors: those of the planner;
+ * PAC_ENOMEM: nothing fits, with a change that was tried and makes a plan fit (plan_misfit.c).
  */
 pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_request *q, pac_plan_answer *out);
+
+/** The bytes of every rank, by a dry run; bytes that others gave (profile.bytes_given) stay. Not collective. */
+pac_err plan_bytes(const pac_job *job, const pac_profile *p, pac_plan *plan);
+
+/**
+ * The same with budgets of one's own ([devices], bytes): the best plan, or, where none was found that fits, the one that lacks
+ * least; *lacks: bytes over the budgets, summed over the devices, 0: it fits. The profile's budgets are restored. Not
+ * collective.
+ */
+pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, pac_plan_answer *out,
+                 double *lacks);
+
+/** PAC_ENOMEM: nothing fits; the plan that lacks least (freed), and what would help. Each change that is named was tried. */
+pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, pac_plan_answer *near);
 
 /** Forecast a given plan: times by the cost model, bytes by a dry run. Not collective. */
 pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *plan);
