@@ -9,9 +9,9 @@
 #ifdef __AVX2__
 
 #if defined(__AVX512F__)
-enum { LANES = 16, ROWS = 8 };
+enum { LANES = 16, ROWS = 8, DOT_ROWS = 4, DOT_COLUMNS = 6 };
 #else
-enum { LANES = 8, ROWS = 4 };
+enum { LANES = 8, ROWS = 4, DOT_ROWS = 4, DOT_COLUMNS = 3 };
 #endif
 
 /* VECTORS x LANES columns make a panel. A panel of DEPTH rows and ROW_BLOCK rows of A stay in the second-level cache. */
@@ -69,7 +69,7 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ahead, floa
 #pragma GCC unroll 3
         for (int j = 0; j < vectors; j++) {
             if (ahead > 0)
-                __builtin_prefetch(b + ahead * ldb + j * LANES);
+                __builtin_prefetch(b + ahead * ldb + j * LANES, 0, 2);
             line[j] = load(b + j * LANES);
         }
 #pragma GCC unroll 8
@@ -104,9 +104,9 @@ typedef void strip_fn(float *c, int64_t ldc, matrix a, int64_t rows, const float
 STRIP(panel_1, 1, 0)
 STRIP(panel_2, 2, 0)
 STRIP(panel_3, 3, 0)
-STRIP(lying_1, 1, 16)
-STRIP(lying_2, 2, 16)
-STRIP(lying_3, 3, 16)
+STRIP(lying_1, 1, 40)
+STRIP(lying_2, 2, 40)
+STRIP(lying_3, 3, 40)
 static strip_fn *const of_panel[] = {panel_1, panel_2, panel_3}, *const where_it_lies[] = {lying_1, lying_2, lying_3};
 
 /* A strip of C as wide as a panel, or the last few columns of C, which pass through a place of whole vectors. */
@@ -185,31 +185,31 @@ static void block_of_depth(float *c, int64_t ldc, matrix a, matrix b, int64_t m,
 ALWAYS_INLINE void dots(const int rows, const int columns, float *c, int64_t ldc, const float *a, int64_t lda, const float *b,
                         int64_t ldb, int64_t K, float alpha, bool add)
 {
-    vec sum[ROWS][VECTORS];
+    vec sum[DOT_ROWS][DOT_COLUMNS];
     int64_t k = 0;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int j = 0; j < columns; j++)
             sum[i][j] = (vec){0};
     for (; k + LANES <= K; k += LANES) {
-        vec line[VECTORS];
-#pragma GCC unroll 3
+        vec line[DOT_COLUMNS];
+#pragma GCC unroll 6
         for (int j = 0; j < columns; j++) {
-            __builtin_prefetch(b + (columns + j) * ldb + k); /* what the next sums read */
+            __builtin_prefetch(b + (columns + j) * ldb + k, 0, 2); /* what the next sums read */
             line[j] = load(b + j * ldb + k);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             vec x = load(a + i * lda + k);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
             for (int j = 0; j < columns; j++)
                 sum[i][j] += x * line[j];
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 3
+#pragma GCC unroll 6
         for (int j = 0; j < columns; j++) {
             float total = sum_lanes(sum[i][j]);
             for (int64_t rest = k; rest < K; rest++)
@@ -218,29 +218,29 @@ ALWAYS_INLINE void dots(const int rows, const int columns, float *c, int64_t ldc
         }
 }
 
-#define DOTS_DOWN(columns)                                                                                                     \
-    static void dots_down_##columns(float *c, int64_t ldc, const float *a, int64_t lda, int64_t rows, const float *b,          \
-                                    int64_t ldb, int64_t K, float alpha, bool add)                                             \
+#define DOTS_DOWN(name, columns)                                                                                               \
+    static void name(float *c, int64_t ldc, const float *a, int64_t lda, int64_t rows, const float *b, int64_t ldb, int64_t K, \
+                     float alpha, bool add)                                                                                    \
     {                                                                                                                          \
-        for (; rows >= ROWS; rows -= ROWS, c += ROWS * ldc, a += ROWS * lda)                                                   \
-            dots(ROWS, columns, c, ldc, a, lda, b, ldb, K, alpha, add);                                                        \
+        for (; rows >= DOT_ROWS; rows -= DOT_ROWS, c += DOT_ROWS * ldc, a += DOT_ROWS * lda)                                   \
+            dots(DOT_ROWS, columns, c, ldc, a, lda, b, ldb, K, alpha, add);                                                    \
         for (; rows >= 2; rows -= 2, c += 2 * ldc, a += 2 * lda)                                                               \
             dots(2, columns, c, ldc, a, lda, b, ldb, K, alpha, add);                                                           \
         if (rows > 0)                                                                                                          \
             dots(1, columns, c, ldc, a, lda, b, ldb, K, alpha, add);                                                           \
     }
 
-DOTS_DOWN(1)
-DOTS_DOWN(3)
+DOTS_DOWN(dots_wide, DOT_COLUMNS)
+DOTS_DOWN(dots_single, 1)
 
 static void few_rows_transposed(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t m,
                                 int64_t n, int64_t k, float alpha, bool add)
 {
     int64_t j = 0;
-    for (; j + VECTORS <= n; j += VECTORS)
-        dots_down_3(c + j, ldc, a, lda, m, b + j * ldb, ldb, k, alpha, add);
+    for (; j + DOT_COLUMNS <= n; j += DOT_COLUMNS)
+        dots_wide(c + j, ldc, a, lda, m, b + j * ldb, ldb, k, alpha, add);
     for (; j < n; j++)
-        dots_down_1(c + j, ldc, a, lda, m, b + j * ldb, ldb, k, alpha, add);
+        dots_single(c + j, ldc, a, lda, m, b + j * ldb, ldb, k, alpha, add);
 }
 
 /* Blocks of B's rows stay in a cache until all rows of A have gone past them; n is a multiple of LANES. */
