@@ -183,12 +183,14 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
-    PAC_TRY(system_check(job, profile != NULL ? profile->devices : pac_world_size()));
+    int64_t devices = profile != NULL ? profile->devices : pac_world_size();
+    PAC_TRY(system_check(job, devices));
+    PAC_TRY(budgets_check(&job->cfg, devices));
     if (profile != NULL)
         PAC_TRY(profile_fit(job, profile));
     pac_plan_request q = plan_request(job, profile);
     if (job->cfg.system.ngroups > 0) {
-        PAC_TRY(given_groups(job, profile != NULL ? profile->devices : pac_world_size(), out));
+        PAC_TRY(given_groups(job, devices, out));
         if (profile == NULL)
             return PAC_OK;
         PAC_TRY(pac_plan_microbatches(profile, &q, out));
