@@ -24,33 +24,53 @@ typedef enum pac_norm_kind { PAC_NORM_RMS, PAC_NORM_LAYER } pac_norm_kind;
 typedef struct pac_block_cfg {
     int64_t D, H, K, F; /* model width, heads, head width, feed-forward width */
     pac_norm_kind norm;
-    bool post_norm;     /* BART, BERT: norm after the residual; T5: before the sub-layer */
+    bool post_norm; /* BART, BERT: norm after the residual; T5: before the sub-layer */
     float eps;
     pac_act act;
-    bool gated;         /* y = wo(act(wi x) * (wg x)) */
-    bool biases;        /* linears have biases (norms do where `norm` is PAC_NORM_LAYER) */
-    bool cross;         /* has cross-attention (decoder of an encoder-decoder) */
+    bool gated;  /* y = wo(act(wi x) * (wg x)) */
+    bool biases; /* linears have biases (norms do where `norm` is PAC_NORM_LAYER) */
+    bool cross;  /* has cross-attention (decoder of an encoder-decoder) */
     bool causal;
-    bool inner_dropout; /* dropout also behind the activation (T5) */
-    float scale;        /* of the attention scores */
+    bool inner_dropout;            /* dropout also behind the activation (T5) */
+    float scale;                   /* of the attention scores */
     int64_t buckets, max_distance; /* relative position bias, 0: none */
 } pac_block_cfg;
 
 /* A low-rank change of a linear layer: y += scale (x a^T) b^T; a [r, in], b [out, r]. Hu et al. 2022. */
-typedef struct pac_lora { const float *a, *b; float *da, *db; int64_t r; float scale; } pac_lora;
+typedef struct pac_lora {
+    const float *a, *b;
+    float *da, *db;
+    int64_t r;
+    float scale;
+} pac_lora;
 /*
- * Weights w [out, in] and bias b [out] (NULL: none), with their gradients (NULL: frozen); lora NULL: none. Frozen weights may be
- * `packed` instead: w is then NULL.
+ * Weights w [out, in] and bias b [out] (NULL: none), with their gradients (NULL: frozen); lora NULL: none. Frozen weights may
+ * be `packed` instead: w is then NULL.
  */
-typedef struct pac_linear { const float *w, *b; float *dw, *db; const pac_lora *lora; const pac_packed *packed; } pac_linear;
+typedef struct pac_linear {
+    const float *w, *b;
+    float *dw, *db;
+    const pac_lora *lora;
+    const pac_packed *packed;
+} pac_linear;
 /* Houlsby et al. 2019: f + up(gelu_new(down(f))) on the output of a sub-layer, before its residual. width 0: none. */
-typedef struct pac_bottleneck { pac_linear down, up; int64_t width; } pac_bottleneck;
-typedef struct pac_norm { const float *w, *b; float *dw, *db; } pac_norm;
-/* Wherever a weight's pointer is (here, in pac_lora, pac_bottleneck, pac_block_weights), its gradient's lies so many bytes behind. */
+typedef struct pac_bottleneck {
+    pac_linear down, up;
+    int64_t width;
+} pac_bottleneck;
+typedef struct pac_norm {
+    const float *w, *b;
+    float *dw, *db;
+} pac_norm;
+/* Wherever a weight's pointer is (here, in pac_lora, pac_bottleneck, pac_block_weights), its gradient's lies so many bytes
+ * behind. */
 enum { PAC_TO_GRADIENT = offsetof(pac_linear, dw) - offsetof(pac_linear, w) };
 /* And the packed weight's so many. */
 enum { PAC_TO_PACKED = offsetof(pac_linear, packed) - offsetof(pac_linear, w) };
-typedef struct pac_attn_weights { pac_norm norm; pac_linear q, k, v, o; } pac_attn_weights;
+typedef struct pac_attn_weights {
+    pac_norm norm;
+    pac_linear q, k, v, o;
+} pac_attn_weights;
 typedef struct pac_block_weights {
     pac_attn_weights self, cross;
     pac_norm ff_norm;
@@ -59,18 +79,26 @@ typedef struct pac_block_weights {
 } pac_block_weights;
 
 /*
- * Dropout. The mask is a function of key (seed, step), layer, site and row, and a row's key of (sample, position): so it does not
- * depend on layout, micro-batch or recomputation, and the backward makes it again. Attention probabilities are not dropped.
+ * Dropout. The mask is a function of key (seed, step), layer, site and row, and a row's key of (sample, position): so it does
+ * not depend on layout, micro-batch or recomputation, and the backward makes it again. Attention probabilities are not dropped.
  */
-typedef enum pac_site { PAC_SITE_EMBED, PAC_SITE_SELF, PAC_SITE_CROSS, PAC_SITE_INNER, PAC_SITE_FF, PAC_SITE_FINAL, PAC_SITE_HEAD } pac_site;
+typedef enum pac_site {
+    PAC_SITE_EMBED,
+    PAC_SITE_SELF,
+    PAC_SITE_CROSS,
+    PAC_SITE_INNER,
+    PAC_SITE_FF,
+    PAC_SITE_FINAL,
+    PAC_SITE_HEAD
+} pac_site;
 typedef struct pac_dropout {
     float p;                /* above 0, below 1 */
     uint64_t key;           /* of seed and step; the side network's differs from the backbone's */
     const uint64_t *row[2]; /* [S], [T] keys of the rows, by stack */
 } pac_dropout;
 /** x[n,:] of N rows of `stack` dropped in place (forward), or its gradient (backward). drop NULL: nothing happens. */
-void pac_drop(const pac_backend *be, const pac_dropout *drop, pac_stack stack, int64_t layer, pac_site site, float *x, int64_t N,
-              int64_t D);
+void pac_drop(const pac_backend *be, const pac_dropout *drop, pac_stack stack, int64_t layer, pac_site site, float *x,
+              int64_t N, int64_t D);
 /** The same from x to y; drop is not NULL. */
 void pac_drop_to(const pac_backend *be, const pac_dropout *drop, pac_stack stack, int64_t layer, pac_site site, float *y,
                  const float *x, int64_t N, int64_t D);
@@ -82,15 +110,15 @@ typedef struct pac_kv pac_kv;
 
 typedef struct pac_block_io {
     const pac_backend *be;
-    pac_arena *work;            /* scratch; marks are released on return */
-    const pac_batch *batch;     /* offsets */
-    pac_stack stack;            /* which offsets the rows follow: toff, or aoff (soff where NULL); cross-attention reads soff */
-    const float *bias_table;    /* [buckets, H] or NULL */
-    float *dbias_table;         /* += in backward, or NULL */
-    const float *enc;           /* [S, D] encoder output for cross-attention, or NULL */
-    const pac_dropout *drop;    /* NULL: none */
-    int64_t layer;              /* number in the whole model, for dropout */
-    pac_kv *kv;                 /* decode one more position of each sequence; NULL: the rows are whole sequences */
+    pac_arena *work;         /* scratch; marks are released on return */
+    const pac_batch *batch;  /* offsets */
+    pac_stack stack;         /* which offsets the rows follow: toff, or aoff (soff where NULL); cross-attention reads soff */
+    const float *bias_table; /* [buckets, H] or NULL */
+    float *dbias_table;      /* += in backward, or NULL */
+    const float *enc;        /* [S, D] encoder output for cross-attention, or NULL */
+    const pac_dropout *drop; /* NULL: none */
+    int64_t layer;           /* number in the whole model, for dropout */
+    pac_kv *kv;              /* decode one more position of each sequence; NULL: the rows are whole sequences */
 } pac_block_io;
 
 /**
@@ -123,6 +151,9 @@ typedef enum pac_cross { PAC_CROSS_CHEAPER, PAC_CROSS_PLAIN, PAC_CROSS_ABSORBED 
  * lengths of the batch; PLAIN is for counts of operations as published, both others for tests. Decoding with a pac_kv has keys.
  */
 void pac_cross_force(pac_cross way);
+/** The cheaper of both for samples of T target and S source rows: one way for every batch, where rounding must not depend on
+ * the layout. */
+pac_cross pac_cross_of(const pac_block_cfg *c, double T, double S);
 
 /*
  * y = norm(x) by kind; mean and rstd [N] receive the statistics (RMS uses rstd only; NULL: not wanted). y may alias x.
@@ -151,9 +182,9 @@ pac_err pac_lora_bwd(const pac_backend *be, float *dx, const float *dy, const fl
  * A slot is a sequence that is being decoded: `beams` slots for each source, slots b*beams.. of source b. A pac_kv holds one
  * block's keys and values of the positions so far, [slots, capacity, I], and those of the encoder output, once for each source.
  * The step is pac_block_fwd() with io->kv (and keep NULL, stack PAC_DEC): io->batch then has B = slots and one row, toff[s + 1]
- * - toff[s], for a slot that goes on and none for one that has ended, so the rows are those of the going slots in order; soff and
- * io->enc are not read. Each step is the next position of every slot: the rows of a slot that ended are never looked at again,
- * unless pac_kv_reorder() gives it those of one that went on. At position 0 one beam of each source is enough.
+ * - toff[s], for a slot that goes on and none for one that has ended, so the rows are those of the going slots in order; soff
+ * and io->enc are not read. Each step is the next position of every slot: the rows of a slot that ended are never looked at
+ * again, unless pac_kv_reorder() gives it those of one that went on. At position 0 one beam of each source is enough.
  */
 
 /**
@@ -178,26 +209,28 @@ typedef struct pac_family pac_family; /* t5, bart, bert, distilbert: one file an
 typedef struct pac_model_desc {
     const pac_family *family;
     char dir[4096];
-    int64_t vocab, layers[2];        /* blocks of encoder and decoder (none: encoder only); L = sum */
-    pac_block_cfg block[2];          /* encoder, decoder */
+    int64_t vocab, layers[2]; /* blocks of encoder and decoder (none: encoder only); L = sum */
+    pac_block_cfg block[2];   /* encoder, decoder */
     bool final_norm[2];
-    bool lm;                         /* has a language-model head */
-    bool tied;                       /* which is the shared embedding */
-    float head_scale;                /* T5 v1.0: d_model^-0.5, else 1 */
+    bool lm;          /* has a language-model head */
+    bool tied;        /* which is the shared embedding */
+    float head_scale; /* T5 v1.0: d_model^-0.5, else 1 */
     int32_t pad_id, eos_id, start_id;
-    int64_t max_positions;           /* 0: unlimited */
-    int64_t position_offset;         /* of learned positions (BART: 2) */
-    int64_t types;                   /* token types, 0: none (BERT: 2) */
-    bool embed_norm;                 /* a norm behind the sum of embeddings */
-    float embed_scale;               /* of the token embedding: 1, or D^0.5 (BART's scale_embedding) */
-    bool pad_frozen;                 /* the pad token as input moves no weights (padding_idx of nn.Embedding) */
-    pac_dtype dtype;                 /* how a slice holds its matrices: f32, or bf16 (frozen then; model.dtype) */
-    float init_std;                  /* of random weights, where the family draws all alike */
-    bool head_first;                 /* classification head on the first row (BERT), else on the last end of sequence */
-    pac_act head_act;                /* between its dense and its projection: tanh; DistilBERT relu */
+    int64_t max_positions;   /* 0: unlimited */
+    int64_t position_offset; /* of learned positions (BART: 2) */
+    int64_t types;           /* token types, 0: none (BERT: 2) */
+    bool embed_norm;         /* a norm behind the sum of embeddings */
+    float embed_scale;       /* of the token embedding: 1, or D^0.5 (BART's scale_embedding) */
+    bool pad_frozen;         /* the pad token as input moves no weights (padding_idx of nn.Embedding) */
+    pac_dtype dtype;         /* how a slice holds its matrices: f32, or bf16 (frozen then; model.dtype) */
+    float init_std;          /* of random weights, where the family draws all alike */
+    bool head_first;         /* classification head on the first row (BERT), else on the last end of sequence */
+    pac_act head_act;        /* between its dense and its projection: tanh; DistilBERT relu */
 } pac_model_desc;
 
-typedef struct pac_layer_span { int64_t first, last; } pac_layer_span; /* inclusive */
+typedef struct pac_layer_span {
+    int64_t first, last;
+} pac_layer_span; /* inclusive */
 
 /* Layers of the whole model. */
 static inline int64_t pac_depth(const pac_model_desc *d)
@@ -231,8 +264,8 @@ static inline pac_layer_span pac_span_of_stack(const pac_model_desc *d, pac_stac
 pac_err pac_model_describe(const char *dir, pac_model_desc *out);
 
 /**
- * Backbone parameters by the unit: tied weights once, no buffers, no dense layer of a classification head (BERT's pooler), which
- * counts with the head. This and the next give -1 when memory runs out.
+ * Backbone parameters by the unit: tied weights once, no buffers, no dense layer of a classification head (BERT's pooler),
+ * which counts with the head. This and the next give -1 when memory runs out.
  */
 int64_t pac_model_parameters(const pac_model_desc *d);
 /** Bytes of weights that the slice [first, last) needs with its riders. */
@@ -256,14 +289,16 @@ enum { PAC_MAX_BLOCKS = 512 }; /* layers of a model at most; pac/tune.h has arra
 /*
  * The lm head with the last layer; nothing but the head (cached phase); no values at all: no file is opened and the weights are
  * addresses that must not be read (backend `count`), the ledger counting them as if they were there; every weight will be taken
- * (pac_model_take()) before it is read: the mapped file, whose pages go as they are copied, is then not counted beside the copy.
+ * (pac_model_take()) before it is read: the mapped file, whose pages go as they are copied, is then not counted beside the
+ * copy.
  */
 enum { PAC_LOAD_HEAD = 1, PAC_LOAD_HEAD_ONLY = 2, PAC_LOAD_SHAPES = 4, PAC_LOAD_TAKEN = 8 };
 
 /**
  * Map the weights of layers [first, last). Checks every tensor's presence, shape and type; f32 is used in place, bf16 and f16
  * are converted. With d->dtype bf16 the matrices of blocks, the embedding of tokens and the head are packed (pac/packed.h), one
- * after the other, and their pages of the file given back; all else is as in f32. PAC_LOAD_TAKEN with bf16 is PAC_EINVAL. Not collective. The caller owns *out. Ledger: PAC_MEM_WEIGHTS.
+ * after the other, and their pages of the file given back; all else is as in f32. PAC_LOAD_TAKEN with bf16 is PAC_EINVAL. Not
+ * collective. The caller owns *out. Ledger: PAC_MEM_WEIGHTS.
  */
 pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t first, int64_t last, int flags, pac_model **out);
 /** Unmaps and frees; resident memory is really given back. */
@@ -301,7 +336,10 @@ typedef struct pac_pass {
     pac_arena *work;         /* scratch, another arena */
 } pac_pass;
 
-typedef struct pac_norm_saved { const float *x; float *mean, *rstd; } pac_norm_saved; /* input of a norm and its statistics */
+typedef struct pac_norm_saved {
+    const float *x;
+    float *mean, *rstd;
+} pac_norm_saved; /* input of a norm and its statistics */
 
 /* Token, position and type embeddings, their norm, dropout: x [N, D]. `saved` (in keep) is untouched where keep is NULL. */
 pac_err pac_model_embed_fwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *x, pac_norm_saved *saved);
@@ -314,7 +352,8 @@ pac_err pac_model_layer_fwd(const pac_model *m, int64_t layer, const pac_pass *p
 pac_err pac_model_layer_bwd(const pac_model *m, int64_t layer, const pac_pass *p, const float *enc, float *dx, float *denc,
                             const float *dy, const pac_block_saved *saved);
 /** The stack's final norm (a copy where the family has none) and dropout. y must not alias x with keep. */
-pac_err pac_model_final_fwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *y, const float *x, pac_norm_saved *saved);
+pac_err pac_model_final_fwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *y, const float *x,
+                            pac_norm_saved *saved);
 /** dx (may alias dy). dy is used up. */
 pac_err pac_model_final_bwd(const pac_model *m, pac_stack stack, const pac_pass *p, float *dx, float *dy,
                             const pac_norm_saved *saved);
@@ -327,14 +366,14 @@ enum { PAC_MAX_USES = 3 };
 
 /* A tensor of the backbone: who uses it. A tied embedding has three uses: layer 0, the first decoder layer, the last layer. */
 typedef struct pac_weight {
-    const char *name;       /* in the model file, Hugging Face's */
+    const char *name; /* in the model file, Hugging Face's */
     int ndim;
     int64_t shape[2], n;
     int uses;
     pac_layer_span use[PAC_MAX_USES];
-    int64_t layer;          /* block it belongs to, -1: none (embeddings, tables, final norms, head) */
-    size_t slot;            /* offset of its pointer in pac_block_weights (layer >= 0): finds "the q of self-attention" */
-    bool buffer;            /* never learns (BART's final_logits_bias) */
+    int64_t layer; /* block it belongs to, -1: none (embeddings, tables, final norms, head) */
+    size_t slot;   /* offset of its pointer in pac_block_weights (layer >= 0): finds "the q of self-attention" */
+    bool buffer;   /* never learns (BART's final_logits_bias) */
 } pac_weight;
 
 /** Every tensor of the whole model once, in canonical order; with_head: lm head too. Stops at the first error. */
@@ -355,8 +394,8 @@ pac_err pac_model_head_dense(const pac_model_desc *d, bool *found, float *w, flo
 /** The weights of a block of this slice, borrowed, where the backend has them; NULL: not in the slice. */
 const pac_block_weights *pac_model_block_weights(const pac_model *m, int64_t layer);
 /**
- * Weights by their role for the host to read (the pruning initialiser): the model's own, or copies in `work` where the backend has
- * memory of its own. NULL: the model has none. Waits. Errors: PAC_EINVAL (not in the slice), PAC_ENOMEM.
+ * Weights by their role for the host to read (the pruning initialiser): the model's own, or copies in `work` where the backend
+ * has memory of its own. NULL: the model has none. Waits. Errors: PAC_EINVAL (not in the slice), PAC_ENOMEM.
  */
 pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work, pac_block_weights *out);
 pac_err pac_model_read_riders(const pac_model *m, pac_stack stack, pac_arena *work, const float **bias_table,

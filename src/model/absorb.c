@@ -26,17 +26,26 @@ void pac_cross_force(pac_cross way)
  * or has no backward gives the rows that training gave. The second condition bounds scratch: no wide array is larger than k
  * was.
  */
+static bool cheaper(const pac_block_cfg *c, double N, double S, double pairs)
+{
+    double D = (double)c->D, I = (double)(c->H * c->K), H = (double)c->H;
+    return 5 * N * I * D + 7 * pairs * H * D < 4 * S * I * D + 7 * pairs * I && N * H * D <= S * I;
+}
+
+pac_cross pac_cross_of(const pac_block_cfg *c, double T, double S)
+{
+    return cheaper(c, T, S, T * S) ? PAC_CROSS_ABSORBED : PAC_CROSS_PLAIN;
+}
+
 bool pac_absorbs(const block_ctx *c)
 {
     const pac_batch *b = c->io->batch;
-    double pairs = 0, N = (double)c->N, S = (double)c->S, D = (double)c->D, I = (double)c->I, H = (double)c->cfg->H;
-    if (forced == PAC_CROSS_PLAIN)
-        return false;
-    if (forced == PAC_CROSS_ABSORBED)
-        return true;
+    double pairs = 0;
+    if (forced != PAC_CROSS_CHEAPER)
+        return forced == PAC_CROSS_ABSORBED;
     for (int64_t i = 0; i < b->B; i++)
         pairs += (double)(b->toff[i + 1] - b->toff[i]) * (double)(b->soff[i + 1] - b->soff[i]);
-    return 5 * N * I * D + 7 * pairs * H * D < 4 * S * I * D + 7 * pairs * I && N * H * D <= S * I;
+    return cheaper(c->cfg, (double)c->N, (double)c->S, pairs);
 }
 
 static pac_err scratch(const block_ctx *c, int64_t rows, int64_t width, float **out)

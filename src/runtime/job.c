@@ -244,6 +244,19 @@ static pac_err share_if_any(pac_dataset *d)
     return rows > 0 ? share_dataset(d) : PAC_OK;
 }
 
+/*
+ * In bf16 both ways of cross-attention round differently, and which one is cheaper depends on the samples that a rank gets. One
+ * way for all of a run, by the mean sample, keeps layouts equal.
+ */
+static void settle_cross(const pac_job *j)
+{
+    const pac_dataset *d = &j->train;
+    if (j->desc.dtype != PAC_BF16 || j->desc.layers[PAC_DEC] == 0 || d->rows == 0)
+        return;
+    double S = (double)d->soff[d->rows] / (double)d->rows, T = (double)d->toff[d->rows] / (double)d->rows;
+    pac_cross_force(pac_cross_of(&j->desc.block[PAC_DEC], j->batching.shift_source ? S : T, S));
+}
+
 static pac_err open_job(pac_job *j, int data)
 {
     PAC_CHECK(pac_world_size() <= PAC_MAX_DEVICES, PAC_EUSAGE, "%lld ranks: at most %d are supported",
@@ -257,6 +270,7 @@ static pac_err open_job(pac_job *j, int data)
     PAC_TRY(share_if_any(&j->train));
     PAC_TRY(share_if_any(&j->eval));
     PAC_TRY(share_if_any(&j->test));
+    settle_cross(j);
     return share_identities(j);
 }
 
