@@ -1,0 +1,88 @@
+#!/bin/sh
+# What `pac plan` says would make an impossible plan possible is applied as printed, and must then plan; a little less must not.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+cat >"$dir/shape.yaml" <<YAML
+model: {path: "shape:t5-base"}
+task: {name: mrpc, train: $dir/none.tsv, max_source: 128, max_target: 8}
+technique: {name: parallel}
+train: {epochs: 3, batch: 16}
+output: $dir/out
+YAML
+shape=$dir/shape.yaml
+
+# cluster ORIN0 ORIN1 ANNA BEN, MiB each
+cluster() {
+    cat >"$dir/cluster.yaml" <<YAML
+devices:
+  - {name: orin-0, type: jetson-orin-nano, memory: $1 MiB}
+  - {name: orin-1, type: jetson-orin-nano, memory: $2 MiB}
+  - {name: anna, type: laptop, memory: $3 MiB}
+  - {name: ben, type: laptop, memory: $4 MiB, flops: 250 GFLOP/s}
+network: {topology: switch, bandwidth: 1 Gbit/s, latency: 200 us}
+YAML
+}
+
+# What the message in $dir/refusal says that a device lacks, or 0.
+lack() {
+    amount=$(grep -o "($1, [0-9.]* MiB) lacks [0-9.]* MiB" "$dir/refusal" | sed 's/.*lacks \([0-9.]*\) MiB/\1/')
+    echo "${amount:-0}"
+}
+
+more() {
+    awk -v a="$1" -v b="$2" -v c="$3" 'BEGIN { printf "%.1f", a + b - c }'
+}
+
+# The budgets of $orin0 ... with what is lacking, device $1 with $2 MiB less.
+raised() {
+    less0=0 less1=0 less2=0 less3=0
+    case $1 in orin-0) less0=$2 ;; orin-1) less1=$2 ;; anna) less2=$2 ;; ben) less3=$2 ;; esac
+    cluster "$(more "$orin0" "$(lack orin-0)" $less0)" "$(more "$orin1" "$(lack orin-1)" $less1)" \
+        "$(more "$anna" "$(lack anna)" $less2)" "$(more "$ben" "$(lack ben)" $less3)"
+}
+
+most_lacking() {
+    for name in orin-0 orin-1 anna ben; do echo "$(lack $name) $name"; done | sort -n | tail -n 1 | sed 's/.* //'
+}
+
+# applied ORIN0 ORIN1 ANNA BEN SET...: refused by so much; with so much more it plans.
+applied() {
+    orin0=$1 orin1=$2 anna=$3 ben=$4
+    shift 4
+    cluster "$orin0" "$orin1" "$anna" "$ben"
+    expect 4 'smallest change found that makes one fit' plan "$shape" --devices "$dir/cluster.yaml" "$@"
+    cp "$dir/stderr" "$dir/refusal"
+    raised none 0
+    works plan "$shape" --devices "$dir/cluster.yaml" "$@"
+}
+
+# The named value of a key plans on the cluster that was refused.
+named() {
+    key=$1
+    shift
+    value=$(sed -n "s/.*or $key: \([0-9]*\).*/\1/p" "$dir/refusal")
+    [ -n "$value" ] || wrong "names no $key"
+    cluster "$orin0" "$orin1" "$anna" "$ben"
+    works plan "$shape" --devices "$dir/cluster.yaml" "$@" --set "$key=$value"
+}
+
+for technique in parallel lora full; do
+    applied 300 300 250 200 --set "technique.name=$technique" --set cache=none
+    raised "$(most_lacking)" 1
+    expect 4 'lacks' plan "$shape" --devices "$dir/cluster.yaml" --set "technique.name=$technique" --set cache=none
+done
+applied 300 300 250 200
+applied 350 290.5 260 210 --set train.optimizer=sgd
+applied 400 300 100 100 --set technique.name=lora --set cache=none --set train.microbatches=4
+applied 300 300 250 2500 --set technique.name=full --set cache=none
+
+# Other ways are said with a number, and only where they are true.
+applied 303.7 415.1 257 203.2 --set cache=none --set train.microbatches=4
+named train.microbatches --set cache=none
+applied 303.7 415.1 257 202.9 --set cache=none
+named train.batch --set cache=none
+applied 300 300 250 200 --set cache=none --set train.microbatches=4
+! grep -q 'or train' "$dir/refusal" || wrong "names a way that does not help"
+
+exit $failed
