@@ -79,6 +79,12 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
     return PAC_OK;
 }
 
+int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double times, double *need)
+{
+    pac_costs c = pac_costs_of(p, q);
+    return pac_cache_lacks_room(&c, plan->stage, plan->stages, times, need);
+}
+
 /* ---- micro-batches ---- */
 
 /* Bytes over the budgets, summed over the devices. */

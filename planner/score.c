@@ -254,7 +254,7 @@ static void cached_parts(const pac_costs *c, const pac_stage_plan *stage, int64_
             by_device[rank[i]] = part[i];
 }
 
-int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, double *need)
+int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, double times, double *need)
 {
     int64_t part[PAC_MAX_DEVICES];
     cached_parts(c, stage, P, part);
@@ -264,7 +264,10 @@ int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, in
         double all = c->p->cached_step_bytes_read, here = all > 0 ? s.cache / all : 0;
         for (int64_t r = 0; r < stage[i].ranks; r++) {
             int64_t d = stage[i].rank[r];
-            if (!pac_cache_has_room(c, d, here * stage[i].share[r], (double)part[d] / (double)c->q->batch, need))
+            double space = c->p->device[d].disk_space;
+            pac_cache_has_room(c, d, here * stage[i].share[r], (double)part[d] / (double)c->q->batch, need);
+            *need *= times;
+            if (space > 0 && *need > space)
                 return d;
         }
     }

@@ -98,6 +98,7 @@ typedef struct pac_simulate_opts {
 typedef struct pac_simulated {
     char *json;    /* of docs/formats.md; freed with pac_mem_free() */
     bool fits;
+    bool disk;     /* it is a disk that is too small, not memory */
     char why[512]; /* not, and what would help; "": it fits */
 } pac_simulated;
 

@@ -92,7 +92,7 @@ static pac_err show(const pac_args *a, const pac_simulated *s)
     print_result(a, s->json, print_table);
     if (a->output != NULL && !a->json)
         printf("\nchart written to %s\n", a->output);
-    return s->fits ? PAC_OK : pac_fail(PAC_ENOMEM, "%s", s->why);
+    return s->fits ? PAC_OK : pac_fail(s->disk ? PAC_ENOSPACE : PAC_ENOMEM, "%s", s->why);
 }
 
 pac_err cmd_simulate(const pac_args *a)

@@ -180,9 +180,9 @@ static void explain(simulating *x)
     for (int64_t d = 0; d < x->s.devices; d++)
         peak[d] = x->s.device[d].peak_bytes;
     if (x->why[0] == '\0')
-        fits_memory(x->profile, peak, x->why);
+        fits_memory(x->profile, &x->plan, x->run.batch, peak, x->why);
     if (x->why[0] == '\0')
-        fits_disks(&x->job->cfg, &x->run, &x->plan, x->why);
+        x->disk = !fits_disks(&x->job->cfg, &x->run, &x->plan, x->why);
 }
 
 /* ---- the whole ---- */
@@ -217,7 +217,7 @@ pac_err pac_job_simulate(pac_job *job, pac_profile *profile, const pac_simulate_
     pac_err err;
     PAC_GO(simulate(x));
     PAC_GO(simulating_json(x, &json));
-    *out = (pac_simulated){.json = json, .fits = x->s.fits && x->why[0] == '\0'};
+    *out = (pac_simulated){.json = json, .fits = x->s.fits && x->why[0] == '\0', .disk = x->disk};
     snprintf(out->why, sizeof out->why, "%s", x->why);
 out:
     pac_simulation_free(&x->s);

@@ -62,7 +62,7 @@ expect 4 "its budget is 100.0 MiB, and 3 more do not fit either" plan $small --s
 [ ! -e "$dir/bad.yaml" ] || wrong "wrote a plan that does not fit"
 sed 's/memory: 8 GiB,/& disk_space: 1 MB,/' "$dir/slow.yaml" >"$dir/disks.yaml"
 for how in 'system.groups=[1,2]' system.planner=paper; do
-    expect 4 'fast has room for 1.0 MB on its disk' plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$how"
+    expect 4 'fast has room for 0.95 MiB on its disk' plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$how"
     works plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$how" --set cache=none -o "$dir/plan.yaml"
     grep -q 'every epoch runs the backbone' "$dir/stdout" || wrong "speaks of a cache that there is not"
     grep -q '^cached: false' "$dir/plan.yaml" || wrong "the plan file speaks of a cache that there is not"

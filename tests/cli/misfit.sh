@@ -85,4 +85,31 @@ named train.batch --set cache=none
 applied 300 300 250 200 --set cache=none --set train.microbatches=4
 ! grep -q 'or train' "$dir/refusal" || wrong "names a way that does not help"
 
+# Disks: a way out is named where it suffices.
+disk() {
+    cluster 4096 4096 4096 4096
+    sed -i "s/ MiB/&, disk_space: $1 MiB/" "$dir/cluster.yaml"
+}
+in_groups() {
+    expect 4 'disk space: ' plan "$shape" --devices "$dir/cluster.yaml" --rows 1000 --set "system.groups=[2,2]" "$@"
+    cp "$dir/stderr" "$dir/refusal"
+    ways=$(grep -o 'cache\.[a-z]*: [a-z0-9]*' "$dir/refusal" | sed 's/: /=/')
+    for way in $ways; do
+        works plan "$shape" --devices "$dir/cluster.yaml" --rows 1000 --set "system.groups=[2,2]" "$@" --set "$way"
+    done
+}
+disk 1
+in_groups
+[ -z "$ways" ] || wrong "names ways that do not help: $ways"
+need=$(sed 's/.*cache takes \([0-9]*\)\..*/\1/' "$dir/refusal")
+disk $((need * 9 / 10))
+in_groups
+[ "$ways" = "cache.dtype=bf16
+cache.redistribute=shard" ] || wrong "names '$ways'"
+disk $((need * 3 / 10))
+in_groups
+[ "$ways" = cache.dtype=i8 ] || wrong "names '$ways'"
+in_groups --set cache.dtype=bf16
+[ "$ways" = cache.dtype=i8 ] || wrong "names '$ways'"
+
 exit $failed
