@@ -7,9 +7,10 @@
  *
  * Conventions. Size letters: B sequences, N rows (sum of sequence lengths), T target rows, S source rows, D model width, H
  * heads, K head width, F feed-forward width, V vocabulary. Matrices are row-major and dense unless a leading dimension is
- * given. Arguments: outputs, inputs, sizes, scalars. Where the backend has a space of its own, every float array and the outputs of
- * argmax and of losses lie there; ids, labels, offsets, dropout's row and structs are the host's, and are read before an op returns. Gradients of parameters ACCUMULATE (+=); gradients of activations are
- * OVERWRITTEN unless the comment says otherwise. Rows may be zero in number.
+ * given. Arguments: outputs, inputs, sizes, scalars. Where the backend has a space of its own, every float array and the
+ * outputs of argmax and of losses lie there; ids, labels, offsets, dropout's row and structs are the host's, and are read
+ * before an op returns. Gradients of parameters ACCUMULATE (+=); gradients of activations are OVERWRITTEN unless the comment
+ * says otherwise. Rows may be zero in number.
  */
 #ifndef PAC_OPS_H
 #define PAC_OPS_H
@@ -180,7 +181,8 @@ pac_err pac_backend_find(const char *name, const pac_backend **out);
 extern const pac_backend pac_backend_count;
 /** Operations counted by this thread since the last call with reset. */
 double pac_backend_counted(bool reset);
-/* An op on "count": operations (0 but for products and attention), bytes of its operands (each once), the smallest extent of its products. */
+/* An op on "count": operations (0 but for products and attention), bytes of its operands (each once), the smallest extent of
+ * its products. */
 typedef void pac_op_seen(void *user, double flop, double bytes, double extent);
 /** From now on `seen` is told of every op of this thread on the backend "count"; NULL: nobody. */
 void pac_backend_watch(pac_op_seen *seen, void *user);
@@ -191,7 +193,10 @@ const pac_backend *pac_backend_host(const pac_backend *be);
 /** Backends that run here, ref first, NULL after the last: what the op tests iterate over. */
 const pac_backend *const *pac_backend_all(void);
 
-/** Give back the scratch memory that kernels keep for the calling thread. They get it again when they need it. */
+/**
+ * Scratch of kernels: of each thread at most 1.6 MB for products and, for attention, some 128 rows as long as the longest
+ * sequence. Not in the ledger's bytes. Give back the scratch memory that kernels keep for the calling thread. They get it again
+ * when they need it. */
 void pac_backend_release(void);
 
 #endif

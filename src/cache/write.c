@@ -46,7 +46,8 @@ int64_t pac_cache_write_record(int64_t samples, int64_t sample_bytes)
 int64_t pac_cache_write_buffers(int64_t samples, int64_t sample_bytes)
 {
     int64_t record = pac_cache_write_record(samples, sample_bytes), held = samples * record;
-    return grown(held) + grown(held < SLICE ? held : record > SLICE ? record : SLICE);
+    /* while a buffer grows to its size the one of half of it is still there, and the step may be at its peak just then */
+    return grown(held) + grown(held) / 2 + grown(held < SLICE ? held : record > SLICE ? record : SLICE);
 }
 
 /* ---- from the micro-batch to the file ---- */

@@ -13,6 +13,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* PAC_REF_ONLY: a build without the cpu kernels, which need OpenBLAS (cuda/build_bare.sh). */
@@ -87,7 +88,21 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
 static _Thread_local struct {
     void *block;
     size_t bytes;
+    float *panels;
 } scratch;
+
+/*
+ * Blocks of kernels are checked like all others (faults, leaks), but their bytes are taken off the ledger again: they depend on
+ * the processor's kernels and on the number of threads, which a dry run cannot know, and are small (pac/ops.h).
+ */
+static pac_err uncounted(size_t bytes, void **out)
+{
+    pac_mem_account(PAC_MEM_WORK, -(int64_t)bytes);
+    pac_err err = pac_mem_alloc(PAC_MEM_WORK, bytes, out);
+    if (err != PAC_OK)
+        pac_mem_account(PAC_MEM_WORK, (int64_t)bytes);
+    return err;
+}
 
 static void release_one(void *user, int64_t lo, int64_t hi)
 {
@@ -95,6 +110,9 @@ static void release_one(void *user, int64_t lo, int64_t hi)
     (void)lo;
     (void)hi;
     pac_mem_free(scratch.block);
+    pac_mem_account(PAC_MEM_WORK, (int64_t)scratch.bytes);
+    free(scratch.panels);
+    scratch.panels = NULL;
     scratch.block = NULL;
     scratch.bytes = 0;
 }
@@ -103,11 +121,18 @@ void *pac_scratch(size_t bytes)
 {
     if (scratch.block == NULL || bytes > scratch.bytes) {
         release_one(NULL, 0, 1);
-        if (pac_mem_alloc(PAC_MEM_WORK, bytes, &scratch.block) != PAC_OK)
+        if (uncounted(bytes, &scratch.block) != PAC_OK)
             return NULL;
         scratch.bytes = bytes;
     }
     return scratch.block;
+}
+
+float *pac_panels(void)
+{
+    if (scratch.panels == NULL)
+        scratch.panels = aligned_alloc(64, PAC_PANEL_FLOATS * sizeof(float));
+    return scratch.panels;
 }
 
 const pac_backend *pac_backend_host(const pac_backend *be)

@@ -21,7 +21,7 @@ typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 
 /* Where it is faster than OpenBLAS: fewer rows of C than FEW, or more but a B that stays in the second-level cache; MANY: of a
  * long sum. */
-enum { FEW = 32, MANY = 512, CACHED = 400000 };
+enum { FEW = 32, MANY = 512 };
 
 typedef struct matrix {
     const float *x;
@@ -267,7 +267,7 @@ static bool few_rows(float *c, int64_t ldc, const float *a, int64_t lda, const f
 /* Rows enough to pay for copying B, and a copy that stays in the second-level cache; beyond, OpenBLAS is as fast or faster. */
 static bool pays(int64_t m, int64_t n, int64_t width, int64_t depth, bool ta)
 {
-    return m >= FEW && n >= FEW && (!ta || m <= MANY) && width * depth <= CACHED;
+    return m >= FEW && n >= FEW && (!ta || m <= MANY) && width * depth <= PAC_PANEL_FLOATS;
 }
 
 bool CPU(panels)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
@@ -282,7 +282,7 @@ bool CPU(panels)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, co
         return few_rows(c, ldc, a, lda, b, ldb, tb, m, n, k, alpha, beta != 0);
     if (!pays(m, n, width, depth, ta))
         return false;
-    float *panels = pac_scratch((size_t)(width * depth) * sizeof *panels);
+    float *panels = pac_panels();
     if (panels == NULL)
         return false;
     matrix left = operand(a, lda, ta), right = operand(b, ldb, tb);

@@ -33,6 +33,14 @@
  */
 void *pac_scratch(size_t bytes);
 
+enum { PAC_PANEL_FLOATS = 400000 }; /* a multiple of 16 */
+/**
+ * Place of the calling thread for a copied operand of a product, PAC_PANEL_FLOATS, contents undefined. As the buffers of
+ * OpenBLAS it depends on no model and is not in the ledger: 1.6 MB of each thread, resident as far as it was used, given back
+ * by pac_backend_release(). NULL: out of memory.
+ */
+float *pac_panels(void);
+
 /** y[0..rows, 0..columns) = NaN, for the case above; ld is the row stride. */
 void pac_fill_nan(float *y, int64_t ld, int64_t rows, int64_t columns);
 

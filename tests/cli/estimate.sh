@@ -48,7 +48,7 @@ check() {
     works estimate "$demo" "$@" --plan "$dir/out/plan.yaml" --json
     grep -q '"from":"data"' "$dir/stdout" || wrong "does not take the lengths of the data"
     for rank in $(seq 0 $((ranks - 1))); do
-        near "$name, rank $rank" "$(of_device "$rank")" "$(measured "$rank" hybrid)" 3
+        near "$name, rank $rank" "$(of_device "$rank")" "$(measured "$rank" hybrid)" 5
     done
 }
 
