@@ -158,6 +158,10 @@ class Bounds:
         self.failed += not held
         self.lines.append(f"- {what}: {value:.3g} {unit} (bound {bound:g}): {'holds' if held else 'DOES NOT HOLD'}")
 
+    def say(self, text):
+        """A figure beside a bound that has none of its own."""
+        self.lines.append(f"  ({text})")
+
     def finish(self, check):
         print("\n" + "\n".join(self.lines))
         return 1 if check and self.failed else 0

@@ -249,6 +249,8 @@ pac_err pac_search_exact(pac_search *k)
 {
     exact e = {.k = k};
     void *v;
+    PAC_CHECK(k->c.D <= MOST && k->c.L <= MOST_LAYERS, PAC_EINVAL, "the exact search takes at most %d devices and %d layers",
+              MOST, MOST_LAYERS);
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, ((int64_t)MOST << k->c.D) * (k->c.L + 1) * (k->c.L + 1), sizeof *e.piece, &v));
     e.piece = v;
     search_all(&e);

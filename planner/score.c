@@ -193,7 +193,9 @@ double pac_cached_device_seconds(const pac_costs *c, int64_t device, int64_t sam
 static double move_seconds(const pac_costs *c, const int64_t *rank, int64_t n, const int64_t *part)
 {
     int64_t device[PAC_MAX_DEVICES];
-    double held[PAC_MAX_DEVICES], share[PAC_MAX_DEVICES];
+    double held[PAC_MAX_DEVICES], share[PAC_MAX_DEVICES], batch = 0; /* parts that were rounded up are more than a batch */
+    for (int64_t i = 0; i < n; i++)
+        batch += (double)part[i];
     for (int64_t i = 0; i < n; i++) {
         int64_t at = i;
         for (; at > 0 && device[at - 1] > rank[i]; at--) {
@@ -201,7 +203,7 @@ static double move_seconds(const pac_costs *c, const int64_t *rank, int64_t n, c
             share[at] = share[at - 1];
         }
         device[at] = rank[i];
-        share[at] = (double)part[i] / (double)c->q->batch;
+        share[at] = (double)part[i] / batch;
         held[i] = (double)c->q->rows * c->p->cached_step_bytes_read / (double)n;
     }
     return pac_move_seconds(

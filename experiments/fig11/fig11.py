@@ -65,6 +65,7 @@ def main():
     b = s.Bounds()
     for m in ("t5-base", "t5-large"):
         b.at_most(f"{s.MODELS[m][0]}, largest distance of the reductions", lines[m].worst(), 5, "points")
+    b.at_most("BART-Large, known to be beyond 5", lines["bart-large"].worst(), 16, "points")
     print(f"\n{s.MODELS['bart-large'][0]}: {lines['bart-large'].worst():.1f} points at most: beyond 5, README.md says why")
     return b.finish(o.check)
 

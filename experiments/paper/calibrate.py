@@ -1,4 +1,4 @@
-"""The simulated Nano from the paper's T5-Base numbers alone: what experiments/devices/jetson-nano-paper.yaml holds.
+"""The simulated Nano's speeds from the paper's T5-Base numbers alone: what experiments/devices/jetson-nano-paper.yaml holds (its memory comes from all OOM cells).
 
     python3 experiments/paper/calibrate.py [--search]
 

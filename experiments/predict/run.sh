@@ -29,7 +29,7 @@ for plan in "$dir"/plans/plan-*.yaml; do
     run=$dir/runs/$(basename "$plan" .yaml)
     [ -f "$run/result.json" ] || ranks train "$here/run.yaml" --plan "$plan" --profile "$dir/profile.yaml" --steps "$steps" \
         --set output="$run" >/dev/null
-    "$pac" simulate "$here/run.yaml" --plan "$plan" --profile "$dir/profile.yaml" --json --set model.path="$dir/model" \
+    "$pac" simulate "$here/run.yaml" --plan "$run/plan.yaml" --profile "$dir/profile.yaml" --json --set model.path="$dir/model" \
         --set task.train="$dir/train.jsonl" >"$run/simulated.json"
 done
 python3 "$here/table.py" "$dir"/runs/plan-*
