@@ -66,7 +66,7 @@ static pac_layout layout_of(const pac_partition *part)
  */
 static pac_err try_paper(pac_search *k)
 {
-    double D = (double)k->c.D, L = (double)k->c.L, work = L * L * D * D * D / 6 * (double)(k->to_M - k->from_M + 1);
+    double work = pac_paper_work(k->c.D, k->c.L) * (double)(k->to_M - k->from_M + 1);
     if (work > PAC_MOST_PAPER_WORK || (k->q->most_ranks > 0 && k->q->most_ranks * k->c.L < k->c.D))
         return PAC_OK;
     pac_partition *best;

@@ -237,6 +237,11 @@ static void keep_if_better(const search *k, int64_t s, int64_t M, pac_partition 
 /* For those s that never fit: the partition that lacks the fewest bytes, with the smallest micro-batches allowed. */
 static void nearest_misses(search *k, int64_t M, pac_partition *best)
 {
+    int64_t fitting = 0;
+    while (fitting < k->S && isfinite(best[fitting].step))
+        fitting++;
+    if (fitting == k->S)
+        return;
     k->by_shortage = true;
     solve(k);
     for (int64_t s = 1; s <= k->S; s++) {
@@ -258,15 +263,19 @@ static int64_t drop_impossible(pac_partition *best, int64_t count)
     return n;
 }
 
-/* Evaluations of T; a few nanoseconds each. */
+double pac_paper_work(int64_t devices, int64_t layers)
+{
+    double D = (double)devices, L = (double)layers;
+    return L * L * D * D * D / 6;
+}
+
 static pac_err check_work(const pac_plan_request *q)
 {
-    double D = (double)q->profile->devices, L = (double)pac_profile_layers(q->profile);
-    double work = L * L * D * D * D / 6 * (double)(q->microbatches > 0 ? 1 : q->batch);
-    PAC_CHECK(work <= MOST_WORK, PAC_EINVAL,
-              "the paper's programme would take hours for %.0f devices and %.0f layers: system.planner: pac does not, a given "
+    int64_t D = q->profile->devices, L = pac_profile_layers(q->profile);
+    PAC_CHECK(pac_paper_work(D, L) * (double)(q->microbatches > 0 ? 1 : q->batch) <= MOST_WORK, PAC_EINVAL,
+              "the paper's programme would take hours for %lld devices and %lld layers: system.planner: pac does not, a given "
               "train.microbatches takes it 1 / train.batch of the time",
-              D, L);
+              (long long)D, (long long)L);
     return PAC_OK;
 }
 

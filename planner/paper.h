@@ -18,6 +18,9 @@ typedef struct pac_partition {
  */
 pac_err pac_paper_search(const pac_plan_request *q, pac_partition **out, int64_t *count);
 
+/** Evaluations of a stage that the dynamic programme takes for one M, a few nanoseconds each: L^2 D^3 / 6. */
+double pac_paper_work(int64_t devices, int64_t layers);
+
 /** Samples that each device of a group of n works on: B / n, but a device that works at all works on a whole sample. */
 double pac_samples_each(double B, int64_t n);
 

@@ -286,9 +286,6 @@ void pac_estimate_free(pac_estimate *e)
 /* Records, plan, communicators and what else a run holds that a dry one has no use for. */
 enum { BESIDE = 448 << 10 };
 
-/* What an estimate says fits is never refused, although no two processes hold the same. */
-enum { PROCESSES_DIFFER = 16 << 10 };
-
 double dry_needs(const pac_footprint *first, const pac_footprint *later, int64_t records)
 {
     return (double)((first->total > later->total ? first->total : later->total) - records + BESIDE);

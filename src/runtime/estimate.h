@@ -35,6 +35,9 @@ pac_err dry_cached(dry *d, const pac_plan *plan, int64_t rank, pac_flop *flop, p
  */
 pac_err dry_plan(const pac_job *job, pac_plan *plan);
 
+/* Bytes by which processes differ that do the same: what an estimate says fits is never refused. */
+enum { PROCESSES_DIFFER = 16 << 10 };
+
 /**
  * What is held to a budget, everywhere: the larger of both phases; what a run holds beside (records, plan, communicators) in
  * the place of what this process does (dry.records).

@@ -1,5 +1,6 @@
 /* Memory and disks of a plan that was given, or made by a planner that does not look at them. */
 #include "fits.h"
+#include "plan_search.h"
 #include "planning.h"
 
 #include <math.h>
@@ -75,12 +76,10 @@ bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan
 
 pac_err pac_job_plan_fits(const pac_job *job, const pac_profile *profile, const pac_plan *plan)
 {
-    double peak[PAC_MAX_DEVICES] = {0};
+    double peak[PAC_MAX_DEVICES];
     char why[FITS_WHY] = "";
     pac_plan_request run = plan_request(job, profile);
-    for (int64_t s = 0; s < plan->stages; s++)
-        for (int64_t i = 0; i < plan->stage[s].ranks; i++)
-            peak[plan->stage[s].rank[i]] = plan->stage[s].bytes[i];
+    plan_bytes_by_device(plan, peak);
     fits_memory(profile, plan, run.batch, peak, why);
     if (why[0] != '\0')
         return pac_fail(PAC_ENOMEM, "%s", why);

@@ -17,8 +17,7 @@ static pac_err ask(const pac_job *job, const pac_plan_request *q, pac_plan_answe
     return job->cfg.system.planner == PAC_PLANNER_PAPER ? pac_plan_paper(q, out) : pac_plan_best(q, out);
 }
 
-/* Predicted bytes by device, 0 where left out. */
-static void bytes_by_device(const pac_plan *plan, double *to)
+void plan_bytes_by_device(const pac_plan *plan, double to[static PAC_MAX_DEVICES])
 {
     memset(to, 0, PAC_MAX_DEVICES * sizeof *to);
     for (int64_t s = 0; s < plan->stages; s++)
@@ -77,13 +76,13 @@ static pac_err attempt(const pac_job *job, pac_profile *p, const double *budget,
     double sum[PAC_MAX_DEVICES], dry[PAC_MAX_DEVICES];
     pac_plan_answer a;
     PAC_TRY(ask(job, q, &a));
-    bytes_by_device(&a.plan, sum);
+    plan_bytes_by_device(&a.plan, sum);
     pac_err err = plan_bytes(job, p, &a.plan);
     if (err != PAC_OK) {
         pac_plan_answer_free(&a);
         return err;
     }
-    bytes_by_device(&a.plan, dry);
+    plan_bytes_by_device(&a.plan, dry);
     double lacks = total_lack(dry, budget, p->devices);
     if (lacks < *least) {
         pac_plan_answer_free(best);

@@ -3,6 +3,7 @@
  * these devices (amounts rounded up to the digit that is printed), a number of micro-batches, a smaller batch. The plan that
  * lacks least by the planner's sums need not be the one that lacks least, so it is called the smallest change that was found.
  */
+#include "estimate.h"
 #include "planning.h"
 #include "plan_search.h"
 
@@ -13,9 +14,7 @@
 
 enum { MOST_RAISES = 6 };
 
-/* Amounts are printed in tenths of a MiB, and no two processes hold the same: 16 KiB. */
-#define TENTH            104857.6
-#define PROCESSES_DIFFER 16384.0
+#define TENTH 104857.6 /* of a MiB, in which amounts are printed */
 
 /* More memory, in tenths of a MiB by device, that was tried; and the plan that fits then. */
 typedef struct change {

@@ -50,7 +50,9 @@ pac_err plan_alone(const pac_job *job, pac_plan *out)
         pac_plan_free(out);
         PAC_TRY(alone(job, M, out));
     }
-    pac_err err = dry_holds(job, out, 0, 0);
+    if (out->stage[0].bytes[0] <= job->budget)
+        return PAC_OK;
+    pac_err err = dry_holds(job, out, 0, 0); /* by how much not */
     if (err != PAC_OK)
         pac_plan_free(out);
     return err;

@@ -34,6 +34,9 @@ pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *pl
  */
 pac_err plan_alone(const pac_job *job, pac_plan *out);
 
+/** Predicted bytes of each device, 0 where the plan leaves it out. */
+void plan_bytes_by_device(const pac_plan *plan, double to[static PAC_MAX_DEVICES]);
+
 /** Is the rank in a stage of the plan? */
 bool plan_uses(const pac_plan *plan, int64_t rank);
 

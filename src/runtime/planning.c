@@ -185,9 +185,7 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
         return PAC_OK;
     int64_t devices = profile != NULL ? profile->devices : pac_world_size();
     PAC_TRY(system_check(job, devices));
-    PAC_TRY(budgets_check(&job->cfg, devices));
-    if (profile != NULL)
-        PAC_TRY(profile_fit(job, profile));
+    PAC_TRY(profile != NULL ? profile_fit(job, profile) : budgets_check(&job->cfg, devices));
     pac_plan_request q = plan_request(job, profile);
     if (job->cfg.system.ngroups > 0) {
         PAC_TRY(given_groups(job, devices, out));

@@ -4,20 +4,15 @@
  * read where it lies, one number at a time broadcast to a vector, and a tile of C stays in registers. Only where it was
  * measured to be faster: AVX2 and AVX-512.
  */
-#include "cpu.h"
+#include "cpu_vec.h"
 
 #ifdef __AVX2__
 
-#if defined(__AVX512F__)
-enum { LANES = 16, ROWS = 8, DOT_ROWS = 4, DOT_COLUMNS = 6 };
-#else
-enum { LANES = 8, ROWS = 4, DOT_ROWS = 4, DOT_COLUMNS = 3 };
-#endif
+/* Sums that fit the registers: 32 with AVX-512, else 16. */
+enum { ROWS = LANES == 16 ? 8 : 4, DOT_ROWS = 4, DOT_COLUMNS = LANES == 16 ? 6 : 3 };
 
 /* VECTORS x LANES columns make a panel. A panel of DEPTH rows and ROW_BLOCK rows of A stay in the second-level cache. */
 enum { VECTORS = 3, PANEL = VECTORS * LANES, DEPTH = 768, SHALLOW = 256, FEW_DEPTH = 64, ROW_BLOCK = 256 };
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 
 /* Where it is faster than OpenBLAS: fewer rows of C than FEW, or more but a B that stays in the second-level cache; MANY: of a
  * long sum. */
@@ -27,18 +22,6 @@ typedef struct matrix {
     const float *x;
     int64_t row, column; /* strides of element (i, k) */
 } matrix;
-
-ALWAYS_INLINE vec load(const float *x)
-{
-    vec v;
-    memcpy(&v, x, sizeof v);
-    return v;
-}
-
-ALWAYS_INLINE void store(float *x, vec v)
-{
-    memcpy(x, &v, sizeof v);
-}
 
 typedef float quarter __attribute__((vector_size(16)));
 

@@ -6,21 +6,21 @@
 #define PAC_CPU_TILE_H
 
 #include "cpu_attn.h"
-
-#if defined(__AVX512F__)
-enum { LANES = 16, AT_ONCE = 2 };
-#elif defined(__AVX2__)
-enum { LANES = 8, AT_ONCE = 1 };
-#else
-enum { LANES = 4, AT_ONCE = 1 };
-#endif
+#include "cpu_vec.h"
 
 /* LD: a row of score gradients with zeros for a vector's reach on either side. AT_ONCE: vectors whose CHUNK sums stay in
  * registers, one or two. KEYS: whose sums over rows do. PAIR: rows that fill a vector with a chunk of each, number by number.
  */
-enum { TILE = 32, CHUNK = 8, LD = TILE + 16, KEYS = 8, PAIR = LANES > CHUNK ? LANES / CHUNK : 1, WIDE = CHUNK * PAIR };
+enum {
+    AT_ONCE = LANES == 16 ? 2 : 1,
+    TILE = 32,
+    CHUNK = 8,
+    LD = TILE + 16,
+    KEYS = 8,
+    PAIR = LANES > CHUNK ? LANES / CHUNK : 1,
+    WIDE = CHUNK * PAIR
+};
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
 typedef float wide __attribute__((vector_size(4 * WIDE)));
 #if defined(__AVX512F__)
@@ -35,18 +35,6 @@ typedef struct tile {
     int64_t h, t0, rows, lanes, S, keys, open; /* lanes: whole vectors of rows */
     int64_t q0;                                /* the first row in the batch */
 } tile;
-
-ALWAYS_INLINE vec load(const float *x)
-{
-    vec v;
-    memcpy(&v, x, sizeof v);
-    return v;
-}
-
-ALWAYS_INLINE void store(float *x, vec v)
-{
-    memcpy(x, &v, sizeof v);
-}
 
 /* By masks: what compilers make vectors of. NaN if a is. */
 ALWAYS_INLINE vec larger(vec a, vec b)

@@ -2,21 +2,11 @@
  * Devices that are not here: cluster files say what they mean or are refused by line; the times that follow from shapes are
  * those of the operations that the model does, and no device gets slower by being faster.
  */
+#include "hostile_file.h"
 #include "pac/cluster.h"
 #include "pac/estimate.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #define OK(expr)                                                                                                               \
     do {                                                                                                                       \
@@ -24,32 +14,13 @@
             fail_msg("%s: %s", #expr, pac_err_message());                                                                      \
     } while (0)
 
-static char folder[256], path[300];
-
-static int make_folder(void **state)
+/* Descriptions of devices are looked for there too. */
+static int make_cluster_folder(void **state)
 {
-    (void)state;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.200s/pac-cluster-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    if (mkdtemp(folder) == NULL)
+    if (make_folder(state) != 0)
         return -1;
     snprintf(path, sizeof path, "%s/cluster.yaml", folder);
     return setenv("PAC_DEVICES", folder, 1);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    remove(path);
-    return rmdir(folder);
-}
-
-static void put(const char *text, size_t bytes)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, bytes, f), bytes);
-    assert_int_equal(fclose(f), 0);
 }
 
 /* ---- reading ---- */
@@ -530,5 +501,5 @@ int main(void)
         cmocka_unit_test(bytes_of_layers_sum_to_the_ledgers),
         cmocka_unit_test(out_of_memory_leaves_nothing_behind),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_cluster_folder, remove_folder);
 }

@@ -2,7 +2,7 @@
  * The planner against an independent statement of equations 2-6 that enumerates every partition of small instances, and the
  * properties that any plan and prediction must have.
  */
-#include "tiny_profile.h"
+#include "planner_contract.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -412,20 +412,7 @@ static void test_requests_are_checked(void **state)
     (void)state;
     fixture x;
     plain(&x, 2, 2, 2);
-    static const pac_plan_request bad[] = {
-        {.batch = 0, .rows = 1, .epochs = 1},
-        {.batch = 1, .rows = 0, .epochs = 1},
-        {.batch = 1, .rows = 1, .epochs = 0},
-        {.batch = 4, .rows = 1, .epochs = 1, .microbatches = 5},
-        {.batch = 4, .rows = 1, .epochs = 1, .microbatches = -1},
-    };
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        pac_plan_request q = bad[i];
-        q.profile = &x.p;
-        pac_plan_answer a = {0};
-        assert_int_equal(pac_plan_paper(&q, &a), PAC_EINVAL);
-        assert_null(a.candidate);
-    }
+    check_requests_are_checked(pac_plan_paper, &x);
 }
 
 static void test_failed_allocations_leave_nothing(void **state)
@@ -434,18 +421,7 @@ static void test_failed_allocations_leave_nothing(void **state)
     fixture x;
     plain(&x, 3, 2, 3);
     pac_plan_request q = request(&x, 4, 0);
-    int64_t blocks = pac_mem_blocks(), k = 0;
-    pac_err err = PAC_ENOMEM;
-    while (err == PAC_ENOMEM) {
-        pac_plan_answer a = {0};
-        pac_mem_fail_at(++k);
-        err = pac_plan_paper(&q, &a);
-        pac_plan_answer_free(&a);
-        assert_int_equal(pac_mem_blocks(), blocks);
-    }
-    pac_mem_fail_at(0);
-    assert_int_equal(err, PAC_OK);
-    assert_true(k > 10);
+    check_failed_allocations(pac_plan_paper, &q);
 }
 
 int main(void)
