@@ -179,6 +179,7 @@ static pac_err list_candidates(const pac_plan_request *q, const pac_partition *b
         PAC_TRY(predict_run(q, &best[i], c));
     }
     qsort(a->candidate, (size_t)count, sizeof *a->candidate, by_step);
+    a->candidate[0].best = true;
     return PAC_OK;
 }
 

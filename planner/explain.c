@@ -43,14 +43,8 @@ static pac_err copy_stages(const pac_search *k, const pac_layout *x, pac_plan *p
 
 static pac_err share_cached(const pac_search *k, pac_plan *plan)
 {
-    int64_t rank[PAC_MAX_DEVICES], count[PAC_MAX_DEVICES], n = 0;
-    bool in[PAC_MAX_DEVICES] = {false};
-    for (int64_t i = 0; i < plan->stages; i++)
-        for (int64_t r = 0; r < plan->stage[i].ranks; r++)
-            in[plan->stage[i].rank[r]] = true;
-    for (int64_t d = 0; d < k->c.D; d++)
-        if (in[d])
-            rank[n++] = d;
+    int64_t rank[PAC_MAX_DEVICES], count[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, rank);
+    pac_devices_rising(rank, n, rank);
     void *v;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, k->c.D, sizeof *plan->cached_share, &v));
     plan->cached_share = v;
@@ -130,7 +124,7 @@ static void say_why(const pac_search *k, const pac_layout *x, const pac_layout *
     if (isinf(x->total))
         add(&l, "rank %lld (%.40s) lacks %s", (long long)k->rank[r], k->c.p->device[k->rank[r]].name,
             pac_bytes_up(k->bytes[r] - k->c.p->device[k->rank[r]].memory, text));
-    else if (what == NULL && x->stages == win->stages)
+    else if (c->best)
         add(&l, "best");
     else if (x->total <= win->total)
         add(&l, "as fast as the best");
@@ -143,11 +137,12 @@ static void add_candidate(pac_search *k, pac_layout x, const pac_layout *win, co
     pac_search_score(k, &x);
     pac_candidate *c = &a->candidate[a->candidates++];
     name_layout(&x, c);
+    c->best = what == NULL && x.stages == win->stages; /* what is listed by number of stages is the winner there */
     c->stages = x.stages;
     c->microbatches = x.microbatches;
     c->step_s = x.step;
     c->total_s = x.total;
-    c->bottleneck_s = isinf(x.total) ? INFINITY : bottleneck(k, &x);
+    c->bottleneck_s = bottleneck(k, &x);
     c->most_bytes = k->bytes[tightest(k, &x)];
     c->cached = x.cached;
     say_why(k, &x, win, what, c);
@@ -158,9 +153,8 @@ static int by_total(const void *a, const void *b)
     const pac_candidate *x = a, *y = b;
     if (x->total_s != y->total_s)
         return x->total_s < y->total_s ? -1 : 1;
-    bool best_x = strcmp(x->why, "best") == 0, best_y = strcmp(y->why, "best") == 0;
-    if (best_x != best_y)
-        return best_x ? -1 : 1;
+    if (x->best != y->best)
+        return x->best ? -1 : 1;
     return x->stages < y->stages ? -1 : x->stages > y->stages;
 }
 
@@ -235,7 +229,7 @@ static void say_no_cache(const pac_search *k, const pac_plan *plan, line *l)
     char has[32], need[32];
     double bytes;
     add(l, "%sno cache: ", plan->left_out > 0 ? "; " : "");
-    int64_t full = pac_cache_lacks_room(&k->c, plan->stage, plan->stages, 1, &bytes);
+    int64_t full = pac_cache_lacks_room(&k->c, plan->stage, plan->stages, NULL, 1, &bytes);
     if (full >= 0) {
         add(l, "the disk of rank %lld (%.40s) has %s free, %s take %s", (long long)full, k->c.p->device[full].name,
             pac_bytes_text(k->c.p->device[full].disk_space, has), k->q->sharded ? "its activations" : "all activations",
@@ -300,8 +294,9 @@ pac_err pac_explain_misfit(pac_search *k)
             add(&l, "%srank %lld (%.40s, %s) lacks %s", list[0] != '\0' ? ", " : "", (long long)k->rank[r], d->name,
                 pac_bytes_text(d->memory, has), pac_bytes_up(k->bytes[r] - d->memory, text));
     }
-    const char *none = k->exact ? "no plan fits; the smallest change that makes one fit"
-                                : "no plan was found that fits; the smallest change found that makes one fit";
-    return pac_fail(PAC_ENOMEM, "%s: more memory (ranks by stage %s, layers %s, devices %s, %lld micro-batches: %s)", none,
-                    named.shape, named.layers, named.devices, (long long)x.microbatches, list);
+    return pac_fail(PAC_ENOMEM,
+                    "%s; the plan that came nearest (ranks by stage %s, layers %s, devices %s, %lld micro-batches) would fit "
+                    "with more memory: %s",
+                    k->exact ? "no plan fits" : "no plan was found that fits", named.shape, named.layers, named.devices,
+                    (long long)x.microbatches, list);
 }

@@ -23,7 +23,7 @@ pac_err pac_explain_answer(pac_search *k, const pac_layout *win, const pac_layou
 /** The layout that lacks the fewest bytes, by the sums over layers; NULL where the request's conditions admit none. */
 const pac_layout *pac_search_nearest(const pac_search *k);
 
-/** PAC_ENOMEM with the smallest change that would make something fit. */
+/** PAC_ENOMEM with the layout that came nearest, and what it lacks by the sums over layers. */
 pac_err pac_explain_misfit(pac_search *k);
 
 #endif

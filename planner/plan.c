@@ -81,17 +81,25 @@ int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES])
     return n;
 }
 
+void pac_devices_rising(const int64_t *device, int64_t n, int64_t *to)
+{
+    bool in[PAC_MAX_DEVICES] = {false};
+    for (int64_t i = 0; i < n; i++)
+        in[device[i]] = true;
+    for (int64_t d = 0, k = 0; k < n; d++)
+        if (in[d])
+            to[k++] = d;
+}
+
 /* Numbers of the ranks that a plan uses, counted without the others; -1: left out. */
 static void renumber(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES])
 {
-    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(p, ranks), next = 0;
+    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(p, ranks);
     for (int64_t r = 0; r < p->world; r++)
         to[r] = -1;
+    pac_devices_rising(ranks, n, ranks);
     for (int64_t i = 0; i < n; i++)
-        to[ranks[i]] = 0;
-    for (int64_t r = 0; r < p->world; r++)
-        if (to[r] == 0)
-            to[r] = next++;
+        to[ranks[i]] = i;
 }
 
 static pac_err copy_stages(const pac_plan *p, const int64_t *number, pac_plan *out)

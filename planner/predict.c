@@ -38,7 +38,7 @@ static pac_err score(const pac_costs *c, const pac_micro *m, const pac_plan *pla
 }
 
 /* Samples of a mini-batch that each of the plan's ranks takes from the cache. Equal parts: the largest counts for all. */
-static void cached_parts(const pac_costs *c, const pac_plan *plan, const int64_t *rank, int64_t n, int64_t *part)
+static void plan_parts(const pac_costs *c, const pac_plan *plan, const int64_t *rank, int64_t n, int64_t *part)
 {
     int64_t lo[PAC_MAX_DEVICES + 1] = {0};
     double sum = 0, before = 0;
@@ -72,7 +72,7 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
         return PAC_OK;
     }
     int64_t rank[PAC_MAX_DEVICES], part[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, rank);
-    cached_parts(&c, plan, rank, n, part);
+    plan_parts(&c, plan, rank, n, part);
     pac_cached_cost cached = pac_cached_seconds(&c, rank, n, part);
     plan->predicted = pac_run_seconds(&c, &s, &cached);
     count_cached_bytes(&c, plan, part);
@@ -82,7 +82,11 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
 int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double times, double *need)
 {
     pac_costs c = pac_costs_of(p, q);
-    return pac_cache_lacks_room(&c, plan->stage, plan->stages, times, need);
+    double equal[PAC_MAX_DEVICES];
+    for (int64_t d = 0; d < c.D; d++) /* of those that take part: of others it is not asked */
+        equal[d] = 1 / (double)(plan->world - plan->left_out);
+    const double *share = plan->cached_share != NULL ? plan->cached_share : equal;
+    return pac_cache_lacks_room(&c, plan->stage, plan->stages, share, times, need);
 }
 
 /* ---- micro-batches ---- */

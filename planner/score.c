@@ -192,18 +192,15 @@ double pac_cached_device_seconds(const pac_costs *c, int64_t device, int64_t sam
 /* Of equal parts of the cache, which the ranks hold in their order. */
 static double move_seconds(const pac_costs *c, const int64_t *rank, int64_t n, const int64_t *part)
 {
-    int64_t device[PAC_MAX_DEVICES];
+    int64_t device[PAC_MAX_DEVICES], part_of[PAC_MAX_DEVICES];
     double held[PAC_MAX_DEVICES], share[PAC_MAX_DEVICES], batch = 0; /* parts that were rounded up are more than a batch */
-    for (int64_t i = 0; i < n; i++)
-        batch += (double)part[i];
     for (int64_t i = 0; i < n; i++) {
-        int64_t at = i;
-        for (; at > 0 && device[at - 1] > rank[i]; at--) {
-            device[at] = device[at - 1];
-            share[at] = share[at - 1];
-        }
-        device[at] = rank[i];
-        share[at] = (double)part[i] / batch;
+        part_of[rank[i]] = part[i];
+        batch += (double)part[i];
+    }
+    pac_devices_rising(rank, n, device);
+    for (int64_t i = 0; i < n; i++) {
+        share[i] = (double)part_of[device[i]] / batch;
         held[i] = (double)c->q->rows * c->p->cached_step_bytes_read / (double)n;
     }
     return pac_move_seconds(
@@ -238,28 +235,25 @@ bool pac_cache_has_room(const pac_costs *c, int64_t device, double wrote, double
     return !(space > 0) || bytes <= space;
 }
 
-/* Samples of a mini-batch of each device in the cached phase; zeros where they fit nowhere, which is another reason. */
-static void cached_parts(const pac_costs *c, const pac_stage_plan *stage, int64_t P, int64_t by_device[PAC_MAX_DEVICES])
+/* The planner's own shares of the cached phase by device; zeros where it fits nowhere, which is another reason. */
+static void own_shares(const pac_costs *c, const pac_stage_plan *stage, int64_t P, double by_device[PAC_MAX_DEVICES])
 {
-    bool in[PAC_MAX_DEVICES] = {false};
     int64_t rank[PAC_MAX_DEVICES] = {0}, part[PAC_MAX_DEVICES] = {0}, n = 0;
     for (int64_t i = 0; i < P; i++)
         for (int64_t r = 0; r < stage[i].ranks; r++)
-            in[stage[i].rank[r]] = true;
-    for (int64_t d = 0; d < c->D; d++) {
-        by_device[d] = 0;
-        if (in[d])
-            rank[n++] = d;
-    }
-    if (pac_split_cached(c, rank, n, part))
-        for (int64_t i = 0; i < n; i++)
-            by_device[rank[i]] = part[i];
+            rank[n++] = stage[i].rank[r];
+    pac_devices_rising(rank, n, rank);
+    bool fits = pac_split_cached(c, rank, n, part);
+    for (int64_t i = 0; i < n; i++)
+        by_device[rank[i]] = fits ? (double)part[i] / (double)c->q->batch : 0;
 }
 
-int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, double times, double *need)
+int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const double *share, double times,
+                             double *need)
 {
-    int64_t part[PAC_MAX_DEVICES];
-    cached_parts(c, stage, P, part);
+    double own[PAC_MAX_DEVICES];
+    if (share == NULL)
+        own_shares(c, stage, P, own);
     for (int64_t i = 0; i < P; i++) {
         pac_stage_cost s;
         pac_range_cost(c, stage[i].first, stage[i].last, &s);
@@ -267,7 +261,7 @@ int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, in
         for (int64_t r = 0; r < stage[i].ranks; r++) {
             int64_t d = stage[i].rank[r];
             double space = c->p->device[d].disk_space;
-            pac_cache_has_room(c, d, here * stage[i].share[r], (double)part[d] / (double)c->q->batch, need);
+            pac_cache_has_room(c, d, here * stage[i].share[r], share != NULL ? share[d] : own[d], need);
             *need *= times;
             if (space > 0 && *need > space)
                 return d;

@@ -66,11 +66,9 @@ const pac_set_cost *pac_search_set(pac_search *k, const int64_t *rank, int64_t n
         hash = (hash ^ key[i]) * 0x9e3779b97f4a7c15u;
     pac_set_cost *at = &k->memo[(hash >> 32) % PAC_SET_MEMO];
     if (!at->known || memcmp(at->key, key, sizeof key) != 0) {
-        int64_t sorted[PAC_MAX_DEVICES] = {0}, m = 0; /* one order for each set, so that its parts do not depend on the layout */
-        for (int64_t d = 0; d < k->c.D; d++)
-            if (key[d / 64] >> (d % 64) & 1)
-                sorted[m++] = d;
-        *at = set_cost(k, sorted, m);
+        int64_t sorted[PAC_MAX_DEVICES] = {0}; /* one order for each set, so that its parts do not depend on the layout */
+        pac_devices_rising(rank, n, sorted);
+        *at = set_cost(k, sorted, n);
         memcpy(at->key, key, sizeof key);
     }
     return at;
@@ -89,7 +87,7 @@ double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_c
 static bool layout_has_room(const pac_search *k, int64_t stages)
 {
     double need;
-    return !k->q->sharded || pac_cache_lacks_room(&k->c, k->stage, stages, 1, &need) < 0;
+    return !k->q->sharded || pac_cache_lacks_room(&k->c, k->stage, stages, NULL, 1, &need) < 0;
 }
 
 /* ---- layouts ---- */

@@ -9,13 +9,8 @@
 /* Devices of the plan in the order of their ranks. */
 static int64_t devices_of(const pac_plan *plan, int64_t to[static PAC_MAX_DEVICES])
 {
-    bool in[PAC_MAX_DEVICES] = {false};
-    int64_t ranks[PAC_MAX_DEVICES], n = pac_plan_ranks(plan, ranks), k = 0;
-    for (int64_t i = 0; i < n; i++)
-        in[ranks[i]] = true;
-    for (int64_t d = 0; d < plan->world; d++)
-        if (in[d])
-            to[k++] = d;
+    int64_t n = pac_plan_ranks(plan, to);
+    pac_devices_rising(to, n, to);
     return n;
 }
 

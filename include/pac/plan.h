@@ -50,6 +50,9 @@ pac_err pac_stage_alloc(int64_t ranks, pac_stage_plan *st);
 /** Ranks of the plan's stages, in the order of stages: to[0..n), n = world - left_out. */
 int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES]);
 
+/** n different devices in rising order: to[0..n), which may be `device`. */
+void pac_devices_rising(const int64_t *device, int64_t n, int64_t *to);
+
 /**
  * The plan among those ranks that it uses: a copy without left_out, whose ranks are renumbered from 0 in their order, as
  * pac_world_leave() does. The caller frees it. Errors: PAC_ENOMEM.
@@ -82,10 +85,11 @@ typedef struct pac_candidate {
     char layers[128];          /* layers by stage, "6-4-2" */
     char devices[128];         /* ranks in the order of stages, "3,0 1 2": stages are separated by blanks; cut when it does not fit */
     int64_t stages, microbatches;
-    double bottleneck_s;       /* forward and backward of the slowest stage; infinity: does not fit */
+    double bottleneck_s;       /* forward and backward of the slowest stage; of planner paper infinity where it does not fit */
     double step_s, total_s;    /* of the hybrid step and the whole run; infinity: does not fit */
     double most_bytes;         /* predicted peak of the device that is nearest to its budget (or furthest above it) */
     bool cached;               /* epochs after the first run from the cache */
+    bool best;                 /* is the plan itself */
     char why[160];             /* "best", "slower by 12 %", "rank 2 lacks 3.1 MiB" */
 } pac_candidate;
 
@@ -132,8 +136,8 @@ pac_err pac_plan_share(const pac_profile *p, const pac_plan_request *q, pac_plan
 /**
  * `planner: pac`: the plan with the least predicted total time (pac_plan_predict()) whose predicted bytes keep to every budget: layers,
  * groups, shares in proportion to speed, order of devices, number of micro-batches, devices left out, cache or none. Exact (branch and
- * bound) for small clusters, a heuristic beyond: docs/planner.md. Errors: PAC_ENOMEM (nothing fits: by how much
- * at best, and the smallest change that would make it fit), PAC_EINVAL (batch, rows, epochs < 1; microbatches not in 0..batch).
+ * bound) for small clusters, a heuristic beyond: docs/planner.md. Errors: PAC_ENOMEM (nothing fits: the plan
+ * that came nearest and what it lacks), PAC_EINVAL (batch, rows, epochs < 1; microbatches not in 0..batch).
  */
 pac_err pac_plan_best(const pac_plan_request *q, pac_plan_answer *out);
 

@@ -10,7 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_TRIES = 12, UNBIASED_TRIES = 6 };
+enum { MOST_TRIES = 12, UNBIASED_TRIES = 6, SEARCHES_OF_ALL = 1024, LEAST_SEARCHES = 6 };
+
+/* A search of a large cluster takes seconds, one of a small cluster milliseconds. */
+static int64_t most_searches(int64_t devices)
+{
+    int64_t most = SEARCHES_OF_ALL / devices;
+    return most > LEAST_SEARCHES ? most : LEAST_SEARCHES;
+}
 
 static pac_err ask(const pac_job *job, const pac_plan_request *q, pac_plan_answer *out)
 {
@@ -52,21 +59,27 @@ static double total_lack(const double *bytes, const double *budget, int64_t devi
     return lacks;
 }
 
-/* The planner took the plan for one that does not fit; the dry run knows better. */
-static void accept(const pac_plan_answer *a)
+/* Its bytes are those of the dry run; where the planner took the plan for one that does not fit, the dry run knows better. */
+static void accept(const pac_plan_answer *a, const double *budget)
 {
-    for (int64_t i = 0; i < a->candidates; i++) {
-        pac_candidate *c = &a->candidate[i];
-        if (c->stages != a->plan.stages || !isinf(c->total_s))
-            continue;
-        c->total_s = a->plan.predicted.total_s;
-        c->step_s = a->plan.predicted.hybrid_step_s;
-        snprintf(c->why, sizeof c->why, "best");
-        pac_candidate first = a->candidate[0];
-        a->candidate[0] = *c;
-        *c = first;
+    pac_candidate *c = a->candidate;
+    while (!c->best) /* every answer has it */
+        c++;
+    double over = -INFINITY;
+    for (int64_t s = 0; s < a->plan.stages; s++)
+        for (int64_t i = 0; i < a->plan.stage[s].ranks; i++) {
+            double bytes = a->plan.stage[s].bytes[i], room = budget[a->plan.stage[s].rank[i]];
+            c->most_bytes = bytes - room > over ? bytes : c->most_bytes;
+            over = fmax(over, bytes - room);
+        }
+    if (isfinite(c->total_s))
         return;
-    }
+    c->total_s = a->plan.predicted.total_s;
+    c->step_s = a->plan.predicted.hybrid_step_s;
+    snprintf(c->why, sizeof c->why, "best");
+    pac_candidate first = a->candidate[0];
+    a->candidate[0] = *c;
+    *c = first;
 }
 
 /* One question and its dry run: keeps the answer where it lacks less than the one in hand. Returns whether to ask again. */
@@ -95,28 +108,30 @@ static pac_err attempt(const pac_job *job, pac_profile *p, const double *budget,
     return PAC_OK;
 }
 
-static pac_err fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, pac_plan_answer *out,
-                   double *lacks)
+static pac_err fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, int64_t *searches,
+                   pac_plan_answer *out, double *lacks)
 {
     pac_plan_answer best = {0};
     double least = INFINITY;
     pac_err err = PAC_OK;
     bool again = true;
-    for (int tries = 1; again && err == PAC_OK; tries++)
+    for (int tries = 1; again && err == PAC_OK; tries++) {
         err = attempt(job, p, budget, q, tries, &best, &least, &again);
+        again = --*searches > 0 && again;
+    }
     if (err != PAC_OK) {
         pac_plan_answer_free(&best);
         return err;
     }
     if (least <= 0)
-        accept(&best);
+        accept(&best, budget);
     *out = best;
     *lacks = least;
     return PAC_OK;
 }
 
-pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, pac_plan_answer *out,
-                 double *lacks)
+pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, int64_t *searches,
+                 pac_plan_answer *out, double *lacks)
 {
     double kept[PAC_MAX_DEVICES];
     pac_plan_request near = *q;
@@ -126,7 +141,7 @@ pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const
         kept[d] = p->device[d].memory;
         p->device[d].memory = budget[d];
     }
-    pac_err err = fit(job, p, budget, &near, out, lacks);
+    pac_err err = fit(job, p, budget, &near, searches, out, lacks);
     for (int64_t d = 0; d < p->devices; d++)
         p->device[d].memory = kept[d];
     return err;
@@ -150,12 +165,13 @@ pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_req
     if (job->cfg.system.planner == PAC_PLANNER_PAPER)
         return by_the_book(job, profile, q, out);
     double budget[PAC_MAX_DEVICES], lacks;
+    int64_t searches = most_searches(profile->devices), first = searches - searches / 2, rest = searches / 2;
     for (int64_t d = 0; d < profile->devices; d++)
         budget[d] = profile->device[d].memory;
     pac_plan_answer a;
-    PAC_TRY(plan_fit(job, profile, budget, q, &a, &lacks));
+    PAC_TRY(plan_fit(job, profile, budget, q, &first, &a, &lacks));
     if (lacks > 0)
-        return plan_misfit(job, profile, q, &a);
+        return plan_misfit(job, profile, q, first + rest, &a);
     *out = a;
     return PAC_OK;
 }

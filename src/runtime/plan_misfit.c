@@ -2,6 +2,7 @@
  * Nothing fits: what would help. Every change that is named was tried, by planning once more with it: so much more memory on
  * these devices (amounts rounded up to the digit that is printed), a number of micro-batches, a smaller batch. The plan that
  * lacks least by the planner's sums need not be the one that lacks least, so it is called the smallest change that was found.
+ * Planning for many devices takes seconds, so searches are counted: when they are spent, what is known by then is said.
  */
 #include "estimate.h"
 #include "planning.h"
@@ -12,9 +13,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_RAISES = 6 };
+enum { MOST_RAISES = 6, MOST_NAMED = 8 };
 
 #define TENTH 104857.6 /* of a MiB, in which amounts are printed */
+
+typedef struct question {
+    const pac_job *job;
+    pac_profile *p;
+    const pac_plan_request *q;
+    int64_t searches; /* that may still be made */
+} question;
 
 /* More memory, in tenths of a MiB by device, that was tried; and the plan that fits then. */
 typedef struct change {
@@ -48,13 +56,12 @@ static void raise_budgets(const pac_profile *p, const double *tenths, double *bu
 }
 
 /* Does a plan fit with so much more? Then *c is this change with that plan; else *more is what still lacks. */
-static pac_err try_change(const pac_job *job, pac_profile *p, const pac_plan_request *q, const double *tenths, change *c,
-                          double *more, bool *fits)
+static pac_err try_change(question *t, const double *tenths, change *c, double *more, bool *fits)
 {
     double budget[PAC_MAX_DEVICES], lacks;
     pac_plan_answer a;
-    raise_budgets(p, tenths, budget);
-    PAC_TRY(plan_fit(job, p, budget, q, &a, &lacks));
+    raise_budgets(t->p, tenths, budget);
+    PAC_TRY(plan_fit(t->job, t->p, budget, t->q, &t->searches, &a, &lacks));
     *fits = lacks <= 0;
     tenths_missing(&a.plan, budget, more);
     if (!*fits) {
@@ -68,25 +75,25 @@ static pac_err try_change(const pac_job *job, pac_profile *p, const pac_plan_req
 }
 
 /* From what the nearest plan lacks: more until a plan fits, then only what that plan takes of it, while that is less. */
-static pac_err find_change(const pac_job *job, pac_profile *p, const pac_plan_request *q, const pac_plan *near, change *c,
-                           bool *found)
+static pac_err find_change(question *t, const pac_plan *near, change *c, bool *found)
 {
     double budget[PAC_MAX_DEVICES], tenths[PAC_MAX_DEVICES], more[PAC_MAX_DEVICES], none[PAC_MAX_DEVICES] = {0};
-    raise_budgets(p, none, budget);
+    int64_t devices = t->p->devices;
+    raise_budgets(t->p, none, budget);
     tenths_missing(near, budget, tenths);
     *found = false;
-    for (int i = 0; i < MOST_RAISES; i++) {
+    for (int i = 0; i < MOST_RAISES && t->searches > 0; i++) {
         bool fits;
-        PAC_TRY(try_change(job, p, q, tenths, c, more, &fits));
+        PAC_TRY(try_change(t, tenths, c, more, &fits));
         if (!fits && *found)
             return PAC_OK;
         *found = fits;
         if (fits)
             tenths_missing(&c->a.plan, budget, tenths);
         else
-            for (int64_t d = 0; d < p->devices; d++)
+            for (int64_t d = 0; d < devices; d++)
                 tenths[d] += more[d];
-        if (fits && sum_of(tenths, p->devices) >= sum_of(c->tenths, p->devices))
+        if (fits && sum_of(tenths, devices) >= sum_of(c->tenths, devices))
             return PAC_OK;
     }
     return PAC_OK;
@@ -94,40 +101,44 @@ static pac_err find_change(const pac_job *job, pac_profile *p, const pac_plan_re
 
 /* ---- fewer samples at a time ---- */
 
-static pac_err fits_with(const pac_job *job, pac_profile *p, const pac_plan_request *q, int64_t *microbatches, bool *fits)
+/* Where no search is left it is not known to fit. */
+static pac_err fits_with(question *t, const pac_job *job, const pac_plan_request *q, int64_t *microbatches, bool *fits)
 {
     double budget[PAC_MAX_DEVICES], none[PAC_MAX_DEVICES] = {0}, lacks;
     pac_plan_answer a;
-    raise_budgets(p, none, budget);
-    PAC_TRY(plan_fit(job, p, budget, q, &a, &lacks));
+    *fits = false;
+    if (t->searches < 1)
+        return PAC_OK;
+    raise_budgets(t->p, none, budget);
+    PAC_TRY(plan_fit(job, t->p, budget, q, &t->searches, &a, &lacks));
     *fits = lacks <= 0;
     *microbatches = a.plan.microbatches;
     pac_plan_answer_free(&a);
     return PAC_OK;
 }
 
-static pac_err fits_with_batch(const pac_job *job, pac_profile *p, int64_t batch, bool *fits)
+static pac_err fits_with_batch(question *t, int64_t batch, bool *fits)
 {
-    pac_job other = *job;
+    pac_job other = *t->job;
     int64_t M;
     other.cfg.train.batch = batch;
-    pac_plan_request q = plan_request(&other, p);
-    return fits_with(&other, p, &q, &M, fits);
+    pac_plan_request q = plan_request(&other, t->p);
+    return fits_with(t, &other, &q, &M, fits);
 }
 
-/* The largest batch that fits, 0: none does. */
-static pac_err smaller_batch(const pac_job *job, pac_profile *p, int64_t *out)
+/* The largest batch that was found to fit, 0: none was. */
+static pac_err smaller_batch(question *t, int64_t *out)
 {
-    int64_t M = job->cfg.train.microbatches, least = M > 1 ? M : 1, lo = 0, hi = job->cfg.train.batch;
+    int64_t M = t->job->cfg.train.microbatches, least = M > 1 ? M : 1, lo = 0, hi = t->job->cfg.train.batch;
     bool fits = false;
     *out = 0;
     if (least >= hi)
         return PAC_OK;
-    PAC_TRY(fits_with_batch(job, p, least, &fits));
-    for (lo = least; fits && hi - lo > 1;) {
+    PAC_TRY(fits_with_batch(t, least, &fits));
+    for (lo = least; fits && hi - lo > 1 && t->searches > 0;) {
         int64_t mid = lo + (hi - lo) / 2;
         bool ok;
-        PAC_TRY(fits_with_batch(job, p, mid, &ok));
+        PAC_TRY(fits_with_batch(t, mid, &ok));
         lo = ok ? mid : lo;
         hi = ok ? hi : mid;
     }
@@ -135,15 +146,15 @@ static pac_err smaller_batch(const pac_job *job, pac_profile *p, int64_t *out)
     return PAC_OK;
 }
 
-static pac_err other_ways(const pac_job *job, pac_profile *p, const pac_plan_request *q, char *text, size_t bytes)
+static pac_err other_ways(question *t, char *text, size_t bytes)
 {
     int64_t M = 0, batch;
     bool fits = false;
-    pac_plan_request any = *q;
+    pac_plan_request any = *t->q;
     any.microbatches = 0;
-    if (q->microbatches > 0)
-        PAC_TRY(fits_with(job, p, &any, &M, &fits));
-    PAC_TRY(smaller_batch(job, p, &batch));
+    if (t->q->microbatches > 0)
+        PAC_TRY(fits_with(t, t->job, &any, &M, &fits));
+    PAC_TRY(smaller_batch(t, &batch));
     size_t n = 0;
     text[0] = '\0';
     if (fits)
@@ -156,7 +167,7 @@ static pac_err other_ways(const pac_job *job, pac_profile *p, const pac_plan_req
 /* ---- the message ---- */
 
 typedef struct words {
-    char text[1024];
+    char text[900]; /* two of them, with what is said around them, are a message */
     size_t n;
 } words;
 
@@ -167,12 +178,15 @@ __attribute__((format(printf, 2, 3))) static void say(words *w, const char *form
     int n = vsnprintf(w->text + w->n, sizeof w->text - w->n, format, args);
     va_end(args);
     size_t left = sizeof w->text - w->n - 1;
-    w->n += n < 0 ? 0 : (size_t)n < left ? (size_t)n : left;
+    bool cut = n > 0 && (size_t)n > left;
+    w->n += n < 0 ? 0 : cut ? left : (size_t)n;
+    if (cut)
+        memcpy(w->text + sizeof w->text - 4, "...", 4);
 }
 
 static void say_plan(const pac_plan *plan, words *w)
 {
-    char shape[64];
+    char shape[4 * PAC_MAX_DEVICES];
     pac_plan_shape(plan, shape, sizeof shape);
     say(w, "ranks by stage %s, layers ", shape);
     for (int64_t s = 0; s < plan->stages; s++)
@@ -186,45 +200,54 @@ static void say_plan(const pac_plan *plan, words *w)
 
 static void say_missing(const pac_profile *p, const double *tenths, words *w)
 {
-    const char *between = "";
-    for (int64_t d = 0; d < p->devices; d++)
-        if (tenths[d] > 0) {
-            say(w, "%srank %lld (%.40s, %.1f MiB) lacks %.1f MiB", between, (long long)d, p->device[d].name,
-                p->device[d].memory / 1048576, tenths[d] / 10);
-            between = ", ";
-        }
+    int64_t named = 0, more = 0;
+    for (int64_t d = 0; d < p->devices; d++) {
+        more += tenths[d] > 0 && named == MOST_NAMED;
+        if (!(tenths[d] > 0) || named == MOST_NAMED)
+            continue;
+        say(w, "%srank %lld (%.40s, %.1f MiB) lacks %.1f MiB", named++ > 0 ? ", " : "", (long long)d, p->device[d].name,
+            p->device[d].memory / 1048576, tenths[d] / 10);
+    }
+    if (more > 0)
+        say(w, ", %lld more; all together %.1f MiB", (long long)more, sum_of(tenths, p->devices) / 10);
 }
 
-static pac_err refuse(const pac_profile *p, const pac_plan *plan, const double *tenths, bool found, const char *ways)
+static pac_err refuse(const question *t, const pac_plan *plan, const double *tenths, bool found, const char *ways)
 {
     words w = {.n = 0}, missing = {.n = 0};
     say_plan(plan, &w);
-    say_missing(p, tenths, &missing);
+    say_missing(t->p, tenths, &missing);
+    const char *spent =
+        t->searches > 0 ? "" : " (the search was ended: with so many devices it takes long; there may be other ways)";
     if (!found)
-        return pac_fail(PAC_ENOMEM, "no plan was found that fits; the plan that came nearest (%s): %s%s%s", w.text,
+        return pac_fail(PAC_ENOMEM, "no plan was found that fits; the plan that came nearest (%s): %s%s%s%s", w.text,
                         missing.text, ways[0] != '\0' ? "; what would make one fit: " : "",
-                        ways[0] != '\0' ? ways + strlen(", or ") : "");
+                        ways[0] != '\0' ? ways + strlen(", or ") : "", spent);
     return pac_fail(PAC_ENOMEM,
-                    "no plan was found that fits; the smallest change found that makes one fit: more memory (%s: %s)%s", w.text,
-                    missing.text, ways);
+                    "no plan was found that fits; the smallest change found that makes one fit: more memory (%s: %s)%s%s",
+                    w.text, missing.text, ways, spent);
 }
 
-static pac_err explain(const pac_job *job, pac_profile *p, const pac_plan_request *q, const pac_plan *near, change *c)
+static pac_err explain(question *t, const pac_plan *near, change *c)
 {
     char ways[96];
     bool found;
     double budget[PAC_MAX_DEVICES], tenths[PAC_MAX_DEVICES], none[PAC_MAX_DEVICES] = {0};
-    PAC_TRY(find_change(job, p, q, near, c, &found));
-    PAC_TRY(other_ways(job, p, q, ways, sizeof ways));
-    raise_budgets(p, none, budget);
+    int64_t rest = t->searches / 2;
+    t->searches -= rest;
+    PAC_TRY(find_change(t, near, c, &found));
+    t->searches += rest;
+    PAC_TRY(other_ways(t, ways, sizeof ways));
+    raise_budgets(t->p, none, budget);
     tenths_missing(near, budget, tenths);
-    return refuse(p, found ? &c->a.plan : near, found ? c->tenths : tenths, found, ways);
+    return refuse(t, found ? &c->a.plan : near, found ? c->tenths : tenths, found, ways);
 }
 
-pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, pac_plan_answer *near)
+pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, int64_t searches, pac_plan_answer *near)
 {
+    question t = {.job = job, .p = p, .q = q, .searches = searches};
     change c = {0};
-    pac_err err = explain(job, p, q, &near->plan, &c);
+    pac_err err = explain(&t, &near->plan, &c);
     pac_plan_answer_free(&c.a);
     pac_plan_answer_free(near);
     return err;

@@ -16,14 +16,17 @@ pac_err plan_bytes(const pac_job *job, const pac_profile *p, pac_plan *plan);
 
 /**
  * The same with budgets of one's own ([devices], bytes): the best plan, or, where none was found that fits, the one that lacks
- * least; *lacks: bytes over the budgets, summed over the devices, 0: it fits. The profile's budgets are restored. Not
- * collective.
+ * least; *lacks: bytes over the budgets, summed over the devices, 0: it fits. *searches (at least 1): how many it may still
+ * make; those that it made are taken off. The profile's budgets are restored. Not collective.
  */
-pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, pac_plan_answer *out,
-                 double *lacks);
+pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const pac_plan_request *q, int64_t *searches,
+                 pac_plan_answer *out, double *lacks);
 
-/** PAC_ENOMEM: nothing fits; the plan that lacks least (freed), and what would help. Each change that is named was tried. */
-pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, pac_plan_answer *near);
+/**
+ * PAC_ENOMEM: nothing fits; the plan that lacks least (freed), and what would help. Each change that is named was tried, by at
+ * most so many `searches`.
+ */
+pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, int64_t searches, pac_plan_answer *near);
 
 /** Forecast a given plan: times by the cost model, bytes by a dry run. Not collective. */
 pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *plan);

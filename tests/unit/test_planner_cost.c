@@ -323,6 +323,28 @@ static void test_predicts_the_cached_phase_by_its_shares(void **state)
     pac_plan_free(&plan);
 }
 
+/* Each has written half; of the other half a device receives the share that the plan gives it, not what a planner would. */
+static void test_room_on_disk_is_that_of_the_plans_shares(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    pac_plan plan = even((const int64_t[]){2}, 1, 4, 1);
+    pac_plan_request q = request(&x, 8, 1);
+    double share[] = {0.9, 0.1}, need = 0;
+    q.sharded = true;
+    x.device[0].disk_space = x.device[1].disk_space = 80 * 1000;
+    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, 1, &need), -1); /* equal parts: 75 rows each */
+    plan.cached_share = share;
+    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, 1, &need), 0);
+    near(need, (50 + 0.9 * 50) * 1000);
+    plan.cached_share = NULL;
+    for (int k = 0; k < PAC_COST_NKINDS; k++)
+        x.device[1].cost[k] = curve(k, 0, 1e-5); /* a planner would give it all */
+    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, 1, &need), -1);
+    pac_plan_free(&plan);
+}
+
 /* A device that is left out changes nothing, whatever it is like. */
 static void test_devices_left_out_do_not_count(void **state)
 {
@@ -408,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_predicts_overhead_and_update),
         cmocka_unit_test(test_predicts_writing_the_cache),
         cmocka_unit_test(test_predicts_the_cached_phase_by_its_shares),
+        cmocka_unit_test(test_room_on_disk_is_that_of_the_plans_shares),
         cmocka_unit_test(test_devices_left_out_do_not_count),
         cmocka_unit_test(test_predicts_the_larger_phase),
         cmocka_unit_test(test_shared_weights_count_once_in_a_stage),

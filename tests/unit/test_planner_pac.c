@@ -311,7 +311,7 @@ static void test_a_sharded_cache_needs_less_room(void **state)
 
 /* ---- nothing fits ---- */
 
-static void test_the_smallest_change_is_named(void **state)
+static void test_the_nearest_plan_is_named(void **state)
 {
     (void)state;
     fixture x;
@@ -321,6 +321,7 @@ static void test_the_smallest_change_is_named(void **state)
     pac_plan_request q = request(&x, 8, 0);
     pac_plan_answer a = {0};
     assert_int_equal(pac_plan_best(&q, &a), PAC_ENOMEM);
+    assert_non_null(strstr(pac_err_message(), "no plan fits; the plan that came nearest"));
     assert_non_null(strstr(pac_err_message(), "rank 0 (host:0, 2.0 MiB) lacks 1000 bytes"));
     x.device[0].memory = need - 1;
     assert_int_equal(pac_plan_best(&q, &a), PAC_ENOMEM);
@@ -480,7 +481,7 @@ int main(void)
         cmocka_unit_test(test_faster_devices_take_more),
         cmocka_unit_test(test_the_cache_is_refused),
         cmocka_unit_test(test_a_sharded_cache_needs_less_room),
-        cmocka_unit_test(test_the_smallest_change_is_named),
+        cmocka_unit_test(test_the_nearest_plan_is_named),
         cmocka_unit_test(test_the_named_bytes_suffice),
         cmocka_unit_test(test_the_same_answer_twice),
         cmocka_unit_test(test_the_plan_survives_its_file),
