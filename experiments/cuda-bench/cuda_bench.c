@@ -323,7 +323,7 @@ static void measure_limits(void)
     pac_device_precision(PAC_PREC_F32);
 }
 
-static void measure_products(void)
+static void measure_products(const char *only)
 {
     static const product products[] = {{2048, 768, 768},   {2048, 3072, 768}, {2048, 768, 3072}, {2048, 96, 768},
                                        {2048, 96, 96},     {2048, 384, 96},   {16, 768, 768},    {16, 32128, 768},
@@ -331,13 +331,13 @@ static void measure_products(void)
     for (int p = 0; p < 4; p++)
         for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
             const product *s = &products[i];
-            if (pac_device_precision((pac_precision)p) != (pac_precision)p)
+            char name[64];
+            snprintf(name, sizeof name, "product %s", precision_names[p]);
+            if ((only != NULL && strstr(name, only) == NULL) || pac_device_precision((pac_precision)p) != (pac_precision)p)
                 continue;
             pac_device_constant(x[2], s->n * s->k); /* as the frozen backbone's weights are */
             double flop = 2.0 * (double)s->m * (double)s->n * (double)s->k, t = seconds_of(call_product, s);
             pac_device_constant_release(x[2]);
-            char name[64];
-            snprintf(name, sizeof name, "product %s", precision_names[p]);
             line(name, s->m, s->n, s->k, t, flop / t / 1e12, "TFLOP/s", flop / t / product_rate[p]);
         }
     pac_device_precision(PAC_PREC_F32);
@@ -412,8 +412,7 @@ int main(int argc, char **argv)
     if (!json)
         printf("| kernel | size | us | rate | of the limit |\n|---|---|---|---|---|\n");
     measure_limits();
-    if (only == NULL || strstr("product", only) != NULL)
-        measure_products();
+    measure_products(only);
     for (size_t i = 0; i < sizeof benches / sizeof *benches; i++)
         if (only == NULL || strstr(benches[i].name, only) != NULL)
             measure(&benches[i]);

@@ -131,14 +131,35 @@ double golden_lm_loss(const pac_backend *be, float *logits, const pac_batch *b, 
     return sum / (double)counted;
 }
 
+static bool device_only;
+static const char *word = "";
+
+int golden_arguments(int argc, char **argv)
+{
+    device_only = argc > 1 && strcmp(argv[1], "--device") == 0;
+    word = argc > 2 ? argv[2] : "";
+    if (!device_only || pac_device_count() > 0)
+        return 0;
+    printf("SKIP %s\n", pac_device_absence());
+    return 77;
+}
+
+bool golden_chosen(const char *fixture)
+{
+    return strstr(fixture, word) != NULL;
+}
+
 int golden_backends(const pac_backend *out[GOLDEN_BACKENDS])
 {
     int n = 0;
-    OK(pac_backend_find("split", &out[n++]));
+    if (!device_only)
+        OK(pac_backend_find("split", &out[n++]));
     if (pac_device_count() > 0) {
         OK(pac_device_open(0));
         out[n++] = pac_device_backend();
     }
+    if (device_only)
+        return n;
     OK(pac_backend_find("ref", &out[n++]));
     OK(pac_backend_find("cpu", &out[n++]));
     return n;

@@ -44,6 +44,13 @@ void golden_rows(const pac_model_desc *d, const pac_model *m, const pac_batch *b
 /** Mean token loss of logits [T, V] (destroyed: becomes its gradient). */
 double golden_lm_loss(const pac_backend *be, float *logits, const pac_batch *b, int64_t V, pac_arena *keep);
 
+/**
+ * What main() was given, [--device [WORD]]: the device is tested and nothing else, and what takes longest (training, slices)
+ * only on fixtures whose name contains WORD. Returns 0 to go on; 77, with the reason printed: there is none.
+ */
+int golden_arguments(int argc, char **argv);
+bool golden_chosen(const char *fixture);
+
 /* Backends to test, and how many; the last two are ref and the fastest, before them those with memory of their own. */
 enum { GOLDEN_BACKENDS = 4 };
 int golden_backends(const pac_backend *out[GOLDEN_BACKENDS]);

@@ -410,8 +410,11 @@ static void test_both_config_dialects(void **state)
     assert_int_equal(pac_model_parameters(&v5), pac_model_parameters(&v11));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    int skipped = golden_arguments(argc, argv);
+    if (skipped != 0)
+        return skipped;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_backbone_agrees), cmocka_unit_test(test_half),
                                        cmocka_unit_test(test_every_weight_learns), cmocka_unit_test(test_a_real_bart),
                                        cmocka_unit_test(test_both_config_dialects)};

@@ -90,8 +90,11 @@ static void test_pruning_agrees(void **state)
             check_model(*model, be[i]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    int skipped = golden_arguments(argc, argv);
+    if (skipped != 0)
+        return skipped;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_pruning_agrees)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
