@@ -15,7 +15,7 @@ typedef enum pac_planner_kind { PAC_PLANNER_PAC, PAC_PLANNER_PAPER } pac_planner
 
 typedef struct pac_config {
     char path[PAC_PATH]; /* of the file, for messages; relative paths inside are relative to the current directory */
-    struct { char path[PAC_PATH]; pac_dtype dtype; } model;
+    struct { char path[PAC_PATH]; pac_dtype dtype; bool stream; } model;
     struct { char name[32], train[PAC_PATH], eval[PAC_PATH]; int64_t max_source, max_target; bool pad_max; bool split_paper; bool pairs_separate; } task;
     struct {
         pac_technique_kind kind;

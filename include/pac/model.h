@@ -222,6 +222,7 @@ typedef struct pac_model_desc {
     bool embed_norm;         /* a norm behind the sum of embeddings */
     float embed_scale;       /* of the token embedding: 1, or D^0.5 (BART's scale_embedding) */
     bool pad_frozen;         /* the pad token as input moves no weights (padding_idx of nn.Embedding) */
+    bool stream;             /* layers of a slice are resident only while they are at work (model.stream): frozen */
     pac_dtype dtype;         /* how a slice holds its matrices: f32, or bf16 (frozen then; model.dtype) */
     float init_std;          /* of random weights, where the family draws all alike */
     bool head_first;         /* classification head on the first row (BERT), else on the last end of sequence */
@@ -268,8 +269,11 @@ pac_err pac_model_describe(const char *dir, pac_model_desc *out);
  * which counts with the head. This and the next give -1 when memory runs out.
  */
 int64_t pac_model_parameters(const pac_model_desc *d);
-/** Bytes of weights that the slice [first, last) needs with its riders. */
+/** Bytes of weights that the slice [first, last) holds with its riders, of a streamed one but for what comes and goes. */
 int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t last, bool with_head);
+
+/** What of a streamed slice (d->stream) comes and goes is at most so many bytes at once, but for the head; 0: not streamed. */
+int64_t pac_model_stream_bytes(const pac_model_desc *d);
 
 /** Content hash of config and all weights (streams the files; no rank needs to hold them). */
 pac_err pac_model_identity(const char *dir, uint64_t *out);
@@ -319,6 +323,11 @@ pac_err pac_model_kv_new(const pac_model *m, int64_t layer, const pac_batch *bat
                          int64_t capacity, pac_arena *arena, pac_arena *work, pac_kv **out);
 pac_err pac_model_step(const pac_model *m, int64_t layer, const pac_batch *batch, pac_kv *kv, float *y, const float *x,
                        pac_arena *work);
+/**
+ * Of a streamed slice (pac_model_desc.stream): the layer at work, or the head, is done with for now; its memory is given back.
+ * Another slice: nothing happens.
+ */
+void pac_model_rest(const pac_model *m);
 /** The stack's final norm (identity where the family has none). y may alias x. */
 pac_err pac_model_final(const pac_model *m, pac_stack stack, float *y, const float *x, int64_t N);
 /** logits [N, V] = head(h [N, D]). */

@@ -11,7 +11,6 @@
 
 #include "pac/clock.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,17 +71,6 @@ static void *write_lent(void *user)
     return NULL;
 }
 
-pac_err cache_thread_start(pthread_t *thread, void *(*run)(void *), void *user)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(thread, NULL, run, user);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    PAC_CHECK(failed == 0, PAC_ENOMEM, "no thread for the activation cache: %s", strerror(failed));
-    return PAC_OK;
-}
-
 static void stop_thread(cache_handover *h)
 {
     if (!h->running)
@@ -134,7 +122,7 @@ static pac_err check_lent(const pac_cache *c, int64_t part, const int64_t *sampl
 static pac_err start(cache_handover *h)
 {
     if (!h->running)
-        PAC_TRY(cache_thread_start(&h->thread, write_lent, h));
+        PAC_TRY(pac_thread_start(&h->thread, write_lent, h, "the activation cache"));
     h->running = true;
     return PAC_OK;
 }

@@ -10,8 +10,7 @@
 
 #include "pac/cache.h"
 #include "pac/h5.h"
-
-#include <pthread.h>
+#include "pac/thread.h" /* its threads call neither MPI nor the log */
 
 enum {
     CACHE_VERSION = 1,
@@ -169,9 +168,6 @@ pac_err cache_writer_finish(cache_writer **w, int64_t *bytes);
 /** Close the file as it is and forget what is pending. */
 void cache_writer_drop(cache_writer **w);
 const char *cache_writer_path(const cache_writer *w);
-
-/** Start a thread that blocks all signals, which are for the main thread. The thread calls neither MPI nor the log. */
-pac_err cache_thread_start(pthread_t *thread, void *(*run)(void *), void *user);
 
 /** Of writing, so far. */
 void cache_handover_times(cache_handover *h, pac_cache_times *t);

@@ -184,7 +184,7 @@ static pac_err start_reader(pac_cache *c)
     r->c = c;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->change, NULL);
-    pac_err err = cache_thread_start(&r->thread, read_ahead, r);
+    pac_err err = pac_thread_start(&r->thread, read_ahead, r, "the activation cache");
     if (err != PAC_OK)
         free_reader(r);
     else

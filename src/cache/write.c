@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { HELD = 16 << 20, SLICE = 4 << 20 };
+enum { HELD = 8 << 20, SLICE = 2 << 20 };
 
 struct cache_writer {
     const char *dir; /* borrowed, as the layout */

@@ -288,6 +288,19 @@ static pac_err check_together(const pac_config *c)
     PAC_CHECK(c->model.dtype == PAC_F32 || c->technique.kind != PAC_TECH_FULL, PAC_ECONFIG,
               "%s: model.dtype: %s with technique full: weights that learn are f32; set model.dtype: f32, or another technique",
               c->path, pac_dtype_name(c->model.dtype));
+    PAC_CHECK(!c->model.stream || !pac_technique_through(c->technique.kind), PAC_ECONFIG,
+              "%s: model.stream: technique %s sends gradients through the backbone, which must stay in memory for that; use "
+              "technique parallel, or take it out",
+              c->path, pac_technique_name(c->technique.kind));
+    PAC_CHECK(
+        !c->model.stream || c->model.dtype == PAC_F32, PAC_ECONFIG,
+        "%s: model.stream: layers are read as the model's file has them, in f32; model.dtype: %s packs them in memory: use one "
+        "of the two",
+        c->path, pac_dtype_name(c->model.dtype));
+    PAC_CHECK(!c->model.stream || c->technique.init != PAC_INIT_FISHER || c->technique.kind != PAC_TECH_PARALLEL, PAC_ECONFIG,
+              "%s: model.stream: technique.init: fisher is a pass of full tuning, which needs the backbone in memory; use "
+              "magnitude or random",
+              c->path);
     PAC_CHECK(c->system.ngroups == 0 || c->system.kind == PAC_SYS_PAC, PAC_ECONFIG,
               "%s: system.groups: only system pac takes given groups; the others are plans of their own", c->path);
     PAC_CHECK(c->train.microbatches <= c->train.batch, PAC_ECONFIG,

@@ -54,6 +54,7 @@ static const pac_word precisions[] = {{"f32", 0, false}, {"tf32", 0, false}, {"b
 const pac_key pac_keys[] = {
     {"model.path", &pac_type_text, FIELD(model.path), .required = true},
     {"model.dtype", &pac_type_choice, FIELD(model.dtype), .words = model_dtypes},
+    {"model.stream", &pac_type_bool, FIELD(model.stream)},
     {"task.name", &pac_type_task, FIELD(task.name), .required = true},
     {"task.train", &pac_type_text, FIELD(task.train), .required = true},
     {"task.eval", &pac_type_text, FIELD(task.eval)},

@@ -149,6 +149,32 @@ static pac_err attend(const block_ctx *c, const float *n, const pac_attn_weights
     return PAC_OK;
 }
 
+/*
+ * Is every sequence at most one row, whose attention is its value? Then queries and keys are not made, nor their weights read;
+ * where a backward follows, or operations are counted as published, they are.
+ */
+static bool is_its_value(const block_ctx *c, bool cross)
+{
+    if (cross || c->keep != NULL || c->io->kv != NULL || c->be == &pac_backend_count)
+        return false;
+    pac_attn p = pac_block_attn(c, false);
+    for (int64_t i = 0; i < p.B; i++)
+        if (p.toff[i + 1] - p.toff[i] > 1)
+            return false;
+    return true;
+}
+
+/* o = attention of the sub-layer's input n */
+static pac_err attend_any(const block_ctx *c, const float *n, const pac_attn_weights *w, bool cross, attn_saved *s)
+{
+    if (is_its_value(c, cross))
+        return pac_block_linear(c, s->o, n, &w->v, c->N, c->D, c->I);
+    PAC_TRY(pac_block_linear(c, s->q, n, &w->q, c->N, c->D, c->I));
+    if (c->io->kv != NULL)
+        return pac_kv_attend(c, s->o, s->q, n, w, cross);
+    return cross && pac_absorbs(c) ? pac_absorb_fwd(c, w, s) : attend(c, n, w, cross, s);
+}
+
 static pac_err attn_sub(const block_ctx *c, float *y, const float *x, const pac_block_weights *block, bool cross, attn_saved *s)
 {
     const pac_attn_weights *w = cross ? &block->cross : &block->self;
@@ -159,13 +185,7 @@ static pac_err attn_sub(const block_ctx *c, float *y, const float *x, const pac_
     PAC_TRY(rows(c, true, c->N, c->I, &s->q));
     PAC_TRY(rows(c, pac_block_learns(&w->o), c->N, c->I, &s->o));
     PAC_TRY(output_rows(c, &sub, &f));
-    PAC_TRY(pac_block_linear(c, s->q, n, &w->q, c->N, c->D, c->I));
-    if (c->io->kv != NULL)
-        PAC_TRY(pac_kv_attend(c, s->o, s->q, n, w, cross));
-    else if (cross && pac_absorbs(c))
-        PAC_TRY(pac_absorb_fwd(c, w, s));
-    else
-        PAC_TRY(attend(c, n, w, cross, s));
+    PAC_TRY(attend_any(c, n, w, cross, s));
     PAC_TRY(pac_block_linear(c, f, s->o, &w->o, c->N, c->I, c->D));
     return leave(c, y, x, f, &sub, &s->sub);
 }

@@ -7,7 +7,7 @@
  * query rows. Cross-attention is a call with the sources as sequences, each with the query rows of its beams.
  */
 #include "block.h"
-#include "model.h"
+#include "stream.h"
 
 #include <string.h>
 
@@ -184,7 +184,7 @@ static pac_err step_io(const pac_model *m, int64_t layer, const pac_batch *batch
                          .stack = PAC_DEC,
                          .bias_table = m->riders[PAC_DEC].bias_table.w,
                          .layer = layer};
-    return PAC_OK;
+    return pac_stream_use(m->stream, layer);
 }
 
 pac_err pac_model_kv_new(const pac_model *m, int64_t layer, const pac_batch *batch, const float *enc, int64_t beams,

@@ -4,7 +4,7 @@
  * Positions of a sequence are consecutive rows of their table and token types come in runs, so both are added piece by piece
  * without gathering indices.
  */
-#include "model.h"
+#include "stream.h"
 
 typedef struct rows {
     int64_t N, D;
@@ -78,6 +78,18 @@ static pac_err check(const pac_model *m, pac_stack stack, const rows *r)
 
 /* ---- forward ---- */
 
+/* Rows of tokens; of a streamed table some at a time, so that few of its pages are ever here. */
+static void gather(const pac_model *m, const float *table, const rows *r, float *x)
+{
+    const int64_t bytes = m->desc.vocab * r->D * (int64_t)sizeof *table, most = m->stream != NULL ? PAC_STREAM_ROWS : r->N;
+    pac_stream_table_begin(m->stream, bytes);
+    for (int64_t n = 0; n < r->N; n += most) {
+        m->be->embed_fwd(x + n * r->D, table, r->ids + n, r->N - n < most ? r->N - n : most, r->D);
+        pac_stream_table_drop(m->stream, table, bytes);
+    }
+    pac_stream_table_end(m->stream, bytes);
+}
+
 /* x[n] = scale token[ids[n]] + position[n's place in its sequence + offset] + type[types[n]] */
 static void sum_tables(const pac_model *m, const pac_riders *w, const rows *r, float *x)
 {
@@ -86,7 +98,7 @@ static void sum_tables(const pac_model *m, const pac_riders *w, const rows *r, f
     if (w->embed.packed != NULL)
         pac_packed_rows(x, w->embed.packed, r->ids, r->N);
     else
-        be->embed_fwd(x, w->embed.w, r->ids, r->N, D);
+        gather(m, w->embed.w, r, x);
     if (m->desc.embed_scale != 1.0f)
         be->scale(x, r->N * D, m->desc.embed_scale);
     for (int64_t a = 0; a < r->A && w->positions.w != NULL; a++)

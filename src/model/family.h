@@ -118,6 +118,8 @@ enum { PAC_TENSORS_HEAD = 1, PAC_TENSORS_DENSE = 2 };
 pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, int parts, pac_tensor_need **out, int64_t *count);
 /** Is it a matrix that a model of d->dtype bf16 holds packed? */
 bool pac_tensor_packs(const pac_model_desc *d, const pac_tensor_need *t);
+/** Does a streamed slice hold it only now and then: blocks, the token embedding, the head? */
+bool pac_tensor_streams(const pac_tensor_need *t);
 /** Bytes that a slice holds it in, but for padding. */
 int64_t pac_tensor_bytes(const pac_model_desc *d, const pac_tensor_need *t);
 /** The k-th name that files may use for it, the canonical one first; false behind the last. */

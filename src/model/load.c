@@ -3,7 +3,7 @@
  * when it is f32, else converted. Only the pages of the slice ever become resident. A backend with memory of its own gets all
  * of them as copies there, and the files are closed. A model in bf16 has its matrices packed, tensor by tensor.
  */
-#include "model.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -147,11 +147,16 @@ static pac_err place(pac_model *m, pac_tensor_need *need)
         return PAC_OK;
     if (pac_tensor_packs(&m->desc, need) && m->nowhere == NULL)
         return pack(m, need, &t);
+    PAC_CHECK(stays(m, need, &t) || !m->desc.stream || !pac_tensor_streams(need), PAC_EDATA,
+              "%s: tensor %s is %s%s, and model.stream reads f32 in place: save the model in f32, or take model.stream out",
+              file_of(m->files, need->name), need->name, pac_dtype_name(t.dtype),
+              t.dtype == PAC_F32 ? " at an odd address" : "");
     if (!stays(m, need, &t))
         return convert(m, need, &t, slot);
     *slot = t.data;
     need->home = PAC_AT_FILE;
-    m->mapped += pac_tensor_bytes(&m->desc, need);
+    if (!m->desc.stream || !pac_tensor_streams(need))
+        m->mapped += pac_tensor_bytes(&m->desc, need);
     return PAC_OK;
 }
 
@@ -178,6 +183,8 @@ static pac_err fill(pac_model *m, bool shapes)
     for (int64_t i = 0; i < m->count && err == PAC_OK; i++)
         err = place(m, &m->needs[i]);
     pac_model_account(m, m->mapped);
+    if (err == PAC_OK && m->desc.stream)
+        err = pac_stream_new(m, &m->stream);
     pac_model_settle(m);
     return err;
 }
@@ -188,12 +195,15 @@ pac_err pac_model_load(const pac_model_desc *d, const pac_backend *be, int64_t f
     int parts = flags & (PAC_LOAD_HEAD | PAC_LOAD_HEAD_ONLY) ? PAC_TENSORS_HEAD : 0;
     PAC_CHECK(d->dtype == PAC_F32 || !(flags & PAC_LOAD_TAKEN), PAC_EINVAL, "weights in %s cannot learn",
               pac_dtype_name(d->dtype));
+    PAC_CHECK(!d->stream || d->dtype == PAC_F32, PAC_EINVAL, "weights in %s cannot be streamed", pac_dtype_name(d->dtype));
+    PAC_CHECK(!d->stream || !(flags & PAC_LOAD_TAKEN), PAC_EINVAL, "weights that are streamed cannot learn");
     if (flags & PAC_LOAD_HEAD_ONLY)
         first = last = pac_depth(d);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_model), &p));
     pac_model *m = p;
     pac_err err;
     *m = (pac_model){.desc = *d, .be = be, .first = first, .last = last, .uncounted = flags & PAC_LOAD_TAKEN};
+    m->desc.stream = d->stream && last > first;
     PAC_GO(pac_tensors_of(d, first, last, parts, &m->needs, &m->count));
     PAC_GO(fill(m, flags & PAC_LOAD_SHAPES));
     *out = m;
@@ -211,7 +221,7 @@ void pac_model_account(const pac_model *m, int64_t delta)
 
 void pac_model_settle(pac_model *m)
 {
-    if (m->mapped == 0)
+    if (m->mapped == 0 && !m->desc.stream)
         pac_st_close(&m->files);
 }
 
@@ -231,6 +241,7 @@ void pac_model_free(pac_model **model)
     if (model == NULL || *model == NULL)
         return;
     pac_model *m = *model;
+    pac_stream_free(&m->stream);
     pac_model_account(m, -m->mapped);
     pac_st_close(&m->files);
     if (m->nowhere != NULL)

@@ -2,7 +2,7 @@
  * Run a loaded slice behind its embedding: one block, the final norm, the lm head; forward and backward. A part with a NULL
  * gradient is frozen, and without an arena to keep activations in nothing is kept.
  */
-#include "model.h"
+#include "stream.h"
 
 static pac_err check_layer(const pac_model *m, int64_t layer)
 {
@@ -29,6 +29,7 @@ pac_err pac_model_layer_fwd(const pac_model *m, int64_t layer, const pac_pass *p
                             pac_block_saved **saved)
 {
     PAC_TRY(check_layer(m, layer));
+    PAC_TRY(pac_stream_use(m->stream, layer));
     pac_block_io io = io_of(m, layer, p, enc);
     return pac_block_fwd(y, x, &m->desc.block[io.stack], &m->blocks[layer - m->first], &io, p->keep, saved);
 }
@@ -46,6 +47,11 @@ pac_err pac_model_block(const pac_model *m, int64_t layer, const pac_batch *batc
 {
     const pac_pass frozen = {.batch = batch, .work = work};
     return pac_model_layer_fwd(m, layer, &frozen, enc, y, x, NULL);
+}
+
+void pac_model_rest(const pac_model *m)
+{
+    pac_stream_rest(m->stream);
 }
 
 /* ---- the final norm of a stack ---- */
@@ -124,7 +130,7 @@ static pac_err head_of(const pac_model *m, const pac_linear **out)
     PAC_CHECK(m->desc.lm, PAC_ECONFIG, "a %s model has no language-model head: set head: classification", m->desc.family->name);
     PAC_CHECK(pac_has_values(head), PAC_EINVAL, "the model was loaded without its head");
     *out = head;
-    return PAC_OK;
+    return pac_stream_use(m->stream, m->last);
 }
 
 /* logits = scale h head^T + bias */

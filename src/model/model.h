@@ -6,16 +6,20 @@
 
 #include "pac/safetensors.h"
 
+/* Layers that are resident only while they are at work (stream.h). */
+typedef struct pac_stream pac_stream;
+
 struct pac_model {
     pac_model_desc desc;
     const pac_backend *be;
     int64_t first, last;    /* layers */
     pac_tensor_need *needs; /* what it holds, and where */
     int64_t count;
-    pac_st *files;  /* the mapping that f32 weights point into; NULL: none does */
-    int64_t mapped; /* bytes of it that weights occupy, and */
-    bool uncounted; /* does the ledger not count them? (PAC_LOAD_TAKEN) */
-    void *nowhere;  /* with PAC_LOAD_SHAPES: addresses that cannot be read */
+    pac_st *files;      /* the mapping that f32 weights point into; NULL: none does */
+    pac_stream *stream; /* NULL: all of them stay resident */
+    int64_t mapped;     /* bytes of it that weights occupy, but for streamed ones, and */
+    bool uncounted;     /* does the ledger not count them? (PAC_LOAD_TAKEN) */
+    void *nowhere;      /* with PAC_LOAD_SHAPES: addresses that cannot be read */
     size_t nowhere_bytes;
     pac_block_weights *blocks; /* [last - first] */
     pac_riders riders[2];

@@ -2,7 +2,7 @@
  * Which tensors of a model file a slice of layers needs: a walk over the family's rules. Everything that must know the tensors
  * of a model (loading, byte counts, parameter counts, random initialisation) reads this one list.
  */
-#include "family.h"
+#include "stream.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -206,6 +206,11 @@ bool pac_tensor_packs(const pac_model_desc *d, const pac_tensor_need *t)
     return d->dtype == PAC_BF16 && t->ndim == 2 && t->rule->scope != PAC_T_DENSE && !table;
 }
 
+bool pac_tensor_streams(const pac_tensor_need *t)
+{
+    return t->rule->scope == PAC_T_BLOCK || (t->ndim == 2 && t->rule->dims[0] == 'V');
+}
+
 int64_t pac_tensor_bytes(const pac_model_desc *d, const pac_tensor_need *t)
 {
     return t->n * (int64_t)pac_dtype_size(pac_tensor_packs(d, t) ? PAC_BF16 : PAC_F32);
@@ -221,7 +226,7 @@ static pac_err sum_up(const pac_model_desc *d, int64_t first, int64_t last, int 
     for (int64_t i = 0; i < count; i++) {
         const pac_tensor_need *t = &list[i];
         *parameters += t->repeated || (t->rule->flags & PAC_T_BUFFER) ? 0 : t->n;
-        *bytes += t->repeated ? 0 : pac_tensor_bytes(d, t);
+        *bytes += t->repeated || (d->stream && pac_tensor_streams(t)) ? 0 : pac_tensor_bytes(d, t);
     }
     pac_mem_free(list);
     return PAC_OK;
@@ -237,6 +242,22 @@ int64_t pac_model_slice_bytes(const pac_model_desc *d, int64_t first, int64_t la
 {
     int64_t n, bytes;
     return sum_up(d, first, last, with_head ? PAC_TENSORS_HEAD : 0, &n, &bytes) == PAC_OK ? bytes : -1;
+}
+
+int64_t pac_model_stream_bytes(const pac_model_desc *d)
+{
+    int64_t most = 0;
+    pac_model_desc plain = *d;
+    plain.stream = false;
+    for (int stack = PAC_ENC; stack <= PAC_DEC; stack++) {
+        pac_layer_span s = pac_span_of_stack(d, (pac_stack)stack);
+        int64_t middle = (s.first + s.last) / 2, bytes; /* has the fewest riders */
+        if (s.last < s.first || !d->stream)
+            continue;
+        bytes = pac_model_slice_bytes(&plain, middle, middle + 1, false);
+        most = bytes > most ? bytes : most;
+    }
+    return d->stream ? 2 * most + pac_stream_table_bytes(d->vocab * d->block[PAC_ENC].D * (int64_t)sizeof(float)) : 0;
 }
 
 /* ---- every tensor once, with all its uses ---- */

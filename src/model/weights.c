@@ -2,7 +2,7 @@
  * Weights of a loaded slice by name and by role: making them learn (take), and reading them (pruning, a checkpoint's own
  * classification head).
  */
-#include "model.h"
+#include "stream.h"
 
 #include <string.h>
 
@@ -44,6 +44,7 @@ pac_err pac_model_take(pac_model *m, const char *name, float *w, float *g)
     const float *old = *pac_model_slot(m, t);
     PAC_CHECK(!pac_tensor_packs(&m->desc, t), PAC_EINVAL, "%s is held in %s and cannot learn", name,
               pac_dtype_name(m->desc.dtype));
+    PAC_CHECK(m->stream == NULL, PAC_EINVAL, "%s is streamed and cannot learn", name);
     PAC_CHECK(old != NULL, PAC_EINVAL, "%s: the files have no %s", m->desc.dir, name);
     if (m->nowhere == NULL && w != old)
         PAC_TRY(t->home == PAC_AT_FILE ? pac_upload(m->be->space, w, old, t->n) : pac_move(m->be->space, w, old, t->n));
@@ -93,6 +94,7 @@ pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work,
     const pac_block_weights *b = pac_model_block_weights(m, layer);
     PAC_CHECK(b != NULL, PAC_EINVAL, "the slice [%lld, %lld) does not hold layer %lld", (long long)m->first, (long long)m->last,
               (long long)layer);
+    PAC_TRY(pac_stream_use(m->stream, layer));
     *out = *b;
     for (int64_t i = 0; i < m->count; i++) {
         const pac_tensor_need *t = &m->needs[i];

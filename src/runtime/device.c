@@ -84,6 +84,8 @@ pac_err job_device_limit(const pac_job *j, pac_budget *limit)
 static pac_err check_dtype(const pac_job *j)
 {
     const char *why;
+    PAC_CHECK(!j->desc.stream || j->be->space == NULL, PAC_ECONFIG,
+              "model.stream is for the processor, and this run is on backend %s; set backend: cpu", j->be->name);
     if (j->desc.dtype == PAC_F32)
         return PAC_OK;
     PAC_CHECK(j->be->space == NULL, PAC_ECONFIG,

@@ -110,11 +110,11 @@ static pac_err count_head(device *v, micro *x, pac_flop *head)
     return PAC_OK;
 }
 
-/* stage_fwd() holds the head's backward too: it is moved to where it belongs. */
-static pac_err forward(device *v, micro *x)
+/* stage_fwd() holds the head's backward too: it is moved to where it belongs. tail: its backbone is done. */
+static pac_err forward(device *v, micro *x, bool tail)
 {
     pac_backend_counted(true);
-    PAC_TRY(v->d->inference ? infer(v, x) : stage_fwd(v->s, x, 1));
+    PAC_TRY(v->d->inference ? infer(v, x) : tail ? stage_tail(v->s, x, 1) : stage_fwd(v->s, x, 1));
     PAC_TRY(write_cache(v, x));
     if (v->flop == NULL)
         return PAC_OK;
@@ -160,7 +160,7 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
     case PAC_OP_FWD:
         if (s->first == 0)
             PAC_TRY(take_slot(v, r, op));
-        return forward(v, x);
+        return forward(v, x, false);
     case PAC_OP_RECV_BWD:
         return wire_room(s, s->last, x, &x->dout, WIRE_BOTH, true);
     case PAC_OP_BWD:
@@ -174,6 +174,30 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
     }
 }
 
+/* As pipeline.c does where stage_by_layers(). */
+static pac_err run_by_layers(device *v, pac_range r)
+{
+    stage *s = v->s;
+    pac_arena *own;
+    PAC_TRY(stage_reserve(s, v->microbatches));
+    for (int64_t m = 0; m < v->microbatches; m++)
+        PAC_TRY(take_slot(v, r, &(pac_op){.kind = PAC_OP_FWD, .m = m, .slot = m}));
+    pac_backend_counted(true);
+    PAC_TRY(stage_backbones(s, s->slot, v->microbatches));
+    if (v->flop != NULL)
+        v->flop->forward += pac_backend_counted(true);
+    for (int64_t m = 0; m < v->microbatches; m++) {
+        PAC_TRY(stage_apart_begin(s, &s->slot[m], &own));
+        PAC_TRY(forward(v, &s->slot[m], true));
+        PAC_TRY(backward(v, &s->slot[m]));
+        stage_apart_end(s, &s->slot[m], own);
+    }
+    pac_model_rest(s->model);
+    if (v->opt != NULL)
+        pac_optimizer_step(v->opt, s->job->be, pac_tuned_params(s->tuned), 0, 1);
+    return PAC_OK;
+}
+
 static pac_err run_step(device *v, pac_range r)
 {
     const train *t = &v->d->t;
@@ -184,6 +208,8 @@ static pac_err run_step(device *v, pac_range r)
         v->microbatches = M;
         PAC_TRY(stage_reserve(v->s, v->ops.in_flight));
     }
+    if (!v->d->inference && stage_by_layers(v->s, M))
+        return run_by_layers(v, r);
     for (int64_t i = 0; i < v->ops.count; i++)
         PAC_TRY(run_op(v, r, &v->ops.v[i]));
     return PAC_OK;
@@ -259,6 +285,7 @@ static pac_err load(device *v)
     PAC_TRY(stage_new(t->job, mine->first, mine->last, v->d->inference ? STAGE_BACKBONE : STAGE_LEARNS, &v->s));
     if (v->d->inference)
         return PAC_OK;
+    v->s->alone = t->layout.P == 1;
     PAC_TRY(pac_optimizer_new(&t->job->cfg.train.optimizer, t->job->be->space, pac_tuned_params(v->s->tuned)->total, &v->opt));
     return keep_best(v);
 }
@@ -299,11 +326,13 @@ static pac_err run_phase(device *v, pac_estimate_device *out)
     out->step = dry_peaks();
     pac_mem_free(v->writer);
     v->writer = NULL;
+    stage_drop_slots(v->s);
     pac_mem_reset_peaks();
     PAC_TRY(hand_over(v));
     out->phase = dry_peaks();
     out->phase = larger(&out->phase, &around);
     out->phase = larger(&out->phase, &out->step);
+    PAC_TRY(stage_reserve(v->s, v->ops.in_flight));
     return count_steps(v, &out->flop);
 }
 

@@ -184,6 +184,7 @@ static pac_err take_layer(merger *m, bool with_head)
     const pac_job *job = m->e->job;
     pac_model_desc plain = job->desc;
     plain.dtype = PAC_F32;
+    plain.stream = false;
     PAC_TRY(pac_model_load(&plain, job->be, m->layer, m->layer + 1, with_head ? PAC_LOAD_HEAD : 0, &m->slice));
     pac_err err = pac_model_walk(&job->desc, with_head, take_weight, m);
     pac_model_free(&m->slice);

@@ -190,6 +190,11 @@ stage *hybrid_stage(hybrid *h)
     return h->pipe.stage;
 }
 
+void hybrid_rest(hybrid *h)
+{
+    stage_drop_slots(h->pipe.stage);
+}
+
 /* ---- training ---- */
 
 static pac_err run_epoch(hybrid *h, int64_t epoch, epoch_result *out)

@@ -16,6 +16,14 @@ static const double unfilled = 1.04; /* ends of an arena's chunks in its first p
 
 /* ---- what learns and what does not ---- */
 
+/* Two blocks and pages of the embedding on every device; with the last layer the head where it is larger. */
+static void streamed_bytes(const pac_job *job, double table, pac_profile *p)
+{
+    double blocks = (double)pac_model_stream_bytes(&job->desc), head = job->tune.head == PAC_HEAD_LM ? table : 0;
+    p->fixed += blocks;
+    p->layer[p->layers_enc + p->layers_dec - 1].weights += fmax(0, head - blocks);
+}
+
 static void parameter_bytes(const pac_job *job, pac_profile *p)
 {
     int64_t E = p->layers_enc, L = E + p->layers_dec;
@@ -26,8 +34,10 @@ static void parameter_bytes(const pac_job *job, pac_profile *p)
         bool carries = l == 0 || (l == E && p->layers_dec > 0) || (l == L - 1 && lm && job->desc.tied);
         b->weights = full ? 0 : (double)pac_model_slice_bytes(&job->desc, l, l + 1, l == L - 1 && lm);
         b->tuned = 4.0 * (double)pac_tune_slice_parameters(&job->desc, &job->tune, l, l + 1);
-        *(full ? &b->shared_tuned : &b->shared) = carries ? table : 0;
+        *(full ? &b->shared_tuned : &b->shared) = carries && !job->desc.stream ? table : 0;
     }
+    if (job->desc.stream)
+        streamed_bytes(job, table, p);
 }
 
 /* ---- what a pass takes ---- */
@@ -189,7 +199,7 @@ static pac_err dry_bytes(pac_job *shapes, pac_profile *p)
     PAC_GO(dry_new(shapes, &d));
     d.most = 8;
     d.caches = train_uses_cache(&shapes->cfg);
-    p->fixed = (double)pac_mem_current(PAC_MEM_DATA);
+    p->fixed += (double)pac_mem_current(PAC_MEM_DATA);
     PAC_GO(all_layers(shapes, batch, p));
     err = cached_bytes(&d, p);
 out:

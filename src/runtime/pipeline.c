@@ -18,6 +18,7 @@ static int64_t bwd_tag(int64_t m)
 pac_err pipeline_open(pipeline *p)
 {
     const pac_layout *l = p->layout;
+    p->stage->alone = l->P == 1;
     if (l->stage > 0)
         PAC_TRY(pac_link_new(l, l->stage - 1, &p->prev));
     if (l->stage + 1 < l->P)
@@ -48,7 +49,7 @@ static pac_err use_schedule(pipeline *p, int64_t M)
     pac_oplist_free(&p->ops);
     p->ops = ops;
     p->microbatches = M;
-    return stage_reserve(p->stage, ops.in_flight);
+    return stage_reserve(p->stage, stage_by_layers(p->stage, M) ? M : ops.in_flight);
 }
 
 /* A slot is taken again: what its last micro-batch sent must have left. */
@@ -113,9 +114,39 @@ static pac_err run_op(pipeline *p, const minibatch *b, const pac_op *op)
     return pac_fail(PAC_EINTERNAL, "unknown operation %d", (int)op->kind);
 }
 
+static pac_err tune_apart(pipeline *p, micro *x, float scale)
+{
+    pac_arena *own;
+    PAC_TRY(stage_apart_begin(p->stage, x, &own));
+    pac_err err = stage_tail(p->stage, x, scale);
+    if (err == PAC_OK)
+        err = backward(p, x);
+    stage_apart_end(p->stage, x, own);
+    return err;
+}
+
+/* Each layer of the backbone for all micro-batches, then one after the other's side network. */
+static pac_err run_by_layers(pipeline *p, minibatch *b)
+{
+    stage *s = p->stage;
+    for (int64_t m = 0; m < p->microbatches; m++) {
+        const pac_op op = {.kind = PAC_OP_FWD, .m = m, .slot = m};
+        if (p->before != NULL)
+            PAC_TRY(p->before(p->user, &op));
+        PAC_TRY(take_slot(p, b, &op));
+    }
+    PAC_TRY(stage_backbones(s, s->slot, p->microbatches));
+    for (int64_t m = 0; m < p->microbatches; m++)
+        PAC_TRY(tune_apart(p, &s->slot[m], b->scale));
+    pac_model_rest(s->model);
+    return stage_take_loss(s, &b->loss);
+}
+
 pac_err pipeline_run(pipeline *p, minibatch *b, int64_t microbatches)
 {
     PAC_TRY(use_schedule(p, microbatches < b->n ? microbatches : b->n));
+    if (stage_by_layers(p->stage, p->microbatches))
+        return run_by_layers(p, b);
     for (int64_t i = 0; i < p->ops.count; i++)
         PAC_TRY(run_op(p, b, &p->ops.v[i]));
     return stage_take_loss(p->stage, &b->loss);

@@ -1,7 +1,6 @@
 /*
- * A pipeline stage. With parallel adapters: backbone blocks without gradients, then the side network over the rows they leave;
- * only the b_i that the side network reads are kept with the micro-batch, all other backbone rows pass through two scratch
- * buffers. With the other techniques the backbone itself carries gradients: through.c.
+ * A pipeline stage. With parallel adapters: backbone blocks without gradients (backbone.c), then the side network over the rows
+ * they leave. With the other techniques the backbone itself carries gradients: through.c.
  */
 #include "stage.h"
 
@@ -52,16 +51,24 @@ void stage_drop_halves(stage *s)
     pac_tuned_free(&s->half[PAC_DEC]);
 }
 
-void stage_free(stage **sp)
+void stage_drop_slots(stage *s)
 {
-    stage *s = *sp;
-    if (s == NULL)
-        return;
     for (int64_t i = 0; i < s->slots; i++) {
         pac_arena_free(&s->slot[i].arena);
         pac_arena_free(&s->slot[i].staging);
     }
     pac_mem_free(s->slot);
+    s->slot = NULL;
+    s->slots = 0;
+    pac_arena_free(&s->apart);
+}
+
+void stage_free(stage **sp)
+{
+    stage *s = *sp;
+    if (s == NULL)
+        return;
+    stage_drop_slots(s);
     stage_drop_losses(s);
     stage_drop_halves(s);
     pac_tuned_free(&s->tuned);
@@ -195,89 +202,23 @@ stack_part stage_part(const stage *s, const micro *x, pac_stack stack)
     return p;
 }
 
-/* ---- forward ---- */
+/* ---- forward and backward ---- */
 
-/* Where block output i goes: kept when the side network reads it or a boundary hands it on, else one of two scratch buffers. */
-static pac_err output_rows(stage *s, micro *x, pac_stack stack, int64_t i, bool leaves, int64_t N, float *scratch, float **y)
+pac_err stage_tail(stage *s, micro *x, float scale)
 {
-    if (s->reads[stack][i] || leaves)
-        return pac_arena_floats(x->arena, N * s->D, y);
-    *y = scratch + (i % 2) * N * s->D;
-    return PAC_OK;
-}
-
-/* Rows that the side network will read. */
-static pac_err leave_rows(const stage *s, micro *x, pac_stack stack, int64_t i, const float *rows)
-{
-    x->acts.b[stack][i] = rows;
-    return s->sink != NULL ? s->sink(s->sink_user, x, stack, i, rows) : PAC_OK;
-}
-
-static pac_err stack_entry(stage *s, micro *x, pac_stack stack, bool embeds, int64_t N, float *scratch, float **rows)
-{
-    if (!embeds) {
-        *rows = x->in.hidden;
-        return PAC_OK;
+    if (!s->through) {
+        pac_pass p = micro_pass(x, s->work, true);
+        PAC_TRY(pac_side_fwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->in.side, &x->out.side, &x->h, true, &x->saved));
     }
-    PAC_TRY(output_rows(s, x, stack, 0, false, N, scratch, rows));
-    PAC_TRY(pac_model_embed(s->model, stack, &x->batch, *rows));
-    return s->reads[stack][0] ? leave_rows(s, x, stack, 0, *rows) : PAC_OK;
-}
-
-/* The stack's final norm; without one, rows that are kept anyway are the output as they are. */
-static pac_err stack_exit(stage *s, micro *x, pac_stack stack, float *rows, int64_t N)
-{
-    const pac_model_desc *d = &s->job->desc;
-    float *y = rows;
-    if (d->final_norm[stack] || !s->reads[stack][d->layers[stack]]) {
-        PAC_TRY(pac_arena_floats(x->arena, N * s->D, &y));
-        PAC_TRY(pac_model_final(s->model, stack, y, rows, N));
-    }
-    if (stack == PAC_ENC && d->layers[PAC_DEC] > 0)
-        x->out.enc_out = y;
-    else
-        x->acts.final = y;
-    return s->sink != NULL && x->acts.final == y ? s->sink(s->sink_user, x, stack, -1, y) : PAC_OK;
-}
-
-pac_err stage_backbone(stage *s, micro *x, pac_stack stack)
-{
-    stack_part p = stage_part(s, x, stack);
-    if (stack == PAC_DEC && x->out.enc_out == NULL)
-        x->out.enc_out = x->in.enc_out;
-    if (p.lo >= p.hi)
-        return PAC_OK;
-    size_t mark = pac_arena_mark(s->work);
-    float *rows, *next, *scratch;
-    PAC_TRY(pac_arena_floats(s->work, 2 * p.N * s->D, &scratch));
-    PAC_TRY(stack_entry(s, x, stack, p.lo == p.base, p.N, scratch, &rows));
-    for (int64_t layer = p.lo; layer < p.hi; layer++) {
-        int64_t i = layer - p.base + 1;
-        PAC_TRY(output_rows(s, x, stack, i, layer + 1 == p.hi, p.N, scratch, &next));
-        PAC_TRY(pac_model_block(s->model, layer, &x->batch, x->out.enc_out, next, rows, s->work));
-        if (s->reads[stack][i])
-            PAC_TRY(leave_rows(s, x, stack, i, next));
-        rows = next;
-    }
-    if (p.hi == p.end)
-        PAC_TRY(stack_exit(s, x, stack, rows, p.N));
-    else
-        x->out.hidden = rows;
-    pac_arena_release(s->work, mark);
-    return PAC_OK;
+    return s->last == pac_depth(&s->job->desc) ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
 }
 
 pac_err stage_fwd(stage *s, micro *x, float scale)
 {
-    if (s->through) {
-        PAC_TRY(through_fwd(s, x));
-    } else {
-        pac_pass p = micro_pass(x, s->work, true);
-        PAC_TRY(stage_backbone(s, x, PAC_ENC));
-        PAC_TRY(stage_backbone(s, x, PAC_DEC));
-        PAC_TRY(pac_side_fwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->in.side, &x->out.side, &x->h, true, &x->saved));
-    }
-    return s->last == pac_depth(&s->job->desc) ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
+    PAC_TRY(s->through ? through_fwd(s, x) : stage_backbones(s, x, 1));
+    PAC_TRY(stage_tail(s, x, scale));
+    pac_model_rest(s->model);
+    return PAC_OK;
 }
 
 pac_err stage_bwd(stage *s, micro *x)
@@ -286,4 +227,27 @@ pac_err stage_bwd(stage *s, micro *x)
         return through_bwd(s, x);
     pac_pass p = micro_pass(x, s->work, true);
     return pac_side_bwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->dout.side, x->dh, &x->din.side, x->saved);
+}
+
+/* ---- several micro-batches whose backbone is done ---- */
+
+bool stage_by_layers(const stage *s, int64_t microbatches)
+{
+    bool whole = s->first == 0 && s->last == pac_depth(&s->job->desc);
+    return s->job->desc.stream && whole && microbatches > 1;
+}
+
+pac_err stage_apart_begin(stage *s, micro *x, pac_arena **own)
+{
+    if (s->apart == NULL)
+        PAC_TRY(pac_arena_new_in(s->job->be->space, PAC_MEM_ACTIVATIONS, &s->apart));
+    *own = x->arena;
+    x->arena = s->apart;
+    return PAC_OK;
+}
+
+void stage_apart_end(stage *s, micro *x, pac_arena *own)
+{
+    x->arena = own;
+    pac_arena_reset(s->apart);
 }

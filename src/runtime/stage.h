@@ -33,7 +33,8 @@ typedef struct micro {
     pac_dropout drop;       /* p 0: none */
     pac_acts acts;
     flow in, out, din, dout;
-    float *h, *dh; /* [N, D] of the last stack at the last stage */
+    float *rows, *scratch; /* of the backbone at work (backbone.c) */
+    float *h, *dh;         /* [N, D] of the last stack at the last stage */
     pac_side_saved *saved;
     trace *trace;
 } micro;
@@ -56,7 +57,10 @@ typedef struct stage {
         *half[2]; /* evaluation of a side network: its encoder and decoder parts, as decoding does not repeat the encoder */
     bool reads[2][PAC_MAX_LAYERS + 1], reads_final;
     pac_arena *work, *again; /* scratch; activations of one layer that are made again (train.recompute) */
+    pac_arena *apart;        /* activations of one micro-batch's side network (stage_apart_begin()) */
+    bool alone;              /* the only stage of its plan (backbone.c) */
     stage_sink *sink;        /* NULL: none */
+    bool holds;              /* it gets the rows of a micro-batch together, when the backbone is done */
     void *sink_user;
     int64_t slots;
     micro *slot; /* [slots] */
@@ -71,6 +75,8 @@ pac_err stage_new(const pac_job *job, int64_t first, int64_t last, stage_use use
 void stage_free(stage **s);
 /** Make sure that at least n slots exist. */
 pac_err stage_reserve(stage *s, int64_t n);
+/** Free all slots; stage_reserve() makes new ones. */
+void stage_drop_slots(stage *s);
 /** What learns gets the values of `from` (a list that covers the slice). */
 pac_err stage_fill(stage *s, const pac_params *from);
 /** A side network: its encoder and decoder halves, with the stage's own values. Freed by stage_drop_halves() or with the stage.
@@ -113,9 +119,22 @@ pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int p
 
 /** Run the backbone blocks of `stack` in this slice without keeping anything, from x->in to x->out; fills x->acts. */
 pac_err stage_backbone(stage *s, micro *x, pac_stack stack);
+/** Of both stacks, the n micro-batches x[0..n) layer by layer. */
+pac_err stage_backbones(stage *s, micro *x, int64_t n);
 /** Forward and backward of a training micro-batch. Loss rows are weighted by `scale` (1 / counted rows of the mini-batch). */
 pac_err stage_fwd(stage *s, micro *x, float scale);
 pac_err stage_bwd(stage *s, micro *x);
+/** What of stage_fwd() comes behind the backbone: the side network, head and loss. */
+pac_err stage_tail(stage *s, micro *x, float scale);
+
+/**
+ * Do several micro-batches go through the backbone layer by layer? Where it is streamed and all of it is here: then all rows
+ * of a mini-batch are kept, and the side network runs micro-batch by micro-batch (stage_tail(), stage_bwd()) between begin and
+ * end, with activations that are gone behind it.
+ */
+bool stage_by_layers(const stage *s, int64_t microbatches);
+pac_err stage_apart_begin(stage *s, micro *x, pac_arena **own);
+void stage_apart_end(stage *s, micro *x, pac_arena *own);
 
 /* Through the backbone, with activations kept (through.c): from x->in to x->out, x->h at the last stage; and back. */
 pac_err through_fwd(stage *s, micro *x);

@@ -118,6 +118,8 @@ typedef struct hybrid hybrid;
 pac_err hybrid_new(train *t, hybrid **out);
 void hybrid_free(hybrid **h);
 stage *hybrid_stage(hybrid *h);
+/** No more epochs: free what they needed beside the stage. */
+void hybrid_rest(hybrid *h);
 /** One epoch; writes the cache when t->cache is set. Collective. */
 pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out);
 

@@ -272,6 +272,7 @@ static pac_err hybrid_phase(run *r, int64_t *epoch)
         if (evaluates_after(r, *epoch))
             PAC_TRY(evaluate_epoch(r, *epoch));
     }
+    hybrid_rest(r->h);
     return PAC_OK;
 }
 

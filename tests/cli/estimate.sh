@@ -60,6 +60,18 @@ check adapters --set technique.name=adapters --set cache=none --set train.optimi
 check full --set technique.name=full --set cache=none --set train.recompute=true
 check full --set technique.name=full --set cache=none
 
+# Layers that come and go; the demo's are not f32.
+cat >"$dir/t5.json" <<JSON
+{"model_type": "t5", "vocab_size": 64, "d_model": 256, "d_kv": 64, "num_heads": 4, "d_ff": 1024, "num_layers": 3, "num_decoder_layers": 2}
+JSON
+works init-model "$dir/t5.json" "$dir/t5" --quiet
+sed "s|path: .*|path: $dir/t5}|" "$yaml" >"$dir/streamed.yaml"
+demo=$dir/streamed.yaml
+check streamed --set model.stream=true
+check "streamed, by layers" --set model.stream=true --set train.microbatches=4
+demo=$dir/demo.yaml
+expect 3 "model.stream reads f32 in place" train "$demo" --set "system.groups=$groups" --set model.stream=true
+
 # A given plan is held to the budget before anything is loaded.
 lora="$demo --set system.groups=$(echo "$groups" | tr -d ' ') --set technique.name=lora --set cache=none --set train.epochs=1"
 # shellcheck disable=SC2086

@@ -117,6 +117,15 @@ train nocache 1 --set system.groups=[1] "$@" --set cache=none
 check nocache
 train nocache22 4 --set system.groups=[2,2] "$@" --set cache=none
 check nocache22
+case " $* " in
+*" backend=split "* | *dtype=bf16*) ;; # refused
+*) # layers that are read when they are needed, for three micro-batches at once and for one after the other
+    train streamed 1 --set system.groups=[1] "$@" --set model.stream=true
+    check streamed
+    train streamed21 3 --set system.groups=[2,1] "$@" --set model.stream=true
+    check streamed21
+    ;;
+esac
 train shard22 4 --set system.groups=[2,2] "$@" --set cache.redistribute=shard
 check shard22
 train shard1 1 --set system.groups=[1] "$@" --set cache.redistribute=shard

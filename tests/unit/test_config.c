@@ -267,6 +267,12 @@ static const struct {
     {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, ":1: not built yet: model.dtype: nf4"},
     {"model: {path: m, dtype: int8}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: int8"},
     {"model: {path: m, dtype: nf4}\ntask: {name: mrpc, train: t}\n", PAC_ENOTBUILT, "not built yet: model.dtype: nf4"},
+    {"model: {path: m, stream: true}\ntask: {name: mrpc, train: t}\ntechnique: {name: lora}\n", PAC_ECONFIG,
+     "model.stream: technique lora sends gradients"},
+    {"model: {path: m, stream: true}\ntask: {name: mrpc, train: t}\ntechnique: {init: fisher}\n", PAC_ECONFIG,
+     "model.stream: technique.init: fisher is a pass of full tuning"},
+    {"model: {path: m, stream: true, dtype: bf16}\ntask: {name: mrpc, train: t}\n", PAC_ECONFIG,
+     "model.dtype: bf16 packs them"},
     {MINIMAL "cache: {dtype: i4}\n", PAC_ECONFIG, "cache.dtype"},
 };
 
