@@ -48,7 +48,7 @@ static const option_row options[] = {
     {"logits", "FILE", "write logits.0, logits.1, ... and loss as safetensors", TEXT, AT(logits), false, 0, 0},
     {"beams", "N", "beam search with N beams (1: greedy)", NUMBER, AT(beams), false, 1, 0},
     {"max-new", "N", "at most N new tokens", NUMBER, AT(max_new), false, 1, 0},
-    {"backend", "NAME", "auto, cpu, cuda or ref", TEXT, AT(backend), false, 0, 0},
+    {"backend", "NAME", "auto, cpu, cuda, ref, or one kind of kernels: cpu-base, cpu-avx2, cpu-avx512, cpu-amx", TEXT, AT(backend), false, 0, 0},
     {"seed", "S", "seed of the random weights", NUMBER, AT(seed), false, 0, 0},
     {"format", "NAME", "peft or merged", TEXT, AT(format), false, 0, 0},
 };

@@ -45,8 +45,9 @@ static const pac_word schedules[] = {{"linear", true, false}, {"constant", false
 static const pac_word evals[] = {{"end", false, false}, {"epoch", true, false}, {0}};
 static const pac_word keeps[] = {{"last", false, false}, {"best", true, false}, {0}};
 static const pac_word redistributes[] = {{"allgather", PAC_REDIST_ALLGATHER, false}, {"shard", PAC_REDIST_SHARD, false}, {0}};
-static const pac_word backends[] = {{"auto", 0, false}, {"cpu", 0, false},   {"ref", 0, false},
-                                    {"cuda", 0, false}, {"split", 0, false}, {0}};
+static const pac_word backends[] = {
+    {"auto", 0, false},    {"cpu", 0, false},        {"ref", 0, false},      {"cuda", 0, false},     {"split", 0, false},
+    {"cpu-amx", 0, false}, {"cpu-avx512", 0, false}, {"cpu-avx2", 0, false}, {"cpu-base", 0, false}, {0}};
 
 static const pac_word precisions[] = {{"f32", 0, false}, {"tf32", 0, false}, {"bf16", 0, false}, {"f16", 0, false}, {0}};
 

@@ -6,9 +6,9 @@
 #include "pac/clock.h"
 
 enum {
-    MOST_SAMPLES = 16,     /* of one micro-batch, and */
-    MOST_BYTES = 16 << 20, /* that it reads: bounds activations and read buffers, whatever the model's size */
-    AHEAD = 2,             /* requests that the cache keeps outstanding */
+    MOST_SAMPLES = 16,      /* of one micro-batch, and */
+    LEAST_BYTES = 16 << 20, /* of rows that it may read in any case */
+    AHEAD = 2,              /* requests that the cache keeps outstanding */
 };
 
 struct cached {
@@ -17,17 +17,31 @@ struct cached {
     micro x;
     pac_model *head; /* lm head; NULL with a classification head */
     reducer reduce;
-    int64_t chunk;     /* samples of one micro-batch */
+    int64_t chunk;     /* samples of one micro-batch at most */
     int64_t *mine;     /* this rank's samples of the epoch, in order of use */
     int64_t *mine_end; /* [batches] end of each mini-batch's samples in `mine` */
     int64_t asked;     /* samples already asked of the cache */
     int64_t batch_asked;
 };
 
-int64_t cached_chunk(const cache_map *map)
+/*
+ * Rows of at most half the head's size: bounds activations and read buffers, while the head, which every micro-batch reads
+ * twice, is not read more often than that is worth. A device's memory holds as many as there may be.
+ */
+int64_t cached_chunk(const pac_job *job, const cache_map *map)
 {
-    int64_t n = MOST_BYTES / (pac_cache_bytes(&map->shape) / map->shape.samples + 1);
+    const pac_cache_layout *l = &map->shape;
+    int64_t head = job->tune.head == PAC_HEAD_LM ? job->desc.vocab * job->desc.block[PAC_DEC].D * (int64_t)sizeof(float) : 0;
+    int64_t most = head / 2 > LEAST_BYTES ? head / 2 : LEAST_BYTES;
+    int64_t sample = pac_cache_bytes(l) / l->samples * (int64_t)sizeof(float) / (int64_t)pac_dtype_size(l->dtype);
+    int64_t n = job->be->space != NULL ? MOST_SAMPLES : most / (sample + 1);
     return n < 1 ? 1 : n < MOST_SAMPLES ? n : MOST_SAMPLES;
+}
+
+int64_t cached_chunk_end(int64_t from, int64_t end, int64_t most)
+{
+    int64_t left = end - from, chunks = (left + most - 1) / most;
+    return chunks > 0 ? from + (left + chunks - 1) / chunks : end;
 }
 
 pac_err cached_head(const pac_job *job, pac_model **out)
@@ -45,7 +59,7 @@ static pac_err cached_local(cached *c)
     void *p;
     c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .tuned = t->whole};
     c->s.R = c->s.D / job->tune.reduction;
-    c->chunk = cached_chunk(&t->map);
+    c->chunk = cached_chunk(job, &t->map);
     pac_tune_reads(&job->desc, &job->tune, c->s.reads, &c->s.reads_final);
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &c->s.work));
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &c->x.arena));
@@ -134,7 +148,7 @@ static void list_samples(cached *c)
 /* The next chunk after `from` inside mini-batch i. */
 static int64_t chunk_end(const cached *c, int64_t i, int64_t from)
 {
-    return from + c->chunk < c->mine_end[i] ? from + c->chunk : c->mine_end[i];
+    return cached_chunk_end(from, c->mine_end[i], c->chunk);
 }
 
 /* Ask for one more chunk, if there is one; chunks never cross mini-batches. */

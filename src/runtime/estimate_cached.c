@@ -44,7 +44,7 @@ static pac_err load(phase *f, int64_t stages)
     int64_t L = pac_depth(&job->desc);
     f->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D};
     f->s.R = f->s.D / job->tune.reduction;
-    f->chunk = cached_chunk(&f->d->t.map);
+    f->chunk = cached_chunk(job, &f->d->t.map);
     PAC_TRY(pac_tuned_new(&job->desc, &job->tune, job->be, 0, L, true, &f->s.tuned));
     PAC_TRY(pac_optimizer_new(&job->cfg.train.optimizer, job->be->space, pac_tuned_params(f->s.tuned)->total, &f->opt));
     pac_tune_reads(&job->desc, &job->tune, f->s.reads, &f->s.reads_final);
@@ -93,8 +93,8 @@ static pac_err run_part(phase *f, int64_t from, int64_t to)
 {
     const float *part[2 * PAC_MAX_LAYERS + 3];
     const train *t = &f->d->t;
-    for (int64_t i = from; i < to; i += f->chunk) {
-        int64_t n = to - i < f->chunk ? to - i : f->chunk;
+    for (int64_t i = from, n; i < to; i += n) {
+        n = cached_chunk_end(i, to, f->chunk) - i;
         PAC_TRY(read_chunk(f, t->order + i, n, part));
         PAC_TRY(cached_micro(&f->s, &f->x, f->head, &t->map, part, t->order + i, n, 1));
     }
@@ -145,8 +145,8 @@ static pac_err count_step(phase *f, pac_flop *out)
     const train *t = &f->d->t;
     pac_range r = train_batch(t, 0);
     pac_flop sum = {0};
-    for (int64_t i = r.lo; i < r.hi; i += f->chunk) {
-        int64_t n = r.hi - i < f->chunk ? r.hi - i : f->chunk;
+    for (int64_t i = r.lo, n; i < r.hi; i += n) {
+        n = cached_chunk_end(i, r.hi, f->chunk) - i;
         PAC_TRY(read_chunk(f, t->order + i, n, part));
         pac_backend_counted(true);
         PAC_TRY(cached_micro(&f->s, &f->x, f->head, &t->map, part, t->order + i, n, 1));

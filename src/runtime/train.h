@@ -141,7 +141,9 @@ pac_range cached_part(const pac_plan *plan, int64_t n, int64_t rank);
  */
 pac_err cached_owners(const pac_plan *plan, int64_t rows, int32_t *owner);
 /** Samples of a micro-batch of the cached phase at most. */
-int64_t cached_chunk(const cache_map *map);
+int64_t cached_chunk(const pac_job *job, const cache_map *map);
+/** Where the micro-batch ends that begins at sample `from` of those up to `end`: equal ones of at most `most` samples. */
+int64_t cached_chunk_end(int64_t from, int64_t end, int64_t most);
 /** The lm head alone; *out is untouched with a classification head. */
 pac_err cached_head(const pac_job *job, pac_model **out);
 /** Forward, loss (to stage_take_loss()) and backward of s->tuned, a whole side network, over the rows of sample[0..n). Resets

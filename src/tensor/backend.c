@@ -15,18 +15,39 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(PAC_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* PAC_REF_ONLY: a build without the cpu kernels, which need OpenBLAS (cuda/build_bare.sh). */
 extern const pac_backend pac_ref_backend, pac_base_backend, pac_split_backend;
 #if defined(__x86_64__) && !defined(PAC_REF_ONLY)
 #define WIDE_KERNELS
 extern const pac_backend pac_avx2_backend, pac_avx512_backend;
+#ifdef PAC_AMX
+extern const pac_backend pac_amx_backend;
+#endif
 #endif
 
-enum { MAX_BACKENDS = 4 };
+enum { MAX_BACKENDS = 5 };
 
 static const pac_backend *available[MAX_BACKENDS + 1]; /* ref, then the fastest first */
 static pthread_once_t detected = PTHREAD_ONCE_INIT;
+
+#if defined(WIDE_KERNELS) && defined(PAC_AMX)
+/* Tiles of bf16 are there and the system lets this process keep their registers. */
+static bool amx_granted(void)
+{
+    enum { ASK_FOR_STATE = 0x1023, TILE_DATA = 18 }; /* arch_prctl(ARCH_REQ_XCOMP_PERM, ...), Linux 5.16 */
+    unsigned a, b, c, d, bf16;
+    if (!__get_cpuid_count(7, 1, &bf16, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return false;
+    return (bf16 >> 5 & 1) != 0 && (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0 &&
+           syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_DATA) == 0;
+}
+#endif
 
 static void detect(void)
 {
@@ -35,8 +56,13 @@ static void detect(void)
 #ifdef WIDE_KERNELS
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#ifdef PAC_AMX
+    if (avx512 && amx_granted())
+        *next++ = &pac_amx_backend;
+#endif
+    if (avx512)
         *next++ = &pac_avx512_backend;
     if (avx2)
         *next++ = &pac_avx2_backend;
@@ -80,6 +106,8 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
     }
     if (strcmp(name, "cuda") == 0)
         return find_device(out);
+    PAC_CHECK(strncmp(name, "cpu-", 4) != 0, PAC_ECONFIG,
+              "backend %s: not on this processor, or not in this build; use auto or cpu", name);
     return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu, cuda or ref", name);
 }
 

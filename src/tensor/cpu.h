@@ -23,6 +23,10 @@ CPU_PROTOTYPES(PAC_ISA)
 bool CPU(panels)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
                  int64_t n, int64_t k, float alpha, float beta);
 
+/* gemm on AMX's tiles, in the calling thread and its scratch. False: nothing done, as above, or there are no tiles. */
+bool CPU(tiles)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
+                int64_t n, int64_t k, float alpha, float beta);
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Iterations are independent, also where an output is one of the inputs. */

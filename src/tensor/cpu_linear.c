@@ -1,5 +1,5 @@
 /*
- * cpu kernels, linear algebra: matrix product by OpenBLAS, bias, embedding, sums, copies.
+ * cpu kernels, linear algebra: matrix product on tiles or by OpenBLAS, bias, embedding, sums, copies.
  */
 #include "cpu.h"
 
@@ -23,7 +23,7 @@ static bool fits_blas(int64_t a, int64_t b, int64_t c)
 void CPU(gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
                int64_t n, int64_t k, float alpha, float beta)
 {
-    if (m == 0 || n == 0)
+    if (m == 0 || n == 0 || CPU(tiles)(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, alpha, beta))
         return;
     if (k == 0) {
         scale_matrix(c, ldc, m, n, beta);

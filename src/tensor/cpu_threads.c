@@ -306,14 +306,15 @@ typedef struct product {
     bool ta, tb;
 } product;
 
-enum { TILE = 16 }; /* rows and columns are cut at multiples of the kernels' own tiles */
+enum { TILE = 32 }; /* rows and columns are cut at multiples of the kernels' own tiles */
 
 /* C[m, n] from (row, column) of the whole on. */
 static void multiply(const product *p, int64_t row, int64_t column, int64_t m, int64_t n)
 {
     float *c = p->c + row * p->ldc + column;
     const float *a = p->a + row * (p->ta ? 1 : p->lda), *b = p->b + column * (p->tb ? p->ldb : 1);
-    if (!CPU(panels)(c, p->ldc, a, p->lda, p->ta, b, p->ldb, p->tb, m, n, p->k, p->alpha, p->beta))
+    if (!CPU(tiles)(c, p->ldc, a, p->lda, p->ta, b, p->ldb, p->tb, m, n, p->k, p->alpha, p->beta) &&
+        !CPU(panels)(c, p->ldc, a, p->lda, p->ta, b, p->ldb, p->tb, m, n, p->k, p->alpha, p->beta))
         CPU(gemm)(c, p->ldc, a, p->lda, p->ta, b, p->ldb, p->tb, m, n, p->k, p->alpha, p->beta);
 }
 

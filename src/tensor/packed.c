@@ -48,8 +48,8 @@ void packed_release(void)
 
 bool pac_packed_native(const pac_backend *be, const char **why)
 {
-    *why = "native only on backend cpu-avx512";
-    return strcmp(be->name, "cpu-avx512") == 0 && pac_native_here(why);
+    *why = "native only on backends cpu-amx and cpu-avx512";
+    return (strcmp(be->name, "cpu-amx") == 0 || strcmp(be->name, "cpu-avx512") == 0) && pac_native_here(why);
 }
 
 static void pack_row(const pac_packed *p, int64_t n, const float *row)

@@ -26,6 +26,8 @@ static void gemm_setup(fixture *f, int64_t n, int64_t d, int variant)
     int64_t m = n, k = variant < GEMM_SIDE ? (n == 65 && d == 65 ? 1601 : depth[(n + d) % 5]) : bench_depth[variant / 12 - 1];
     if (n == 17 && d == 65)
         d = 48; /* whole vectors */
+    if (n == 33 && d == 127 && variant < GEMM_SIDE)
+        d = 700, k = 801; /* several blocks of columns, and of depth */
     f->N = m, f->D = d, f->V = k;
     f->flops = 2.0 * (double)m * (double)d * (double)k;
     add_strided(f, beta_of(variant) == 0 ? OUT : CHANGED, "c", m, d, d + 3);
