@@ -60,6 +60,7 @@ int64_t pac_mem_current_total(void);      /* bytes, all tags */
 int64_t pac_mem_peak_total(void);         /* peak of the sum (not the sum of peaks) */
 int64_t pac_mem_peak_space(void);         /* bytes of it that are not the host's (pac/space.h), peak of the sum */
 int64_t pac_mem_blocks(void);             /* live blocks: 0 at a clean exit */
+int64_t pac_mem_allocations(void);        /* blocks made since the start: a steady step makes none */
 
 /** Give freed memory back to the system at once, so that the resident size shows it. */
 void pac_mem_trim(void);

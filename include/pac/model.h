@@ -206,6 +206,8 @@ int64_t pac_kv_length(const pac_kv *kv);
 
 typedef struct pac_family pac_family; /* t5, bart, bert, distilbert: one file and one line in the table of families each */
 
+typedef struct pac_shelf pac_shelf;   /* packed matrices that the processes of a node share (below) */
+
 typedef struct pac_model_desc {
     const pac_family *family;
     char dir[4096];
@@ -224,6 +226,7 @@ typedef struct pac_model_desc {
     bool pad_frozen;         /* the pad token as input moves no weights (padding_idx of nn.Embedding) */
     bool stream;             /* layers of a slice are resident only while they are at work (model.stream): frozen */
     pac_dtype dtype;         /* how a slice holds its matrices: f32, or bf16 (frozen then; model.dtype) */
+    pac_shelf *shelf;        /* where slices in bf16 find and leave their matrices; NULL: each packs its own; borrowed */
     float init_std;          /* of random weights, where the family draws all alike */
     bool head_first;         /* classification head on the first row (BERT), else on the last end of sequence */
     pac_act head_act;        /* between its dense and its projection: tanh; DistilBERT relu */
@@ -285,6 +288,21 @@ pac_err pac_model_identity(const char *dir, uint64_t *out);
  * PAC_EDATA, PAC_EIO, PAC_ENOSPACE.
  */
 pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t seed);
+
+/*
+ * Packed matrices that the processes of a node hold once (pac_model_desc.shelf). One makes the memory; the others open it by its
+ * address; when all have it (or some could not, and all give it back), each settles it: from then on nothing is left of it when
+ * the last process is gone, however it ends. A process that loads a slice packs what nobody has packed, and waits for what
+ * another is packing; one that died there is replaced. Pages that no slice holds any more are freed.
+ */
+/** For a model in bf16 on `be`. The caller owns *out, which outlives the models. Errors: PAC_ENOMEM, PAC_EINTERNAL. Not collective. */
+pac_err pac_shelf_new(const pac_model_desc *d, const pac_backend *be, pac_shelf **out);
+/** Process, descriptor and bytes. */
+void pac_shelf_address(const pac_shelf *s, int64_t at[3]);
+/** The shelf of another process. Errors: as above, where it cannot be reached or is of another layout. */
+pac_err pac_shelf_open(const pac_model_desc *d, const pac_backend *be, const int64_t at[3], pac_shelf **out);
+void pac_shelf_settle(pac_shelf *s);
+void pac_shelf_free(pac_shelf **s);
 
 typedef struct pac_model pac_model;
 

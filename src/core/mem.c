@@ -29,7 +29,7 @@ static struct {
     int64_t current[PAC_MEM_NTAGS], peak[PAC_MEM_NTAGS];
     int64_t total, total_peak;
     int64_t apart, apart_peak; /* of it, not the host's memory */
-    int64_t blocks;
+    int64_t blocks, made;
     int64_t fail_at;
     bool dry;
 } ledger = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -67,6 +67,7 @@ void ledger_block(pac_mem_tag tag, int64_t bytes, int blocks, bool apart)
     pthread_mutex_lock(&ledger.lock);
     count(tag, bytes);
     ledger.blocks += blocks;
+    ledger.made += blocks > 0 ? blocks : 0;
     ledger.apart += apart ? bytes : 0;
     if (ledger.apart > ledger.apart_peak)
         ledger.apart_peak = ledger.apart;
@@ -204,6 +205,11 @@ int64_t pac_mem_peak_space(void)
 int64_t pac_mem_blocks(void)
 {
     return read_locked(&ledger.blocks);
+}
+
+int64_t pac_mem_allocations(void)
+{
+    return read_locked(&ledger.made);
 }
 
 void pac_mem_trim(void)

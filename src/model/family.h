@@ -93,7 +93,7 @@ pac_err pac_family_only(const hf_config *c, const char *key, bool supported);
 /* ---- the tensors of a slice ---- */
 
 /* Where a loaded slice has a tensor's values. */
-typedef enum pac_tensor_home { PAC_AT_NOWHERE, PAC_AT_FILE, PAC_AT_COPY, PAC_AT_PACKED, PAC_AT_OWNER } pac_tensor_home;
+typedef enum pac_tensor_home { PAC_AT_NOWHERE, PAC_AT_FILE, PAC_AT_COPY, PAC_AT_PACKED, PAC_AT_SHELF, PAC_AT_OWNER } pac_tensor_home;
 
 typedef struct pac_tensor_need {
     const pac_tensor_rule *rule;

@@ -3,6 +3,7 @@
  * when it is f32, else converted. Only the pages of the slice ever become resident. A backend with memory of its own gets all
  * of them as copies there, and the files are closed. A model in bf16 has its matrices packed, tensor by tensor.
  */
+#include "shelf.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -123,13 +124,35 @@ static void share(pac_model *m, const pac_tensor_need *need)
         *pac_model_packed(m, need) = *pac_model_packed(m, t);
 }
 
-static pac_err pack(pac_model *m, pac_tensor_need *need, const pac_tensor *t)
+/* wait false: not what another process is packing just now. */
+static pac_err pack(pac_model *m, pac_tensor_need *need, const pac_tensor *t, bool wait)
 {
-    pac_packed *p;
-    PAC_TRY(pac_packed_new(m->be, t->data, t->dtype, need->shape[0], need->shape[1], &p));
+    pac_packed *p = NULL;
+    pac_shelf *shelf = m->desc.shelf;
+    if (shelf != NULL)
+        PAC_TRY(pac_shelf_take(shelf, m->be, need, t, wait, &p));
+    else
+        PAC_TRY(pac_packed_new(m->be, t->data, t->dtype, need->shape[0], need->shape[1], &p));
+    if (p == NULL)
+        return PAC_OK;
     *pac_model_packed(m, need) = p;
-    need->home = PAC_AT_PACKED;
+    need->home = shelf != NULL ? PAC_AT_SHELF : PAC_AT_PACKED;
     pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
+    return PAC_OK;
+}
+
+/* Processes of a node that load the same layers each begin with what no other is at. */
+static pac_err pack_some(pac_model *m)
+{
+    pac_tensor t = {.data = NULL};
+    for (int64_t i = 0; i < m->count; i++) {
+        pac_tensor_need *need = &m->needs[i];
+        if (need->repeated || !pac_tensor_packs(&m->desc, need))
+            continue;
+        PAC_TRY(pac_model_find(m->files, &m->desc, need, &t));
+        if (t.data != NULL)
+            PAC_TRY(pack(m, need, &t, false));
+    }
     return PAC_OK;
 }
 
@@ -141,12 +164,14 @@ static pac_err place(pac_model *m, pac_tensor_need *need)
         share(m, need);
         return PAC_OK;
     }
+    if (need->home == PAC_AT_SHELF)
+        return PAC_OK;
     if (m->nowhere == NULL)
         PAC_TRY(pac_model_find(m->files, &m->desc, need, &t));
     if (t.data == NULL)
         return PAC_OK;
     if (pac_tensor_packs(&m->desc, need) && m->nowhere == NULL)
-        return pack(m, need, &t);
+        return pack(m, need, &t, true);
     PAC_CHECK(stays(m, need, &t) || !m->desc.stream || !pac_tensor_streams(need), PAC_EDATA,
               "%s: tensor %s is %s%s, and model.stream reads f32 in place: save the model in f32, or take model.stream out",
               file_of(m->files, need->name), need->name, pac_dtype_name(t.dtype),
@@ -179,7 +204,7 @@ static pac_err fill(pac_model *m, bool shapes)
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, m->last - m->first, sizeof *m->blocks, &blocks));
     m->blocks = blocks;
     PAC_TRY(shapes ? map_nowhere(m) : pac_st_open_dir(m->desc.dir, &m->files));
-    pac_err err = PAC_OK;
+    pac_err err = m->desc.shelf != NULL && !shapes ? pack_some(m) : PAC_OK;
     for (int64_t i = 0; i < m->count && err == PAC_OK; i++)
         err = place(m, &m->needs[i]);
     pac_model_account(m, m->mapped);
@@ -233,6 +258,10 @@ static void drop_values(pac_model *m, const pac_tensor_need *t)
     if (t->home == PAC_AT_PACKED) {
         pac_packed *p = (pac_packed *)(uintptr_t)*pac_model_packed(m, t);
         pac_packed_free(&p);
+    }
+    if (t->home == PAC_AT_SHELF) {
+        pac_packed *p = (pac_packed *)(uintptr_t)*pac_model_packed(m, t);
+        pac_shelf_return(m->desc.shelf, t, &p);
     }
 }
 

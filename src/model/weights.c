@@ -102,7 +102,7 @@ pac_err pac_model_read_block(const pac_model *m, int64_t layer, pac_arena *work,
         const pac_packed **packed = (const pac_packed **)(void *)((char *)slot + PAC_TO_PACKED);
         if (t->rule->scope != PAC_T_BLOCK || t->use.first != layer)
             continue;
-        if (t->home != PAC_AT_PACKED) {
+        if (t->home != PAC_AT_PACKED && t->home != PAC_AT_SHELF) {
             PAC_TRY(readable(m, *slot, t->n, work, slot));
             continue;
         }

@@ -265,6 +265,7 @@ static pac_err open_job(pac_job *j, int data)
     PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), job_describe(j)));
     PAC_TRY(pac_agree(pac_world(), job_backend(j)));
+    PAC_TRY(share_weights(j));
     PAC_TRY(job_try_direct(j));
     PAC_TRY(job_budget(j));
     PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? job_load_data(j, data) : PAC_OK));
@@ -303,6 +304,7 @@ void pac_job_close(pac_job **jp)
     pac_gold_free(&j->test_gold);
     if (j->tokenizer != NULL)
         pac_tokenizer_close(&j->tokenizer);
+    pac_shelf_free(&j->desc.shelf);
     job_backend_done(j);
     pac_mem_free(j);
     *jp = NULL;

@@ -36,10 +36,10 @@ static void record_step(const train *t, const char *phase, int64_t epoch, const 
 {
     if (pac_world_rank() != 0)
         return;
-    record_line(t->rec,
-                json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f}", "event", "step", "phase", phase, "epoch",
-                          (json_int_t)epoch, "step", (json_int_t)t->step, "loss", sums->loss, "norm", sums->norm, "lr",
-                          (double)lr, "tokens", (json_int_t)tokens, "seconds", seconds, "cpu", pac_cpu_seconds()));
+    record_line(t->rec, json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:I}", "event", "step", "phase", phase,
+                                  "epoch", (json_int_t)epoch, "step", (json_int_t)t->step, "loss", sums->loss, "norm",
+                                  sums->norm, "lr", (double)lr, "tokens", (json_int_t)tokens, "seconds", seconds, "cpu",
+                                  pac_cpu_seconds(), "allocations", (json_int_t)pac_mem_allocations()));
 }
 
 static void report_step(const train *t, const char *phase, double loss, int64_t tokens, double seconds)

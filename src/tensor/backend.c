@@ -113,9 +113,13 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
 
 /* ---- scratch ---- */
 
-static _Thread_local struct {
+typedef struct place {
     void *block;
     size_t bytes;
+} place;
+
+static _Thread_local struct {
+    place inner, outer;
     float *panels;
 } scratch;
 
@@ -132,28 +136,32 @@ static pac_err uncounted(size_t bytes, void **out)
     return err;
 }
 
-static void release_one(void *user, int64_t lo, int64_t hi)
+static void release_place(place *p)
 {
-    (void)user;
-    (void)lo;
-    (void)hi;
-    pac_mem_free(scratch.block);
-    pac_mem_account(PAC_MEM_WORK, (int64_t)scratch.bytes);
-    free(scratch.panels);
-    scratch.panels = NULL;
-    scratch.block = NULL;
-    scratch.bytes = 0;
+    pac_mem_free(p->block);
+    pac_mem_account(PAC_MEM_WORK, (int64_t)p->bytes);
+    *p = (place){0};
+}
+
+static void *room_in(place *p, size_t bytes)
+{
+    if (p->block == NULL || bytes > p->bytes) {
+        release_place(p);
+        if (uncounted(bytes, &p->block) != PAC_OK)
+            return NULL;
+        p->bytes = bytes;
+    }
+    return p->block;
 }
 
 void *pac_scratch(size_t bytes)
 {
-    if (scratch.block == NULL || bytes > scratch.bytes) {
-        release_one(NULL, 0, 1);
-        if (uncounted(bytes, &scratch.block) != PAC_OK)
-            return NULL;
-        scratch.bytes = bytes;
-    }
-    return scratch.block;
+    return room_in(&scratch.inner, bytes);
+}
+
+void *pac_scratch_outer(size_t bytes)
+{
+    return room_in(&scratch.outer, bytes);
 }
 
 float *pac_panels(void)
@@ -170,8 +178,13 @@ const pac_backend *pac_backend_host(const pac_backend *be)
 
 static void release_all(void *user, int64_t lo, int64_t hi)
 {
-    release_one(user, lo, hi);
-    packed_release();
+    (void)user;
+    (void)lo;
+    (void)hi;
+    release_place(&scratch.inner);
+    release_place(&scratch.outer);
+    free(scratch.panels);
+    scratch.panels = NULL;
 }
 
 void pac_backend_release(void)

@@ -32,6 +32,8 @@
  * with NaN, and the loss check of the caller stops the run.
  */
 void *pac_scratch(size_t bytes);
+/** Another place with the same rules, for what calls kernels meanwhile: a widened or transposed part of a packed matrix. */
+void *pac_scratch_outer(size_t bytes);
 
 enum { PAC_PANEL_FLOATS = 400000 }; /* a multiple of 16 */
 /**

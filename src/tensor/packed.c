@@ -19,31 +19,6 @@ enum {
     LARGEST_TURNED = 1 << 24 /* bytes of scratch for a transposed matrix */
 };
 
-/* ---- a buffer of the calling thread, beside pac_scratch() ---- */
-
-static _Thread_local struct {
-    void *block;
-    size_t bytes;
-} room;
-
-void *packed_room(size_t bytes)
-{
-    if (room.block == NULL || bytes > room.bytes) {
-        packed_release();
-        if (pac_mem_alloc(PAC_MEM_WORK, bytes, &room.block) != PAC_OK)
-            return NULL;
-        room.bytes = bytes;
-    }
-    return room.block;
-}
-
-void packed_release(void)
-{
-    pac_mem_free(room.block);
-    room.block = NULL;
-    room.bytes = 0;
-}
-
 /* ---- making ---- */
 
 bool pac_packed_native(const pac_backend *be, const char **why)
@@ -83,23 +58,43 @@ static pac_err fill(const pac_packed *p, const void *w, pac_dtype from)
     return err;
 }
 
-pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int64_t out, int64_t in, pac_packed **p)
+static void set_layout(const pac_backend *be, pac_packed *m)
+{
+    const char *why;
+    if (pac_packed_native(be, &why)) {
+        m->nb = pac_native_tile(m->in, m->out);
+        m->turned = pac_native_tile(m->out, m->in);
+    }
+    int64_t n = m->nb > 0 ? tiled_elements(m->out, m->in, m->nb) : m->out * m->in;
+    m->bytes = (size_t)n * sizeof *m->w;
+}
+
+int64_t pac_packed_size(const pac_backend *be, int64_t out, int64_t in)
+{
+    pac_packed m = {.out = out, .in = in};
+    set_layout(be, &m);
+    return (int64_t)m.bytes;
+}
+
+static pac_err new_matrix(const pac_backend *be, int64_t out, int64_t in, pac_packed **p)
 {
     void *v;
-    const char *why;
     PAC_CHECK(be->space == NULL, PAC_EINVAL, "backend %s: bf16 weights are for memory of the host", be->name);
     PAC_CHECK(out > 0 && in > 0 && out <= INT64_MAX / 4 / in, PAC_EINVAL, "a packed matrix of %lld x %lld", (long long)out,
               (long long)in);
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_packed), &v));
-    pac_packed *m = v;
-    *m = (pac_packed){.out = out, .in = in};
-    if (pac_packed_native(be, &why)) {
-        m->nb = pac_native_tile(in, out);
-        m->turned = pac_native_tile(out, in);
-    }
-    int64_t n = m->nb > 0 ? tiled_elements(out, in, m->nb) : out * in;
-    m->bytes = (size_t)n * sizeof *m->w;
-    pac_err err = pac_mem_array(PAC_MEM_WEIGHTS, n, sizeof *m->w, &v);
+    *p = v;
+    **p = (pac_packed){.out = out, .in = in};
+    set_layout(be, *p);
+    return PAC_OK;
+}
+
+pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int64_t out, int64_t in, pac_packed **p)
+{
+    void *v;
+    pac_packed *m;
+    PAC_TRY(new_matrix(be, out, in, &m));
+    pac_err err = pac_mem_alloc(PAC_MEM_WEIGHTS, m->bytes, &v);
     if (err == PAC_OK) {
         m->w = v;
         err = fill(m, w, from);
@@ -111,11 +106,30 @@ pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int
     return err;
 }
 
+pac_err pac_packed_place(const pac_backend *be, const void *w, pac_dtype from, int64_t out, int64_t in, void *place, bool made,
+                         pac_packed **p)
+{
+    pac_packed *m;
+    PAC_TRY(new_matrix(be, out, in, &m));
+    m->w = place;
+    m->borrowed = true;
+    pac_mem_account(PAC_MEM_WEIGHTS, (int64_t)m->bytes);
+    pac_err err = made ? PAC_OK : fill(m, w, from);
+    if (err != PAC_OK)
+        pac_packed_free(&m);
+    else
+        *p = m;
+    return err;
+}
+
 void pac_packed_free(pac_packed **p)
 {
     if (*p == NULL)
         return;
-    pac_mem_free((*p)->w);
+    if ((*p)->borrowed)
+        pac_mem_account(PAC_MEM_WEIGHTS, -(int64_t)(*p)->bytes);
+    else
+        pac_mem_free((*p)->w);
     pac_mem_free(*p);
     *p = NULL;
 }
@@ -221,7 +235,7 @@ static bool feed_block(const feeding *f, float *buffer, int64_t at, int64_t rows
 static void feed_part(void *user, int64_t lo, int64_t hi)
 {
     feeding *f = user;
-    float *h = packed_room((size_t)(FEED_ROWS * f->w->wi->out * (f->w->wg != NULL ? 2 : 1)) * sizeof(float));
+    float *h = pac_scratch_outer((size_t)(FEED_ROWS * f->w->wi->out * (f->w->wg != NULL ? 2 : 1)) * sizeof(float));
     bool done = h != NULL;
     for (int64_t at = lo; at < hi && done; at += FEED_ROWS)
         done = feed_block(f, h, at, hi - at < FEED_ROWS ? hi - at : FEED_ROWS);
@@ -275,7 +289,7 @@ static void turn_part(void *user, int64_t lo, int64_t hi)
 static const uint16_t *turn(const pac_packed *p)
 {
     size_t bytes = (size_t)tiled_elements(p->in, p->out, p->turned) * sizeof *p->w;
-    turning t = {.p = p, .to = packed_room(bytes)};
+    turning t = {.p = p, .to = pac_scratch_outer(bytes)};
     if (t.to == NULL)
         return NULL;
     if ((size_t)(p->in * p->out) * sizeof *p->w < bytes)

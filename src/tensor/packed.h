@@ -16,6 +16,7 @@ struct pac_packed {
     int64_t turned; /* nb of the tiles of the transposed matrix; 0: there is no native product with it */
     size_t bytes;
     uint16_t *w;
+    bool borrowed; /* w is somebody else's memory */
 };
 
 static inline int64_t round_up(int64_t n, int64_t to)

@@ -91,7 +91,7 @@ static int64_t panel_rows(const pac_packed *p)
 static bool panel_new(const pac_packed *p, panel *a)
 {
     int64_t rows = panel_rows(p), numbers = p->nb > 0 ? round_up(rows, p->nb) * round_up(p->in, 2) : rows * p->in;
-    *a = (panel){.p = p, .to = packed_room((size_t)numbers * sizeof(float))};
+    *a = (panel){.p = p, .to = pac_scratch_outer((size_t)numbers * sizeof(float))};
     return a->to != NULL;
 }
 

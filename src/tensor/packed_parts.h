@@ -8,10 +8,6 @@
 /* to = bf16(alpha from) */
 void packed_halve(uint16_t *to, const float *from, int64_t n, float alpha);
 
-/* A buffer of the calling thread beside pac_scratch(), with the same rules. NULL: out of memory. */
-void *packed_room(size_t bytes);
-void packed_release(void);
-
 /* The products by widening panels of w for be->gemm, from either layout. */
 void packed_panel_fwd(const pac_backend *be, float *y, const float *x, const pac_packed *p, int64_t N, float alpha);
 void packed_panel_bwd(const pac_backend *be, float *dx, bool accumulate, const float *dy, const pac_packed *p, int64_t N,

@@ -107,6 +107,7 @@ static void compare(const place *p, const char *config, int64_t L)
     if (part > room + riders + slack)
         fail_msg("%lld bytes resident, expected at most %lld", (long long)part, (long long)(room + riders + slack));
     pac_model_free(&m);
+    assert_int_equal(resident(p), 0);
     assert_int_equal(pac_mem_current(PAC_MEM_WEIGHTS), bytes);
     pac_backend_release();
     assert_int_equal(pac_mem_blocks(), blocks);
