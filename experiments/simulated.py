@@ -22,20 +22,26 @@ TASKS = {"mrpc": (3668, 3), "sts-b": (5749, 3), "sst-2": (66349, 1), "qnli": (10
 PAPER_NAMES = {"parallel": "parallel_adapters"}
 GIB = 2**30
 PROFILES = {}  # derived by this program: (model, technique, devices): file
-MISFIT = 4  # exit status of pac where memory is lacking
+MISFIT = 4  # exit status of pac where memory or a disk is lacking
 
 
 # ---- pac ----
 
 
 def pac(*args, misfit=False):
-    """The JSON object of a command; with misfit None where it says only that memory is lacking. Other failures end the program."""
+    """The JSON object of a command; with misfit None where it says only that memory is lacking. Other failures, a full disk too, end the program."""
     program = os.environ.get("PAC", str(ROOT / "build" / "pac"))
     words = [str(a) for a in args]
     done = subprocess.run([program, *words, "--json"], cwd=ROOT, text=True, capture_output=True, check=False)
-    if done.returncode == 0 or (misfit and done.returncode == MISFIT):
+    lacking = done.returncode == MISFIT and "pac: error: memory: " in done.stderr
+    if done.returncode == 0 or (misfit and lacking):
         return json.loads(done.stdout) if done.stdout.strip() else None
     return sys.exit(f"{program} {' '.join(words)}\n{done.stderr.strip()}")
+
+
+def changed(text, old, new, where):
+    """Every `old` of the text replaced; a text without any ends the program, since what follows would be of something else."""
+    return text.replace(old, new) if old in text else sys.exit(f"{where}: no '{old}' to replace")
 
 
 def options(model, technique, **keys):
@@ -49,7 +55,7 @@ def cluster(devices):
     """The cluster file with so many Nanos."""
     path = WORK / f"nano{devices}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(CLUSTER.read_text(encoding="utf-8").replace("count: 8", f"count: {devices}"), encoding="utf-8")
+    path.write_text(changed(CLUSTER.read_text(encoding="utf-8"), "count: 8", f"count: {devices}", CLUSTER), encoding="utf-8")
     return path
 
 
@@ -92,8 +98,9 @@ def simulate(model, technique, plan, rows, epochs=1, batch=16, cached=False, own
     if not cached:
         keys["cache"] = "none"
     words = [] if own else ["--activations", activations(model, technique)]
-    return pac("simulate", RUN, "--profile", profile(model, technique, devices), "--plan", plan, "--rows", rows, *words,
-               *options(model, technique, **keys), misfit=True)  # fmt: skip
+    answer = pac("simulate", RUN, "--profile", profile(model, technique, devices), "--plan", plan, "--rows", rows, *words,
+                 *options(model, technique, **keys), misfit=True)  # fmt: skip
+    return answer if answer is not None else sys.exit(f"pac simulate {plan}: no answer")
 
 
 def peak(answer):

@@ -64,12 +64,12 @@ static pac_err nothing_fits(const pac_plan_request *q, const pac_partition *best
         PAC_ENOMEM,
         "no plan fits: at best (ranks by stage %s, %lld micro-batches) rank %lld (%s) lacks %s of memory: its budget is "
         "%s, layers %lld to %lld take %s of weights, %s of learning parameters with gradients and optimizer states and "
-        "%s of activations for %.3g samples. More memory there or another device would help%s",
+        "%s of activations for %.3g samples. What may help (none of it was tried): more memory there, another device%s",
         shape, (long long)near->microbatches, (long long)least.rank, p->device[least.rank].name,
         pac_bytes_up(least.lacks, lacks), pac_bytes_text(p->device[least.rank].memory, has), (long long)least.first,
         (long long)least.last - 1, pac_bytes_text(b.weights, weights),
         pac_bytes_text(b.tuned * (2 + p->optimizer_states), learn), pac_bytes_text(b.activations * least.samples, act),
-        least.samples, smaller_helps ? ", or a smaller train.batch, or more train.microbatches" : "");
+        least.samples, smaller_helps ? ", a smaller train.batch, more train.microbatches" : "");
 }
 
 /* ---- candidates ---- */

@@ -162,26 +162,3 @@ double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n,
     pac_link_cost k = pac_slowest_link(p, ranks, n, ranks, n);
     return 2 * (double)(n - 1) * (k.latency + pac_wire_bytes(p, bytes) / (double)n / k.bandwidth);
 }
-
-const char *pac_bytes_text(double bytes, char buf[static 32])
-{
-    static const char *const unit[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-    int u = 0;
-    while (bytes >= 1024 && u < 4) {
-        bytes /= 1024;
-        u++;
-    }
-    snprintf(buf, 32, u == 0 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
-    return buf;
-}
-
-const char *pac_bytes_up(double bytes, char buf[static 32])
-{
-    if (bytes < 1024)
-        snprintf(buf, 32, "%.0f bytes", ceil(bytes));
-    else if (bytes < 1048576)
-        snprintf(buf, 32, "%.1f KiB", ceil(bytes / 102.4) / 10);
-    else
-        snprintf(buf, 32, "%.1f MiB", ceil(bytes / 104857.6) / 10);
-    return buf;
-}

@@ -4,6 +4,7 @@
 #ifndef PAC_PLANNER_COST_H
 #define PAC_PLANNER_COST_H
 
+#include "pac/bytes.h"
 #include "pac/plan.h"
 
 static inline int64_t pac_profile_layers(const pac_profile *p)
@@ -50,12 +51,5 @@ double pac_wire_bytes(const pac_profile *p, double bytes);
 
 /** Ring all-reduce of `bytes` of gradients over the slowest link between the ranks: 2 (n-1) rounds of 1 / n. 0 for one rank. */
 double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
-
-/** "3.1 MiB", for messages. Returns buf. */
-const char *pac_bytes_text(double bytes, char buf[static 32]);
-
-/** What is missing, rounded up to the last digit that is printed and at most in MiB, so that as much more is enough. Returns
- * buf. */
-const char *pac_bytes_up(double bytes, char buf[static 32]);
 
 #endif

@@ -84,9 +84,9 @@ static void starts(large *g, int64_t stages, pac_draft *best)
     int64_t D = g->l.k->c.D, order[PAC_MAX_DEVICES];
     for (int o = 0; o < ORDERS; o++) {
         order_devices(g, o, order);
-        for (int64_t i = g->l.nM - 1; i >= 0; i -= 1 + g->l.nM / 8)
+        for (int64_t i = g->l.k->nM - 1; i >= 0; i -= 1 + g->l.k->nM / 8)
             for (int64_t use = D; use >= stages && use >= D / 4; use -= 1 + D / 8)
-                try_start(g, best, order, use, stages, g->l.M[i]);
+                try_start(g, best, order, use, stages, g->l.k->M[i]);
     }
 }
 
@@ -98,7 +98,7 @@ static void shake_once(large *g, pac_draft *x)
     int16_t was = x->in[d];
     switch (draw(g, 4)) {
     case 0:
-        x->M = g->l.M[draw(g, g->l.nM)];
+        x->M = g->l.k->M[draw(g, g->l.k->nM)];
         return;
     case 1:
         x->in[d] = (int16_t)(draw(g, x->stages + 1) - 1);
@@ -131,7 +131,7 @@ static pac_draft drawn(large *g, int64_t stages)
 {
     pac_draft best = {.total = INFINITY, .lacks = INFINITY};
     for (int i = 0; i < DRAWS && !pac_local_spent(&g->l); i++) {
-        pac_draft x = {.stages = stages, .M = g->l.M[draw(g, g->l.nM)]};
+        pac_draft x = {.stages = stages, .M = g->l.k->M[draw(g, g->l.k->nM)]};
         int64_t left_out = draw(g, 3);
         for (int64_t d = 0; d < g->l.k->c.D; d++)
             x.in[d] = (int16_t)(draw(g, 4) < left_out ? -1 : draw(g, stages));
@@ -142,16 +142,6 @@ static pac_draft drawn(large *g, int64_t stages)
 }
 
 /* ---- the whole ---- */
-
-static void choose_M(large *g)
-{
-    int64_t from = g->l.k->from_M, to = g->l.k->to_M;
-    for (int64_t M = from; M <= to && g->l.nM < PAC_LOCAL_MOST_M; M++)
-        if (M - from < PAC_LOCAL_MOST_M / 2 || g->l.k->q->batch % M == 0)
-            g->l.M[g->l.nM++] = M;
-    if (g->l.nM > 0 && g->l.M[g->l.nM - 1] != to && g->l.nM < PAC_LOCAL_MOST_M)
-        g->l.M[g->l.nM++] = to;
-}
 
 /* The n best of best[1..most], best first. Returns how many there are. */
 static int64_t top_of(const pac_draft *best, int64_t most, int64_t n, int64_t *top)
@@ -203,6 +193,12 @@ static void shake_best(large *g, pac_draft *best, int64_t most)
     }
 }
 
+/* Samples a second, of all layers. A device that takes no time is merely very fast, so that speeds can be summed. */
+static double speed_of(const pac_costs *c, int64_t d)
+{
+    return 1 / fmax(pac_work_seconds(c, &c->whole, d, 1, false) + pac_work_seconds(c, &c->whole, d, 1, true), 1e-12);
+}
+
 pac_err pac_search_large(pac_search *k)
 {
     large g = {.l.k = k};
@@ -212,8 +208,7 @@ pac_err pac_search_large(pac_search *k)
     pac_draft *best = v;
     g.l.most_effort = k->c.D <= 6 ? 2e8 : 1.2e8 * fmax(1, pow((double)k->c.D / 8, 1.6)); /* 0.07 s; 0.05 s for 8 devices */
     for (int64_t d = 0; d < k->c.D; d++)
-        g.speed[d] = 1 / (pac_work_seconds(&k->c, &k->c.whole, d, 1, false) + pac_work_seconds(&k->c, &k->c.whole, d, 1, true));
-    choose_M(&g);
+        g.speed[d] = speed_of(&k->c, d);
     double all = g.l.most_effort;
     for (int64_t s = 1; s <= k->most_stages; s++)
         best[s].total = best[s].lacks = INFINITY;

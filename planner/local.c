@@ -98,11 +98,11 @@ static bool change_M(pac_local *g, pac_draft *x, int64_t reach)
 {
     bool better = false;
     int64_t at = 0;
-    while (at < g->nM - 1 && g->M[at] < x->M)
+    while (at < g->k->nM - 1 && g->k->M[at] < x->M)
         at++;
-    for (int64_t i = at - reach < 0 ? 0 : at - reach; i < g->nM && i <= at + reach; i++) {
+    for (int64_t i = at - reach < 0 ? 0 : at - reach; i < g->k->nM && i <= at + reach; i++) {
         pac_draft y = *x;
-        y.M = g->M[i];
+        y.M = g->k->M[i];
         if (y.M != x->M)
             better = take_any_cut(g, x, &y, true) || better;
     }
@@ -230,6 +230,7 @@ static bool relieve_worst(pac_local *g, pac_draft *x)
 {
     bool better = false;
     int64_t D = g->k->c.D, w = pac_draft_worst(g->k, x), stages = x->stages;
+    g->effort += 2 * score_effort(g, x);
     for (int64_t d = 0; d < D && !better && !pac_local_spent(g); d++) {
         better = move_device(g, x, d, w);
         for (int64_t e = 0; e < D && !better && x->in[d] == w; e++)
@@ -284,7 +285,7 @@ void pac_local_descend(pac_local *g, pac_draft *x, bool keep)
         better = change_M(g, x, 1) || better;
         better = change_devices(g, x) || better;
         if (!better)
-            better = change_M(g, x, g->nM);
+            better = change_M(g, x, g->k->nM);
         if (!better && (!keep || g->k->c.D <= PAC_LOCAL_FEW))
             better = change_order(g, x);
         if (!better && !keep)

@@ -4,12 +4,11 @@
 
 #include "draft.h"
 
-enum { PAC_LOCAL_MOST_M = 64, PAC_LOCAL_FEW = PAC_PIECE_DEVICES }; /* few devices: all changes are tried */
+enum { PAC_LOCAL_FEW = PAC_PIECE_DEVICES }; /* few devices: all changes are tried */
 
 typedef struct pac_local {
     pac_search *k;
-    double effort, most_effort;      /* about a nanosecond each */
-    int64_t M[PAC_LOCAL_MOST_M], nM; /* numbers of micro-batches that are tried, rising */
+    double effort, most_effort; /* about a nanosecond each */
 } pac_local;
 
 static inline bool pac_local_spent(const pac_local *g)

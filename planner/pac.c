@@ -24,9 +24,9 @@ static void one_device(pac_search *k, pac_layout *best)
     *best = (pac_layout){.total = INFINITY, .lacks = INFINITY};
     int64_t any = k->q->keep_first ? 1 : k->c.D;
     for (int64_t d = 0; d < any && (!k->q->every_device || k->c.D == 1); d++)
-        for (int64_t M = k->from_M; M <= k->to_M; M++) {
+        for (int64_t i = 0; i < k->nM; i++) {
             pac_layout x = {
-                .stages = 1, .microbatches = M, .ranks = 1, .end = {(int16_t)k->c.L}, .after = {1}, .rank = {(int16_t)d}};
+                .stages = 1, .microbatches = k->M[i], .ranks = 1, .end = {(int16_t)k->c.L}, .after = {1}, .rank = {(int16_t)d}};
             pac_search_try(k, &x);
             if (x.total < best->total || (isinf(best->total) && x.lacks < best->lacks))
                 *best = x;
@@ -38,8 +38,8 @@ static void try_even(pac_search *k, int64_t stages)
 {
     if (stages > k->most_stages || (k->c.D + stages - 1) / stages > k->most_ranks)
         return;
-    for (int64_t M = k->from_M; M <= k->to_M; M++) {
-        pac_layout x = {.stages = stages, .microbatches = M, .ranks = k->c.D, .equal = true};
+    for (int64_t m = 0; m < k->nM; m++) {
+        pac_layout x = {.stages = stages, .microbatches = k->M[m], .ranks = k->c.D, .equal = true};
         for (int64_t d = 0; d < k->c.D; d++)
             x.rank[d] = (int16_t)d;
         for (int64_t i = 0; i < stages; i++) {

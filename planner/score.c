@@ -280,7 +280,8 @@ pac_predicted pac_run_seconds(const pac_costs *c, const pac_score *s, const pac_
         t.total_s = t.hybrid_epoch_s + later * t.hybrid_epoch_s;
         return t;
     }
-    t.hybrid_epoch_s = c->steps * pac_larger(s->step, s->write); /* a thread writes behind the steps */
+    t.hybrid_step_s = pac_larger(s->step, s->write); /* a thread writes behind the steps */
+    t.hybrid_epoch_s = c->steps * t.hybrid_step_s;
     t.redistribute_s = cached->redistribute;
     t.cached_epoch_s = cached->epoch;
     t.total_s = t.hybrid_epoch_s + t.redistribute_s + later * t.cached_epoch_s;

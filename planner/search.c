@@ -12,6 +12,16 @@ static pac_err array(int64_t n, size_t size, void *out)
     return PAC_OK;
 }
 
+/* All, or of many the small ones, those that divide the batch, and one for each sample. */
+static void choose_M(pac_search *k)
+{
+    bool all = k->to_M - k->from_M < PAC_MOST_M;
+    for (int64_t M = k->from_M; M <= k->to_M && k->nM < PAC_MOST_M; M++)
+        if (all || M - k->from_M < PAC_MOST_M / 2 || k->q->batch % M == 0)
+            k->M[k->nM++] = M;
+    k->M[k->nM - 1] = k->to_M; /* the largest divisor, unless there are too many */
+}
+
 pac_err pac_search_init(pac_search *k, const pac_plan_request *q)
 {
     memset(k, 0, sizeof *k);
@@ -22,6 +32,7 @@ pac_err pac_search_init(pac_search *k, const pac_plan_request *q)
     k->most_ranks = q->most_ranks > 0 && q->most_ranks < k->c.D ? q->most_ranks : k->c.D;
     k->from_M = q->microbatches > 0 ? q->microbatches : 1;
     k->to_M = q->microbatches > 0 ? q->microbatches : q->batch;
+    choose_M(k);
     k->may_cache = q->cached && q->epochs > 1;
     PAC_TRY(array(k->most_stages + 1, sizeof *k->best, &k->best));
     PAC_TRY(array(k->most_stages + 1, sizeof *k->near, &k->near));
@@ -125,10 +136,10 @@ void pac_search_score(pac_search *k, pac_layout *x)
     x->lacks = 0;
     for (int64_t r = 0; r < x->ranks; r++)
         x->lacks += fmax(k->bytes[r] - k->c.p->device[k->rank[r]].memory, 0);
-    x->step = s.step;
     pac_set_cost set = *pac_search_set(k, k->rank, x->ranks);
     set.possible = set.possible && layout_has_room(k, x->stages);
     x->total = pac_search_total(k, &s, &set, &x->cached);
+    x->step = x->cached ? pac_larger(s.step, s.write) : s.step;
     if (x->lacks > 0)
         x->step = x->total = INFINITY;
 }

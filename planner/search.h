@@ -33,12 +33,13 @@ typedef struct pac_piece_time {
     double seconds;
 } pac_piece_time;
 
-enum { PAC_PIECE_MEMO = 1 << 15, PAC_PIECE_DEVICES = 12 };
+enum { PAC_PIECE_MEMO = 1 << 15, PAC_PIECE_DEVICES = 12, PAC_MOST_M = 64 };
 
 typedef struct pac_search {
     pac_costs c;
     const pac_plan_request *q;
     int64_t most_stages, most_ranks, from_M, to_M;
+    int64_t M[PAC_MOST_M], nM;             /* numbers of micro-batches that are tried where not all are, rising */
     bool may_cache, exact;                 /* exact: what is not found does not exist */
     int64_t scored;                        /* layouts so far */
     pac_layout *best;                      /* [most_stages + 1] by number of stages; total infinite where none fits yet */

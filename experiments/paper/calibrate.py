@@ -41,7 +41,7 @@ def install(values):
     path = s.WORK / "calibrated.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     original = (s.ROOT / "experiments" / "clusters" / "paper-nano8.yaml").read_text(encoding="utf-8")
-    path.write_text(original.replace("type: jetson-nano-paper", f"type: jetson-nano-paper, {keys}"), encoding="utf-8")
+    path.write_text(s.changed(original, "type: jetson-nano-paper", f"type: jetson-nano-paper, {keys}", "paper-nano8.yaml"), encoding="utf-8")
     s.CLUSTER = path
     s.PROFILES.clear()
 

@@ -9,7 +9,7 @@ import os
 import random
 import sys
 
-# Group sizes by stage, with how many of each twelve plans have them: a third has three stages, two thirds have unequal groups.
+# Group sizes by stage, of which each twelve plans have one each: five have three stages, eight have unequal groups.
 SHAPES = [[1, 3], [2, 1, 1], [3, 1], [1, 2, 1], [2, 2], [4], [1, 1, 2], [1, 1, 1, 1], [2, 1, 1], [1, 3], [1, 2, 1], [2, 2]]
 
 

@@ -65,7 +65,7 @@ class Row:
             hours = [f"{p:g} / {h:.2f} = {r:.2f}" for p, h, r in zip(self.paper, self.hours, self.ratios)]
         else:
             hours = [f"{p} / {'fits' if self.fits else 'OOM'}{mark}" for p in self.paper]
-        own = f"{s.peak(self.own[1]):.2f}{'' if self.own[1]['fits'] else ' OOM'}" if self.own else ""
+        own = f"{s.peak(self.own[1]):.2f}{'' if self.own[1]['fits'] else ' OOM'}, M {self.own[0]}" if self.own else ""
         return [s.MODELS[self.model][0], self.technique.replace("_", " "), self.system, self.m, *hours, f"{self.peak:.2f}", own]
 
 

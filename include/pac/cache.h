@@ -67,8 +67,11 @@ pac_err pac_cache_lend(pac_cache *c, int64_t part, const int64_t *sample, int64_
  * collective. */
 pac_err pac_cache_settle(pac_cache *c, int64_t ticket);
 
-/** A run that has failed frees what it lent: after this the thread looks at nothing more. NULL is allowed. Not collective. */
-void pac_cache_recall(pac_cache *c);
+/**
+ * After an error: ends the threads, so that nothing borrowed is read any more, and frees the cache; its files stay, as an
+ * interrupted run leaves them. NULL is allowed. Not collective.
+ */
+void pac_cache_abandon(pac_cache **c);
 
 /**
  * Lend and settle: `rows` may be overwritten at once. Errors as above. Not collective.

@@ -104,8 +104,8 @@ typedef struct pac_plan_answer {
 /**
  * The cost model. Fill plan->predicted and the predicted bytes of every rank, for any plan, also one edited by hand.
  *
- * Step: the 1F1B timeline with whole samples by shares, messages, and the all-reduce inside each group, then the update. Epoch: steps x
- * the larger of step and writing the cache (a thread writes behind the steps). Cached epoch: side layers and head of each device's part (or reading it, where that takes longer), a ring
+ * Step: the 1F1B timeline with whole samples by shares, messages, and the all-reduce inside each group, then the update. Where the
+ * epoch fills the cache, a step is the larger of that and of writing its part (a thread writes behind the steps). Cached epoch: side layers and head of each device's part (or reading it, where that takes longer), a ring
  * all-reduce of everything that learns, the update. Redistribution: the messages of the runtime, of equal parts of the cache. Bytes: fixed + the larger
  * of both phases: weights + learning parameters with gradients and optimizer states + activations of every micro-batch in flight +
  * scratch; what the cached phase takes. The network's ports are not modelled (pac/simulate.h). See docs/planner.md.

@@ -23,6 +23,9 @@ typedef void pac_part_fn(void *user, int64_t lo, int64_t hi);
  * main thread, outside of parts.
  */
 int64_t pac_pool_set_threads(int64_t n);
+/** Ends the threads of the pool; what runs on it afterwards runs in the caller. Before the program ends, so that nothing runs
+ * while libraries are taken down. Only from the main thread, outside of parts. */
+void pac_pool_stop(void);
 /** Threads in use, the caller's own among them. */
 int64_t pac_pool_threads(void);
 

@@ -59,6 +59,11 @@ void cache_free(pac_cache **cp)
     pac_mem_free(c);
 }
 
+void pac_cache_abandon(pac_cache **c)
+{
+    cache_free(c);
+}
+
 int64_t pac_cache_owner(const pac_cache *c, int64_t sample)
 {
     return c->owner != NULL && sample >= 0 && sample < c->l.samples ? c->owner[sample] : -1;

@@ -163,12 +163,6 @@ pac_err pac_cache_append(pac_cache *c, int64_t part, const int64_t *sample, int6
     return pac_cache_settle(c, ticket);
 }
 
-void pac_cache_recall(pac_cache *c)
-{
-    if (c != NULL && c->writing != NULL)
-        stop_thread(c->writing);
-}
-
 void cache_handover_times(cache_handover *h, pac_cache_times *t)
 {
     pthread_mutex_lock(&h->lock);

@@ -8,6 +8,8 @@
  */
 #include "internal.h"
 
+#include "pac/bytes.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -45,8 +47,11 @@ pac_err cache_advise(pac_err err)
 {
     if (err != PAC_ENOSPACE)
         return err;
-    return pac_fail(err, "%s; ways out: another cache.dir, cache.redistribute: shard, cache.dtype: bf16 or i8, or cache: none",
-                    pac_err_message());
+    return pac_fail(
+        err,
+        "%s; ways out: another cache.dir, or cache: none; cache.redistribute: shard and cache.dtype: bf16 or i8 take "
+        "less, which may not be little enough",
+        pac_err_message());
 }
 
 /* ---- how much a node will hold ---- */
@@ -79,6 +84,12 @@ static double written_part(const pac_cache_layout *l, const pac_plan *plan, int6
     return all > 0 ? mine / all : 0;
 }
 
+/* Part of all samples that a rank reads from the cache. */
+static double owned_part(const pac_plan *plan, int64_t rank)
+{
+    return plan->cached_share != NULL ? plan->cached_share[rank] : 1 / (double)plan->world;
+}
+
 static double node_bytes(const pac_cache_layout *l, const pac_plan *plan, pac_redistribute how, int64_t node)
 {
     const double all = (double)pac_cache_bytes(l) + 8.0 * (double)l->parts * (double)l->samples;
@@ -89,7 +100,7 @@ static double node_bytes(const pac_cache_layout *l, const pac_plan *plan, pac_re
             continue;
         double wrote = written_part(l, plan, r);
         if (how == PAC_REDIST_SHARD)
-            bytes += all * wrote + all / (double)plan->world * (1 - wrote);
+            bytes += all * (wrote + owned_part(plan, r) * (1 - wrote));
         bytes += SLACK + index;
     }
     return bytes;
@@ -148,43 +159,71 @@ static pac_err add_size(void *user, const char *path)
     return PAC_OK;
 }
 
-static pac_err refuse(const char *dir, const pac_cache_layout *l, double need, double there, double sharded)
+/* Ways to need less, of which only those are named with which every node has room. */
+enum { BF16, I8, SHARD, WAYS };
+
+static const char *const way_words[WAYS] = {"cache.dtype: bf16", "cache.dtype: i8", "cache.redistribute: shard"};
+
+typedef struct room {
+    double need, there;
+    int64_t lacks[WAYS]; /* nodes without room even so; what is as it is already counts as one */
+} room;
+
+static void try_ways(const char *dir, uint64_t run, const pac_cache_layout *l, const pac_plan *plan, pac_redistribute how,
+                     room *r)
 {
-    char shard[128] = "", type[64] = "";
-    if (sharded < need)
-        snprintf(shard, sizeof shard, "cache.redistribute: shard (%.0f bytes here), ", sharded);
-    if (l->dtype == PAC_F32)
-        snprintf(type, sizeof type, "cache.dtype: bf16 (half of it) or i8 (a quarter), ");
-    else if (l->dtype != PAC_I8)
-        snprintf(type, sizeof type, "cache.dtype: i8 (half of it), ");
-    return pac_fail(
-        PAC_ENOSPACE,
-        "the activation cache needs %.0f bytes (%.2f GB) in %s on %s, where %.0f bytes (%.2f GB) are free; ways out: "
-        "%s%scache: none (every epoch runs the backbone), or another cache.dir",
-        need, need / 1e9, dir, pac_world_host(), there, there / 1e9, shard, type);
+    static const pac_dtype types[] = {[BF16] = PAC_BF16, [I8] = PAC_I8};
+    for (int w = 0; w < SHARD; w++) {
+        pac_cache_layout other = *l;
+        other.dtype = types[w];
+        r->lacks[w] = l->dtype == types[w] || directory_bytes(dir, run, &other, plan, how) > r->there;
+    }
+    r->lacks[SHARD] = how == PAC_REDIST_SHARD || directory_bytes(dir, run, l, plan, PAC_REDIST_SHARD) > r->there;
 }
 
-static pac_err compare(const char *dir, uint64_t run, const pac_cache_layout *l, const pac_plan *plan, pac_redistribute how)
+static pac_err measure(const char *dir, uint64_t run, const pac_cache_layout *l, const pac_plan *plan, pac_redistribute how,
+                       room *r)
 {
     int64_t there = 0;
-    double old = 0, need = directory_bytes(dir, run, l, plan, how);
+    double old = 0;
+    *r = (room){0};
     if (pac_node_rank() != 0)
         return PAC_OK;
     PAC_TRY(disk_free(dir, &there));
     PAC_TRY(cache_each_file(dir, add_size, &old, NULL));
-    if (need <= (double)there + old)
+    r->need = directory_bytes(dir, run, l, plan, how);
+    r->there = (double)there + old;
+    try_ways(dir, run, l, plan, how, r);
+    return PAC_OK;
+}
+
+static pac_err judge(const char *dir, const room *r)
+{
+    char ways[128] = "", need[32], there[32];
+    size_t n = 0;
+    if (r->need <= r->there)
         return PAC_OK;
-    return refuse(dir, l, need, (double)there + old, directory_bytes(dir, run, l, plan, PAC_REDIST_SHARD));
+    for (int w = 0; w < WAYS; w++)
+        if (r->lacks[w] == 0)
+            n += (size_t)snprintf(ways + n, sizeof ways - n, "%s, ", way_words[w]);
+    return pac_fail(
+        PAC_ENOSPACE,
+        "the activation cache needs %.0f bytes (%s) in %s on %s, where %.0f bytes (%s) are free; ways out: %scache: "
+        "none (every epoch runs the backbone), or another cache.dir",
+        r->need, pac_bytes_text(r->need, need), dir, pac_world_host(), r->there, pac_bytes_text(r->there, there), ways);
 }
 
 pac_err pac_cache_check_space(const char *dir, const pac_cache_layout *l, const pac_layout *plan, pac_redistribute how)
 {
     uint64_t run = cache_new_run();
+    room r;
     pac_err err;
     PAC_TRY(pac_agree(pac_world(), cache_check_layout(l)));
     PAC_TRY(pac_bcast(pac_world(), &run, sizeof run, 0));
     PAC_GO(pac_agree(pac_world(), leave_probe(dir, run)));
-    PAC_GO(pac_agree(pac_world(), compare(dir, run, l, plan->plan, how))); /* all have looked for the probes */
+    PAC_GO(pac_agree(pac_world(), measure(dir, run, l, plan->plan, how, &r))); /* all have looked for the probes */
+    PAC_GO(pac_sum_i64(pac_world(), r.lacks, WAYS));
+    PAC_GO(pac_agree(pac_world(), judge(dir, &r)));
 out:
     remove_probe(dir, run);
     return err;

@@ -1,5 +1,6 @@
 /* pac estimate: parameters, FLOP and bytes of a job before anything is loaded. */
 #include "cli.h"
+#include "pac/bytes.h"
 #include "pac/estimate.h"
 
 #include <jansson.h>
@@ -116,15 +117,15 @@ static void print_bytes(const char *label, const json_t *bytes)
 
 static void print_device(const json_t *d)
 {
-    char label[64];
+    char label[64], has[32];
     const json_t *layers = json_object_get(d, "layers"), *fits = json_object_get(d, "fits");
     snprintf(label, sizeof label, "device %d: layers %d-%d", (int)number(d, "rank"),
              (int)json_integer_value(json_array_get(layers, 0)), (int)json_integer_value(json_array_get(layers, 1)) - 1);
     print_bytes(label, json_object_get(d, "bytes"));
     printf("%22s peak of the run %.1f MiB", "", number(d, "peak") / 1048576);
     if (json_is_boolean(fits))
-        printf(", needs %.2f MiB with a run's records, budget %.2f MiB: %s", number(d, "needs") / 1048576,
-               number(d, "budget") / 1048576, json_is_true(fits) ? "fits" : "does not fit");
+        printf(", needs %.2f MiB with a run's records, budget %s: %s", number(d, "needs") / 1048576,
+               pac_mib_text(number(d, "budget"), has), json_is_true(fits) ? "fits" : "does not fit");
     printf("\n");
 }
 

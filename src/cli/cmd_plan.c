@@ -1,5 +1,6 @@
 /* pac plan: the best plan for a profile (measured, or of devices that are not here), the candidates it beat, and why. */
 #include "cli.h"
+#include "pac/bytes.h"
 #include "pac/parallel.h"
 
 #include <jansson.h>
@@ -17,8 +18,10 @@ static void print_stages(const pac_plan *plan, const pac_profile *profile)
         for (int64_t i = 0; i < plan->stage[s].ranks; i++) {
             const pac_stage_plan *st = &plan->stage[s];
             const pac_device *d = &profile->device[st->rank[i]];
-            printf("%5lld  %3lld-%-3lld  %-20s %6.1f %%  %6.1f MiB  %6.1f MiB\n", (long long)s, (long long)st->first,
-                   (long long)st->last - 1, d->name, 100 * st->share[i], st->bytes[i] / 1048576, d->memory / 1048576);
+            char needs[32], has[32];
+            printf("%5lld  %3lld-%-3lld  %-20s %6.1f %%  %10s  %10s\n", (long long)s, (long long)st->first,
+                   (long long)st->last - 1, d->name, 100 * st->share[i], pac_mib_text(st->bytes[i], needs),
+                   pac_mib_text(d->memory, has));
         }
     printf(
         "%lld micro-batch%s, %s; hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; total %.2f s\n",

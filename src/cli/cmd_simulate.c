@@ -1,5 +1,6 @@
 /* pac simulate: how long a run would take on devices that are not here, what it would need, and a picture of one mini-batch. */
 #include "cli.h"
+#include "pac/bytes.h"
 #include "pac/estimate.h"
 #include "pac/parallel.h"
 
@@ -42,12 +43,13 @@ static void print_device(const json_t *d)
                  (int)json_integer_value(json_array_get(range, 1)) - 1);
         snprintf(place, sizeof place, "%5d %-8s %6.1f %%", (int)number(d, "stage"), layers, 100 * number(d, "share"));
     }
-    printf("%-20s %s %10.4f s %6.1f %% %8.1f MiB %8.1f MiB%s\n", text(d, "name"), place, number(d, "busy"),
-           100 * number(d, "bubble"), number(d, "peak_bytes") / 1048576, number(d, "budget") / 1048576,
+    char peak[32], has[32];
+    printf("%-20s %s %10.4f s %6.1f %% %12s %12s%s\n", text(d, "name"), place, number(d, "busy"), 100 * number(d, "bubble"),
+           pac_mib_text(number(d, "peak_bytes"), peak), pac_mib_text(number(d, "budget"), has),
            json_is_true(json_object_get(d, "fits")) ? "" : "  does not fit");
 }
 
-/* The simulator's step writes its part of the cache, the planner's does not: its epoch adds that. */
+/* A step that fills the cache takes as long as what it computes or what is written meanwhile, whichever is longer. */
 static void print_times(const char *label, const char *step, const json_t *t)
 {
     printf("%-22s %s %.4f s, hybrid epoch %.2f s, redistribution %.2f s, cached epoch %.2f s, total %.2f s\n", label, step,
@@ -62,9 +64,9 @@ static void print_table(const char *json)
     print_head(r);
     json_array_foreach(json_object_get(r, "devices"), i, d) print_device(d);
     printf("\n");
-    bool writes = number(r, "cached_epoch_s") > 0;
-    print_times("simulated:", writes ? "step with writing the cache" : "step", r);
-    print_times("planner's cost model:", writes ? "step without writing it" : "step", json_object_get(r, "predicted"));
+    const char *step = number(r, "cached_epoch_s") > 0 ? "step, the cache written behind it," : "step";
+    print_times("simulated:", step, r);
+    print_times("planner's cost model:", step, json_object_get(r, "predicted"));
     json_decref(r);
 }
 

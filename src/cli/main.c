@@ -3,6 +3,7 @@
 #include "pac/blas.h"
 #include "pac/clock.h"
 #include "pac/parallel.h"
+#include "pac/pool.h"
 #include "pac/yaml.h"
 
 #include <fcntl.h>
@@ -69,12 +70,20 @@ static void end_all(pac_err err)
     pac_world_abort(pac_err_exit_code(err));
 }
 
-/* Every block that a command took it gave back: our own bug where it did not, told by each rank that has one. */
-static void check_leaks(pac_err err)
+/* Every block that a command took it gave back, also when it failed: our own bug where it did not, told by each rank that has
+ * one. */
+static void check_leaks(void)
 {
-    if (err == PAC_OK && pac_mem_blocks() > 0)
+    if (pac_mem_blocks() > 0)
         fprintf(stderr, "pac: warning: rank %lld ends with %lld blocks of memory not freed (a bug of pac)\n",
                 (long long)pac_world_rank(), (long long)pac_mem_blocks());
+}
+
+/* None may run while MPI and other libraries are taken down. */
+static void end_threads(void)
+{
+    pac_backend_release();
+    pac_pool_stop();
 }
 
 /* All ranks come here with the same command line; an error that all share is told once. */
@@ -93,9 +102,9 @@ static int run_parallel(const command *c, const pac_args *a, int *argc, char ***
         end_all(err);
     if (err != PAC_OK)
         say_error(err);
-    pac_backend_release();
+    end_threads();
     pac_world_done();
-    check_leaks(err);
+    check_leaks();
     return pac_err_exit_code(err);
 }
 
@@ -114,7 +123,8 @@ static int run_command(const command *c, int *argc, char ***argv)
     if (err == PAC_OK && is_first_process()) { /* under mpirun too, one process does it */
         print_setup(a.quiet);
         err = c->run(&a);
-        check_leaks(err);
+        end_threads();
+        check_leaks();
     }
     return err == PAC_OK ? 0 : say_once(err);
 }

@@ -22,7 +22,7 @@ enum { MAX_DEPTH = 16, MAX_NODES = 1000000, MAX_BYTES = 16 << 20 };
 struct pac_yaml_node {
     const pac_yaml *doc;
     pac_yaml_kind kind;
-    int64_t line;
+    int64_t line;                    /* of its key, where it has one */
     const char *key;                 /* in its map, else NULL */
     const char *text;                /* scalar */
     int64_t count;                   /* list or map */
@@ -43,6 +43,7 @@ typedef struct builder {
     pac_yaml *doc;
     pac_yaml_node *open[MAX_DEPTH];
     const char *key; /* read, its value is still to come */
+    int64_t key_line;
     int depth;
     bool done;
 } builder;
@@ -94,7 +95,8 @@ static pac_err new_node(builder *b, pac_yaml_kind kind, yaml_mark_t mark, pac_ya
     void *p;
     PAC_TRY(pac_arena_get(b->doc->arena, sizeof(pac_yaml_node), &p));
     pac_yaml_node *n = p;
-    *n = (pac_yaml_node){.doc = b->doc, .kind = kind, .line = (int64_t)mark.line + 1, .key = b->key};
+    int64_t line = b->key != NULL ? b->key_line : (int64_t)mark.line + 1;
+    *n = (pac_yaml_node){.doc = b->doc, .kind = kind, .line = line, .key = b->key};
     b->key = NULL;
     b->doc->nodes++;
     if (b->depth == 0) {
@@ -123,6 +125,7 @@ static pac_err on_scalar(builder *b, const yaml_event_t *e)
     PAC_TRY(copy_scalar(b->doc, e, &text));
     if (key_is_due(b)) {
         b->key = text;
+        b->key_line = (int64_t)e->start_mark.line + 1;
         return PAC_OK;
     }
     pac_yaml_node *n = NULL;

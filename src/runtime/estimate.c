@@ -6,6 +6,7 @@
 #include "estimate.h"
 #include "dry_layer.h"
 #include "planning.h"
+#include "pac/bytes.h"
 #include "pac/cache.h"
 
 #include <unistd.h>
@@ -307,21 +308,26 @@ static pac_err over_budget(const pac_job *job, const pac_stage_plan *st, double 
 {
     const int64_t *tag = f->tag;
     double mib = 1048576;
+    char budget[32];
+    if (job->budget < mib)
+        pac_bytes_text(job->budget, budget);
+    else
+        snprintf(budget, sizeof budget, "%.2f MiB", job->budget / mib); /* as exact as what is needed */
     int64_t learns = tag[PAC_MEM_TUNED] + tag[PAC_MEM_GRADIENTS] + tag[PAC_MEM_OPTIMIZER], named = learns;
     named += tag[PAC_MEM_WEIGHTS] + tag[PAC_MEM_ACTIVATIONS] + tag[PAC_MEM_CACHE] + tag[PAC_MEM_WORK];
     int64_t others = -named;
     for (int t = 0; t < PAC_MEM_NTAGS; t++)
         others += tag[t];
-    return pac_fail(
-        PAC_ENOMEM,
-        "layers %lld-%lld need %.2f MiB, the budget is %.2f MiB (system.memory): %s, or share the layers differently. "
-        "Each at its peak: weights %.1f, learning parameters with gradients and optimizer %.1f, activations %.1f, "
-        "cache %.1f, scratch %.1f, messages and data %.1f, a run's records %.2f",
-        (long long)st->first, (long long)st->last - 1, needs / mib, job->budget / mib,
-        job->cfg.train.recompute || !pac_technique_through(job->tune.kind) ? "more train.microbatches"
-                                                                           : "train.recompute, more train.microbatches",
-        (double)tag[PAC_MEM_WEIGHTS] / mib, (double)learns / mib, (double)tag[PAC_MEM_ACTIVATIONS] / mib,
-        (double)tag[PAC_MEM_CACHE] / mib, (double)tag[PAC_MEM_WORK] / mib, (double)others / mib, BESIDE / mib);
+    return pac_fail(PAC_ENOMEM,
+                    "layers %lld-%lld need %.2f MiB, the budget is %s (system.memory): %s, or share the layers differently. "
+                    "Each at its peak: weights %.1f, learning parameters with gradients and optimizer %.1f, activations %.1f, "
+                    "cache %.1f, scratch %.1f, messages and data %.1f, a run's records %.2f",
+                    (long long)st->first, (long long)st->last - 1, needs / mib, budget,
+                    job->cfg.train.recompute || !pac_technique_through(job->tune.kind)
+                        ? "more train.microbatches"
+                        : "train.recompute, more train.microbatches",
+                    (double)tag[PAC_MEM_WEIGHTS] / mib, (double)learns / mib, (double)tag[PAC_MEM_ACTIVATIONS] / mib,
+                    (double)tag[PAC_MEM_CACHE] / mib, (double)tag[PAC_MEM_WORK] / mib, (double)others / mib, BESIDE / mib);
 }
 
 pac_err dry_check(const pac_job *job, const pac_plan *plan, int64_t number, int64_t member)

@@ -3,6 +3,8 @@
 #include "plan_search.h"
 #include "planning.h"
 
+#include "pac/bytes.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -35,13 +37,13 @@ void fits_memory(const pac_profile *p, const pac_plan *plan, int64_t batch, cons
     }
     if (worst < 0)
         return;
-    char also[64] = "", ways[96];
+    char also[64] = "", ways[96], has[32];
     if (others > 0)
         snprintf(also, sizeof also, ", and %lld more do not fit either", (long long)others);
     ways_to_less(plan, batch, worst, ways, sizeof ways);
-    snprintf(why, FITS_WHY, "%s needs %.1f MiB, its budget is %.1f MiB%s: %s%sa budget of %.0f bytes", p->device[worst].name,
-             ceil(10 * peak[worst] / MIB) / 10, p->device[worst].memory / MIB, also, ways, ways[0] != '\0' ? "or " : "",
-             ceil(peak[worst]));
+    snprintf(why, FITS_WHY, "%s needs %.1f MiB, its budget is %s%s: %s%sa budget of %.0f bytes", p->device[worst].name,
+             ceil(10 * peak[worst] / MIB) / 10, pac_mib_text(p->device[worst].memory, has), also, ways,
+             ways[0] != '\0' ? "or " : "", ceil(peak[worst]));
 }
 
 /* Those changes of the configuration with which every disk of the plan has room. */

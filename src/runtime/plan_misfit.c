@@ -8,6 +8,8 @@
 #include "planning.h"
 #include "plan_search.h"
 
+#include "pac/bytes.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -205,8 +207,9 @@ static void say_missing(const pac_profile *p, const double *tenths, words *w)
         more += tenths[d] > 0 && named == MOST_NAMED;
         if (!(tenths[d] > 0) || named == MOST_NAMED)
             continue;
-        say(w, "%srank %lld (%.40s, %.1f MiB) lacks %.1f MiB", named++ > 0 ? ", " : "", (long long)d, p->device[d].name,
-            p->device[d].memory / 1048576, tenths[d] / 10);
+        char has[32];
+        say(w, "%srank %lld (%.40s, %s) lacks %.1f MiB", named++ > 0 ? ", " : "", (long long)d, p->device[d].name,
+            pac_mib_text(p->device[d].memory, has), tenths[d] / 10);
     }
     if (more > 0)
         say(w, ", %lld more; all together %.1f MiB", (long long)more, sum_of(tenths, p->devices) / 10);

@@ -447,7 +447,7 @@ static pac_err run_all(run *r, const pac_train_opts *o)
 static void run_free(run *r, pac_err err)
 {
     train *t = &r->t;
-    pac_cache_recall(t->cache);
+    pac_cache_abandon(&t->cache);
     if (may_free(err))
         hybrid_free(&r->h);
     pac_mem_free(r->best);

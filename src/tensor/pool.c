@@ -162,7 +162,7 @@ int64_t pac_pool_part(void)
 
 /* ---- starting and stopping ---- */
 
-static void stop(void)
+void pac_pool_stop(void)
 {
     if (pool.threads == 1)
         return;
@@ -186,7 +186,7 @@ int64_t pac_pool_set_threads(int64_t n)
     n = asked_for(n);
     if (n == pool.threads)
         return n;
-    stop();
+    pac_pool_stop();
     while (pool.threads < n &&
            pthread_create(&pool.thread[pool.threads], NULL, thread_main, (void *)(intptr_t)pool.threads) == 0)
         pool.threads++;

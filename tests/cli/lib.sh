@@ -44,6 +44,7 @@ expect() {
     grep '^pac: error: ' "$dir/stderr" | grep -qF -- "$words" || wrong "does not say '$words'"
     [ ! -s "$dir/stdout" ] || wrong "wrote to standard output"
     ! grep -qiE 'segmentation|sanitizer|assert|ORTE_ERROR' "$dir/stderr" || wrong "crashed"
+    ! grep -q 'blocks of memory not freed' "$dir/stderr" || wrong "leaks"
 }
 
 # works ARGUMENT...: ends with 0 and says no error.

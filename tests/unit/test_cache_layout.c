@@ -350,22 +350,26 @@ static void test_the_threads_error_reaches_the_caller(void **state)
     assert_int_equal(pac_cache_close(&c, false), PAC_OK);
 }
 
-/* A run that fails elsewhere frees what it lent; nothing of it is touched, and nothing leaks. */
-static void test_recalled_rows_are_not_read(void **state)
+/* A run that fails elsewhere frees what it lent; nothing of it is touched, nothing leaks, and the files are an interrupted
+ * run's. */
+static void test_abandoned_rows_are_not_read(void **state)
 {
     (void)state;
     static const int64_t order[SAMPLES] = {0, 1, 2, 3, 4, 5};
     pac_cache_layout l = small();
     pac_cache *c;
     const int64_t blocks = pac_mem_blocks();
-    pac_cache_recall(NULL);
+    bool found = true;
+    c = NULL;
+    pac_cache_abandon(&c);
     assert_int_equal(pac_cache_create(dir, &l, &identity, &c), PAC_OK);
     for (int i = 0; i < 3; i++)
         assert_int_equal(lend_parts(c, order, 2 * i, 2 * i + 2, NULL), PAC_OK);
-    pac_cache_recall(c);
-    pac_cache_recall(c);
-    assert_int_equal(pac_cache_close(&c, false), PAC_OK);
+    pac_cache_abandon(&c);
+    assert_null(c);
     assert_int_equal(pac_mem_blocks(), blocks);
+    assert_int_equal(pac_cache_open(dir, &l, &identity, &found, &c), PAC_OK);
+    assert_false(found);
 }
 
 static void test_a_sample_lies_together(void **state)
@@ -616,7 +620,7 @@ int main(void)
         cmocka_unit_test(test_lent_rows_are_written_before_they_are_settled),
         cmocka_unit_test(test_many_lent_parts),
         cmocka_unit_test(test_the_threads_error_reaches_the_caller),
-        cmocka_unit_test(test_recalled_rows_are_not_read),
+        cmocka_unit_test(test_abandoned_rows_are_not_read),
         cmocka_unit_test(test_a_sample_lies_together),
         cmocka_unit_test(test_large_parts_are_written_early),
         cmocka_unit_test(test_info),

@@ -207,6 +207,7 @@ static const struct {
     {"", PAC_ECONFIG, "empty"},
     {"model: [\n", PAC_ECONFIG, "not YAML"},
     {MINIMAL "trian: {lr: 1}\n", PAC_ECONFIG, ":3: unknown key 'trian'; did you mean 'train'?"},
+    {MINIMAL "sytem:\n  name: pac\n", PAC_ECONFIG, ":3: unknown key 'sytem'; did you mean 'system'?"},
     {MINIMAL "train:\n  epochs: 1\n  learning_rate: 1\n", PAC_ECONFIG, ":5: unknown key 'train.learning_rate' (known: epochs"},
     {MINIMAL "train:\n  epoch: 1\n", PAC_ECONFIG, ":4: unknown key 'train.epoch'; did you mean 'epochs'?"},
     {MINIMAL "train: 3\n", PAC_ECONFIG, ":3: train: expected a map"},

@@ -291,6 +291,7 @@ static void test_predicts_writing_the_cache(void **state)
     x.device[0].disk_write = x.device[1].disk_write = 1e3;
     predict(&x, 8, &plan);
     near(plan.predicted.hybrid_epoch_s, 13 * 8 * 1000 * 3 / 5.0 / 1e3);
+    near(plan.predicted.hybrid_step_s, plan.predicted.hybrid_epoch_s / 13); /* the longer of both, not their sum */
     x.device[0].disk_write = x.device[1].disk_write = 1e9; /* behind the step */
     predict(&x, 8, &plan);
     near(plan.predicted.hybrid_epoch_s, before);

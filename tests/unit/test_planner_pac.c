@@ -126,6 +126,48 @@ static void test_never_worse_than_what_anybody_would_try(void **state)
     never_worse(PAC_WAY_LARGE, 15);
 }
 
+/* Of a large batch not every number of micro-batches: what a search takes does not grow with the batch's square. */
+static void test_some_numbers_of_microbatches(void **state)
+{
+    (void)state;
+    static const int64_t batches[] = {1, 12, 64, 65, 96, 4096, 720720};
+    fixture x;
+    plain(&x, 4, 0, 2);
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        const pac_plan_request q = request(&x, batches[i], 0);
+        void *v;
+        assert_int_equal(pac_mem_alloc(PAC_MEM_OTHER, sizeof(pac_search), &v), PAC_OK);
+        pac_search *k = v;
+        assert_int_equal(pac_search_init(k, &q), PAC_OK);
+        assert_true(k->nM == batches[i] || (batches[i] > 64 && k->nM <= 64));
+        assert_true(k->M[0] == 1 && k->M[k->nM - 1] == batches[i]);
+        for (int64_t m = 1; m < k->nM; m++)
+            assert_true(k->M[m] > k->M[m - 1]);
+        pac_search_done(k);
+        pac_mem_free(k);
+    }
+    const pac_plan_request q = request(&x, 1 << 13, 0);
+    pac_plan_answer a = solve(&q);
+    assert_true(a.seconds < 30);
+    pac_plan_answer_free(&a);
+}
+
+/* Devices that take no time, as a profile may say: speeds have no number. */
+static void test_no_time_at_all(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 8, 0, 8);
+    for (int64_t d = 0; d < 8; d++)
+        for (int k = 0; k < PAC_COST_NKINDS; k++)
+            x.device[d].cost[k] = curve(k, 0, 0);
+    const pac_plan_request q = request(&x, 8, 0);
+    pac_plan_answer a = solve(&q);
+    check_plan(&q, &a.plan);
+    assert_true(a.plan.predicted.total_s >= 0 && isfinite(a.plan.predicted.total_s));
+    pac_plan_answer_free(&a);
+}
+
 /* ---- decisions ---- */
 
 static void set_links(fixture *x, double bandwidth, double latency)
@@ -473,6 +515,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_worse_than_what_anybody_would_try),
+        cmocka_unit_test(test_some_numbers_of_microbatches),
+        cmocka_unit_test(test_no_time_at_all),
         cmocka_unit_test(test_one_device_when_links_are_slow),
         cmocka_unit_test(test_why_devices_are_left_out),
         cmocka_unit_test(test_candidates_say_whether_they_cache),

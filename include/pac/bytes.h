@@ -1,0 +1,12 @@
+/* Numbers of bytes in words, for messages. All return buf. */
+#ifndef PAC_BYTES_H
+#define PAC_BYTES_H
+
+/** "3.1 MiB", in the largest unit that is not above it. */
+const char *pac_bytes_text(double bytes, char buf[static 32]);
+/** Always in MiB, but for less than one. */
+const char *pac_mib_text(double bytes, char buf[static 32]);
+/** What is missing, rounded up to the last digit that is printed and at most in MiB, so that as much more is enough. */
+const char *pac_bytes_up(double bytes, char buf[static 32]);
+
+#endif
