@@ -5,7 +5,8 @@
  * spend, and where it is missing the rest of the program still runs.
  *
  * The 16-bit modes round operands first. Frozen weights are rounded once and kept (pac_device_constant()), other operands
- * into scratch, call by call; products too small to gain from it are done in TF32, which is more exact.
+ * into scratch, call by call; products of other matrices that are too small to gain from it are done in TF32, which is more
+ * exact.
  */
 #include "launch.h"
 
@@ -20,11 +21,14 @@ typedef cublasComputeType_t compute_type;
 static const compute_type in_f32 = CUBLAS_COMPUTE_32F, in_tf32 = CUBLAS_COMPUTE_32F_FAST_TF32;
 static const cudaDataType bf16 = CUDA_R_16BF;
 static const bool has_tf32 = true;
+static const cublasGemmAlgo_t half_algorithm = CUBLAS_GEMM_DEFAULT;
 #else
 typedef cudaDataType compute_type;
 static const compute_type in_f32 = CUDA_R_32F, in_tf32 = CUDA_R_32F;
 static const cudaDataType bf16 = CUDA_R_32F; /* never used: the mode is refused */
 static const bool has_tf32 = false;
+static const cublasGemmAlgo_t half_algorithm =
+    CUBLAS_GEMM_DEFAULT_TENSOR_OP; /* these versions leave the units alone unless asked */
 #endif
 
 int64_t pac_gpu_least_16bit = (int64_t)1 << 24;
@@ -99,7 +103,8 @@ pac_err pac_gpu_blas_open(void)
 typedef struct constant {
     const float *x;
     int64_t n;
-    uint16_t *rounded; /* NULL until a product wants it */
+    uint16_t *rounded; /* NULL: not wanted yet, or `refused`: no memory for it */
+    bool refused;
     pac_precision as;
 } constant;
 
@@ -119,7 +124,19 @@ static int64_t first_after(const float *x)
     return low;
 }
 
-/* Where memory is short, the weight is just not kept rounded. */
+/* Room for the rounded copy. Where memory is short, the weight is just not kept rounded, and nobody asks again. */
+static bool make_room(constant *c)
+{
+    void *p;
+    if (c->rounded != NULL || c->refused)
+        return c->rounded != NULL;
+    c->refused = pac_space_array(&pac_cuda_space, PAC_MEM_WEIGHTS, c->n, sizeof *c->rounded, &p) != PAC_OK;
+    c->rounded = c->refused ? NULL : p;
+    c->as = PAC_PREC_F32;
+    return !c->refused;
+}
+
+/* In a 16-bit mode the room is taken at once: what a model takes is known when it is loaded. */
 void pac_device_constant(const float *x, int64_t n)
 {
     int64_t at = first_after(x);
@@ -132,6 +149,8 @@ void pac_device_constant(const float *x, int64_t n)
     memmove(constants + at + 1, constants + at, (size_t)(count - at) * sizeof *constants);
     constants[at] = (constant){.x = x, .n = n};
     count++;
+    if (precision >= PAC_PREC_BF16)
+        make_room(&constants[at]);
 }
 
 void pac_device_constant_release(const float *x)
@@ -159,6 +178,8 @@ void pac_gpu_blas_close(void)
 
 /* ---- operands ---- */
 
+enum { CUT = 4096 };
+
 typedef struct operand {
     const void *x;
     int64_t ld;
@@ -179,15 +200,12 @@ static const uint16_t *kept(const float *x, int64_t floats)
     if (at < 0 || x + floats > constants[at].x + constants[at].n)
         return NULL;
     constant *c = &constants[at];
-    if (c->rounded == NULL) {
-        void *p;
-        if (pac_space_array(&pac_cuda_space, PAC_MEM_WEIGHTS, c->n, sizeof *c->rounded, &p) != PAC_OK)
-            return NULL;
-        c->rounded = p;
-        c->as = PAC_PREC_F32;
-    }
+    if (!make_room(c))
+        return NULL;
     if (c->as != precision) {
-        round_to(c->rounded, c->n, c->x, c->n, 1, c->n);
+        const int64_t rows = c->n / CUT, rest = c->n % CUT; /* rows of any length: many, so that they are shared out */
+        round_to(c->rounded, CUT, c->x, CUT, rows, CUT);
+        round_to(c->rounded + rows * CUT, CUT, c->x + rows * CUT, CUT, 1, rest);
         c->as = precision;
     }
     return c->rounded + (x - c->x);
@@ -203,6 +221,13 @@ static operand rounded(const float *x, int64_t ld, int64_t rows, int64_t columns
     if (to != NULL)
         round_to(to, ldto, x, ld, rows, columns);
     return (operand){to, ldto};
+}
+
+/* Is op(x) [rows, columns] most of a constant? Its products are rounded however few rows meet it, in every layout of a run. */
+static bool whole(const float *x, int64_t rows, int64_t columns, int64_t ld, bool transposed)
+{
+    int64_t at = first_after(x) - 1, floats = ((transposed ? columns : rows) - 1) * ld + (transposed ? rows : columns);
+    return at >= 0 && x + floats <= constants[at].x + constants[at].n && 2 * floats > constants[at].n;
 }
 
 /* ---- the product ---- */
@@ -236,7 +261,8 @@ void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, 
     operand oa = {a, lda}, ob = {b, ldb};
     cudaDataType type = CUDA_R_32F;
     compute_type compute = precision == PAC_PREC_F32 || !has_tensor_f32() ? in_f32 : in_tf32;
-    if (precision >= PAC_PREC_BF16 && m * n >= (pac_gpu_least_16bit + k - 1) / k) {
+    bool large = m * n >= (pac_gpu_least_16bit + k - 1) / k;
+    if (precision >= PAC_PREC_BF16 && (large || whole(a, m, k, lda, ta) || whole(b, k, n, ldb, tb))) {
         oa = rounded(a, lda, ta ? k : m, ta ? m : k, PAC_SCRATCH_A);
         ob = rounded(b, ldb, tb ? n : k, tb ? k : n, PAC_SCRATCH_B);
         type = precision == PAC_PREC_F16 ? CUDA_R_16F : bf16;
@@ -244,9 +270,10 @@ void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, 
         if (oa.x == NULL || ob.x == NULL)
             return;
     }
+    cublasGemmAlgo_t algorithm = type == CUDA_R_32F ? CUBLAS_GEMM_DEFAULT : half_algorithm;
     cublasStatus_t s =
         blas.gemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)k, &alpha, ob.x,
-                  type, (int)ob.ld, oa.x, type, (int)oa.ld, &beta, c, CUDA_R_32F, (int)ldc, compute, CUBLAS_GEMM_DEFAULT);
+                  type, (int)ob.ld, oa.x, type, (int)oa.ld, &beta, c, CUDA_R_32F, (int)ldc, compute, algorithm);
     if (s != CUBLAS_STATUS_SUCCESS)
         pac_gpu_fault(PAC_EINTERNAL, "cuBLAS refused a product");
 }

@@ -164,7 +164,9 @@ pac_err pac_device_wait(int64_t ticket)
 {
     cudaEvent_t e = NULL;
     PAC_TRY(event_of(ticket, &e));
-    return pac_gpu_error(cudaEventSynchronize(e), PAC_EINTERNAL, "a copy failed");
+    cudaError_t done = cudaEventSynchronize(e);
+    PAC_TRY(pac_gpu_take_fault()); /* the rows may never have been computed */
+    return pac_gpu_error(done, PAC_EINTERNAL, "a copy failed");
 }
 
 pac_err pac_device_follow(int64_t ticket)

@@ -4,7 +4,7 @@
  * The runtime library is linked statically and finds the driver itself, so the program starts without one, and says why there
  * is no device.
  */
-#include "gpu.h"
+#include "launch.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -36,6 +36,14 @@ bool pac_gpu_ok(cudaError_t e, const char *what)
     snprintf(text, sizeof text, "%s: %s", what, cudaGetErrorString(e));
     pac_gpu_fault(e == cudaErrorMemoryAllocation ? PAC_ENOMEM : PAC_EINTERNAL, text);
     return false;
+}
+
+bool pac_gpu_has_fault(void)
+{
+    pthread_mutex_lock(&fault_lock);
+    bool has = fault != PAC_OK;
+    pthread_mutex_unlock(&fault_lock);
+    return has;
 }
 
 pac_err pac_gpu_take_fault(void)
@@ -124,6 +132,9 @@ static pac_err open_device(void)
     pac_gpu.integrated = attribute(cudaDevAttrIntegrated) != 0;
     pac_gpu.major = attribute(cudaDevAttrComputeCapabilityMajor);
     pac_gpu.minor = attribute(cudaDevAttrComputeCapabilityMinor);
+    PAC_CHECK(pac_cuda_runs_here(), PAC_ENOTBUILT,
+              "this program has no kernels for CUDA device %d (compute capability %d.%d): build it with -Dgpu_arch=%d%d",
+              pac_gpu.index, pac_gpu.major, pac_gpu.minor, pac_gpu.major, pac_gpu.minor);
     PAC_TRY(pac_gpu_error(cudaStreamCreateWithFlags(&pac_gpu.compute, cudaStreamNonBlocking), PAC_EINTERNAL, "no stream"));
     PAC_TRY(pac_gpu_copies_open());
     PAC_TRY(pac_gpu_blas_open());

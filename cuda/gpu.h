@@ -28,6 +28,7 @@ extern const pac_space pac_cuda_space; /* for what the ops keep themselves: it i
 bool pac_gpu_ok(cudaError_t e, const char *what);
 /** The same for faults that are none of CUDA's. */
 void pac_gpu_fault(pac_err code, const char *text);
+bool pac_gpu_has_fault(void);
 /** The remembered fault as an error, which forgets it; PAC_OK when there is none. */
 pac_err pac_gpu_take_fault(void);
 /** What a launch calls when it is queued. */

@@ -12,6 +12,8 @@ extern "C" {
 #endif
 
 /* rows.cu */
+/* Does this program hold kernels for the device that is set? */
+bool pac_cuda_runs_here(void);
 void pac_cuda_bias_fwd(float *y, const float *b, int64_t N, int64_t D);
 void pac_cuda_bias_bwd(float *db, const float *dy, int64_t N, int64_t D);
 void pac_cuda_add(float *y, const float *a, const float *b, int64_t n);

@@ -6,6 +6,7 @@
 
 #include "pac/mem.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,15 +119,19 @@ static void mean_rows_bwd(float *dx, const float *dy, const int64_t *off, int64_
         pac_cuda_mean_rows_bwd_at(dx, dy, at, A, D);
 }
 
+/* NaN where anything queued before has failed: the norm of a gradient is looked at in every step (reduce.c). */
 static double sumsq(const float *x, int64_t n)
 {
     double sum = 0;
-    double *work = n > 0 ? pac_gpu_scratch(PAC_SCRATCH_OP, (PAC_SUM_BLOCKS + 1) * sizeof *work) : NULL;
-    if (work == NULL)
+    if (n == 0)
         return 0;
+    double *work = pac_gpu_scratch(PAC_SCRATCH_OP, (PAC_SUM_BLOCKS + 1) * sizeof *work);
+    if (work == NULL)
+        return NAN;
     pac_cuda_sumsq_into(work + PAC_SUM_BLOCKS, work, x, n);
-    cudaMemcpyAsync(&sum, work + PAC_SUM_BLOCKS, sizeof sum, cudaMemcpyDeviceToHost, pac_gpu.compute);
-    return pac_gpu_ok(cudaStreamSynchronize(pac_gpu.compute), "sumsq") ? sum : 0;
+    cudaError_t e = cudaMemcpyAsync(&sum, work + PAC_SUM_BLOCKS, sizeof sum, cudaMemcpyDeviceToHost, pac_gpu.compute);
+    bool copied = pac_gpu_ok(e, "sumsq") && pac_gpu_ok(cudaStreamSynchronize(pac_gpu.compute), "sumsq");
+    return copied && !pac_gpu_has_fault() ? sum : NAN;
 }
 
 /* ---- attention ---- */

@@ -227,6 +227,7 @@ typedef struct pac_model_desc {
     bool stream;             /* layers of a slice are resident only while they are at work (model.stream): frozen */
     pac_dtype dtype;         /* how a slice holds its matrices: f32, or bf16 (frozen then; model.dtype) */
     pac_shelf *shelf;        /* where slices in bf16 find and leave their matrices; NULL: each packs its own; borrowed */
+    bool rounded;            /* on a device in a 16-bit precision: a rounded copy beside each, in pac_model_slice_bytes() too */
     float init_std;          /* of random weights, where the family draws all alike */
     bool head_first;         /* classification head on the first row (BERT), else on the last end of sequence */
     pac_act head_act;        /* between its dense and its projection: tanh; DistilBERT relu */

@@ -179,6 +179,13 @@ pac_err pac_backend_find(const char *name, const pac_backend **out);
  * `pac estimate` runs on it; pac_backend_find() does not know it.
  */
 extern const pac_backend pac_backend_count;
+/**
+ * The same in the place of a device: rows live in a memory of their own that is only addresses, and the ledger counts what the
+ * device's backend holds by itself too: its scratch and, with `rounds` (precision bf16 or f16), the rounded copies of frozen
+ * matrices. Static memory; scratch is given back by pac_backend_count_device_release(). Not for several threads at once.
+ */
+const pac_backend *pac_backend_count_device(bool rounds);
+void pac_backend_count_device_release(void);
 /** Operations counted by this thread since the last call with reset. */
 double pac_backend_counted(bool reset);
 /* An op on "count": operations (0 but for products and attention), bytes of its operands (each once), the smallest extent of

@@ -123,6 +123,8 @@ static void print_device(const json_t *d)
              (int)json_integer_value(json_array_get(layers, 0)), (int)json_integer_value(json_array_get(layers, 1)) - 1);
     print_bytes(label, json_object_get(d, "bytes"));
     printf("%22s peak of the run %.1f MiB", "", number(d, "peak") / 1048576);
+    if (number(json_object_get(d, "phase"), "device") > 0)
+        printf(", of it %.1f in the device's memory", mib(json_object_get(d, "phase"), "device"));
     if (json_is_boolean(fits))
         printf(", needs %.2f MiB with a run's records, budget %s: %s", number(d, "needs") / 1048576,
                pac_mib_text(number(d, "budget"), has), json_is_true(fits) ? "fits" : "does not fit");

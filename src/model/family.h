@@ -120,6 +120,8 @@ pac_err pac_tensors_of(const pac_model_desc *d, int64_t first, int64_t last, int
 bool pac_tensor_packs(const pac_model_desc *d, const pac_tensor_need *t);
 /** Does a streamed slice hold it only now and then: blocks, the token embedding, the head? */
 bool pac_tensor_streams(const pac_tensor_need *t);
+/** Is it the weight of products: a matrix of a block, or the head's? */
+bool pac_tensor_multiplies(const pac_tensor_need *t);
 /** Bytes that a slice holds it in, but for padding. */
 int64_t pac_tensor_bytes(const pac_model_desc *d, const pac_tensor_need *t);
 /** The k-th name that files may use for it, the canonical one first; false behind the last. */

@@ -91,6 +91,15 @@ static pac_err convert_to(const pac_space *space, float *w, const pac_tensor *t,
     return err;
 }
 
+/* Is the slice's tensor, or another use of it (a tied head), the weight of products? */
+static bool multiplies(const pac_model *m, const pac_tensor_need *need)
+{
+    for (int64_t i = 0; i < m->count; i++)
+        if (pac_tensor_multiplies(&m->needs[i]) && strcmp(m->needs[i].name, need->name) == 0)
+            return true;
+    return false;
+}
+
 static pac_err convert(const pac_model *m, pac_tensor_need *need, const pac_tensor *t, const float **slot)
 {
     const pac_space *space = m->be->space;
@@ -98,10 +107,12 @@ static pac_err convert(const pac_model *m, pac_tensor_need *need, const pac_tens
     PAC_TRY(pac_space_array(space, PAC_MEM_WEIGHTS, need->n, sizeof(float), &w));
     *slot = w;
     need->home = PAC_AT_COPY;
-    PAC_TRY(space != NULL ? convert_to(space, w, t, need->n) : pac_to_f32(w, t->data, t->dtype, need->n));
-    if (space != NULL && space->constant != NULL)
+    if (m->nowhere == NULL)
+        PAC_TRY(space != NULL ? convert_to(space, w, t, need->n) : pac_to_f32(w, t->data, t->dtype, need->n));
+    if (space != NULL && space->constant != NULL && multiplies(m, need))
         space->constant(w, need->n); /* what learns is moved elsewhere (pac_model_take()) */
-    pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
+    if (m->nowhere == NULL)
+        pac_st_drop(m->files, t->data, (size_t)need->n * pac_dtype_size(t->dtype));
     return PAC_OK;
 }
 
@@ -110,7 +121,7 @@ static bool stays(const pac_model *m, const pac_tensor_need *need, const pac_ten
 {
     bool taken = m->uncounted && !(need->rule->flags & PAC_T_BUFFER);
     bool plain = t->dtype == PAC_F32 && (uintptr_t)t->data % sizeof(float) == 0;
-    return plain && (m->be->space == NULL || m->nowhere != NULL || taken);
+    return plain && (m->be->space == NULL || taken);
 }
 
 /* The values of an earlier need for the same tensor. */

@@ -211,6 +211,11 @@ bool pac_tensor_streams(const pac_tensor_need *t)
     return t->rule->scope == PAC_T_BLOCK || (t->ndim == 2 && t->rule->dims[0] == 'V');
 }
 
+bool pac_tensor_multiplies(const pac_tensor_need *t)
+{
+    return t->ndim == 2 && (t->rule->scope == PAC_T_BLOCK || t->rule->scope == PAC_T_HEAD);
+}
+
 int64_t pac_tensor_bytes(const pac_model_desc *d, const pac_tensor_need *t)
 {
     return t->n * (int64_t)pac_dtype_size(pac_tensor_packs(d, t) ? PAC_BF16 : PAC_F32);
@@ -227,6 +232,7 @@ static pac_err sum_up(const pac_model_desc *d, int64_t first, int64_t last, int 
         const pac_tensor_need *t = &list[i];
         *parameters += t->repeated || (t->rule->flags & PAC_T_BUFFER) ? 0 : t->n;
         *bytes += t->repeated || (d->stream && pac_tensor_streams(t)) ? 0 : pac_tensor_bytes(d, t);
+        *bytes += d->rounded && !d->stream && pac_tensor_multiplies(t) ? t->n * (int64_t)sizeof(uint16_t) : 0;
     }
     pac_mem_free(list);
     return PAC_OK;

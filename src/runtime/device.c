@@ -12,6 +12,11 @@
 
 static const char *const precisions[] = {"f32", "tf32", "bf16", "f16"}; /* pac_precision */
 
+bool rounds_weights(const pac_config *c)
+{
+    return strcmp(c->precision, "bf16") == 0 || strcmp(c->precision, "f16") == 0;
+}
+
 static pac_err choose_precision(const char *name, const char *device)
 {
     int wanted = PAC_PREC_F32;
@@ -22,11 +27,9 @@ static pac_err choose_precision(const char *name, const char *device)
     return PAC_OK;
 }
 
-static pac_err open_device(pac_job *j)
+static pac_err open_device(pac_job *j, int64_t index)
 {
-    int64_t index = pac_node_rank() % pac_device_count();
     pac_device_info d;
-    PAC_TRY(pac_device_open(index));
     PAC_TRY(pac_device_query(&d));
     PAC_TRY(choose_precision(j->cfg.precision, d.name));
     j->be = pac_device_backend();
@@ -39,10 +42,11 @@ static pac_err choose(pac_job *j)
 {
     const char *name = j->cfg.backend;
     bool device = strcmp(name, "cuda") == 0;
+    int64_t index = pac_device_count() > 0 ? pac_node_rank() % pac_device_count() : 0;
     if (strcmp(name, "auto") == 0) {
-        device = pac_device_count() > 0;
+        device = pac_device_count() > 0 && pac_device_open(index) == PAC_OK; /* one that this program has no kernels for: no */
         if (!device)
-            pac_log(PAC_LOG_INFO, "backend cpu: %s", pac_device_absence());
+            pac_log(PAC_LOG_INFO, "backend cpu: %s", pac_device_count() > 0 ? pac_err_message() : pac_device_absence());
     }
     PAC_CHECK(device || strcmp(j->cfg.precision, "f32") == 0, PAC_ECONFIG,
               "precision: %s needs backend cuda and a device, and this run is on the processor; use f32", j->cfg.precision);
@@ -50,7 +54,8 @@ static pac_err choose(pac_job *j)
         return pac_backend_find(name, &j->be);
     PAC_CHECK(pac_device_backend() != NULL, PAC_ENOTBUILT, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
     PAC_CHECK(pac_device_count() > 0, PAC_ECONFIG, "backend: cuda: %s; use auto, cpu or ref", pac_device_absence());
-    return open_device(j);
+    PAC_TRY(pac_device_open(index));
+    return open_device(j, index);
 }
 
 static int64_t sharers_of(int64_t index, int64_t devices)
@@ -106,24 +111,30 @@ pac_err job_backend(pac_job *j)
 
 /* ---- MPI on the device's memory ---- */
 
-/* Does a sum over all ranks, of rows where the backend has them, give what it should? *right: on this rank. */
+enum { TRIED = 1 << 16 }; /* numbers of the trial sum */
+
+/* The trial's numbers: in `host`, and in x where the backend has its rows. */
+static pac_err make_trial(const pac_job *j, float *x, float **host)
+{
+    pac_arena_reset(j->staging);
+    PAC_TRY(pac_arena_floats(j->staging, TRIED, host));
+    for (int64_t i = 0; i < TRIED; i++)
+        (*host)[i] = (float)(i % 251);
+    PAC_TRY(pac_upload(j->be->space, x, *host, TRIED));
+    return pac_space_sync(j->be->space);
+}
+
+/* Does a sum over all ranks, of rows where the backend has them, give what it should? *right: on this rank. Collective. */
 static pac_err try_sum(const pac_job *j, float *x, bool *right)
 {
-    enum { N = 1 << 16 };
-    const pac_space *space = j->be->space;
-    float *host;
-    pac_arena_reset(j->staging);
-    PAC_TRY(pac_arena_floats(j->staging, N, &host));
-    for (int64_t i = 0; i < N; i++)
-        host[i] = (float)(i % 251);
-    PAC_TRY(pac_upload(space, x, host, N));
-    PAC_TRY(pac_space_sync(space));
-    PAC_TRY(pac_sum_f32(pac_world(), x, N));
-    PAC_TRY(pac_download(space, host, x, N));
-    *right = true;
-    for (int64_t i = 0; i < N; i++)
-        *right = *right && host[i] == (float)(i % 251 * pac_world_size());
-    return PAC_OK;
+    float *host = NULL;
+    PAC_TRY(pac_agree(pac_world(), make_trial(j, x, &host)));
+    PAC_TRY(pac_sum_f32(pac_world(), x, TRIED));
+    pac_err err = pac_download(j->be->space, host, x, TRIED);
+    *right = err == PAC_OK;
+    for (int64_t i = 0; i < TRIED && *right; i++)
+        *right = host[i] == (float)(i % 251 * pac_world_size());
+    return err;
 }
 
 pac_err job_try_direct(pac_job *j)
@@ -140,8 +151,9 @@ pac_err job_try_direct(pac_job *j)
                     "pass through the host");
         return PAC_OK;
     }
-    PAC_TRY(pac_agree(pac_world(), pac_space_array(j->be->space, PAC_MEM_COMM, 1 << 16, sizeof(float), &x)));
-    pac_err err = try_sum(j, x, &right);
+    pac_err err = pac_agree(pac_world(), pac_space_array(j->be->space, PAC_MEM_COMM, TRIED, sizeof(float), &x));
+    if (err == PAC_OK)
+        err = pac_agree(pac_world(), try_sum(j, x, &right));
     pac_space_free(j->be->space, x);
     PAC_TRY(err);
     lacking = !right;

@@ -3,9 +3,18 @@
  * profile says of a layer without measuring comes from here.
  */
 #include "dry_layer.h"
+#include "planning.h"
+#include "pac/device.h"
 #include "pac/rng.h"
 
 #include <math.h>
+#include <string.h>
+
+const pac_backend *dry_backend(const pac_config *cfg)
+{
+    bool device = strcmp(cfg->backend, "cuda") == 0 || (strcmp(cfg->backend, "auto") == 0 && pac_device_count() > 0);
+    return device ? pac_backend_count_device(rounds_weights(cfg)) : &pac_backend_count;
+}
 
 pac_err dry_job(const pac_job *job, pac_job **out)
 {
@@ -13,7 +22,7 @@ pac_err dry_job(const pac_job *job, pac_job **out)
     PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *job, &p));
     pac_job *shapes = p;
     *shapes = *job;
-    shapes->be = &pac_backend_count;
+    shapes->be = dry_backend(&job->cfg);
     shapes->shapes = true;
     *out = shapes;
     return PAC_OK;
@@ -66,6 +75,7 @@ void dry_layer_free(dry_layer *d)
     stage_free(&d->s);
     pac_plan_free(&d->plan);
     pac_mem_free(d->sample);
+    pac_backend_count_device_release();
     *d = (dry_layer){0};
 }
 

@@ -15,6 +15,8 @@ typedef struct dry_layer {
     size_t in, out;  /* marks of the micro-batch's arena: behind what was received; behind the forward pass */
 } dry_layer;
 
+/** The backend that a dry run counts on: in the place of a device where the run would take one. */
+const pac_backend *dry_backend(const pac_config *cfg);
 /** A copy of the job that loads no values; pac_mem_dry() is the caller's. Freed with pac_mem_free(). */
 pac_err dry_job(const pac_job *job, pac_job **out);
 pac_err dry_layer_new(const pac_job *shapes, int64_t layer, dry_layer *out);

@@ -8,6 +8,7 @@
 #include "planning.h"
 #include "pac/bytes.h"
 #include "pac/cache.h"
+#include "pac/device.h"
 
 #include <unistd.h>
 
@@ -81,8 +82,10 @@ static pac_err open_local(pac_job *j)
 {
     bool from_data;
     PAC_TRY(job_describe(j));
+    j->be = dry_backend(&j->cfg);
+    if (j->be->space != NULL && pac_device_count() > 0) /* its memory is the budget */
+        PAC_TRY(pac_device_open(0));
     PAC_TRY(job_budget(j));
-    j->be = &pac_backend_count;
     j->shapes = true;
     PAC_TRY(has_data(j, &from_data));
     int data = PAC_JOB_TRAIN | (readable(j->cfg.task.eval) ? PAC_JOB_EVAL : 0); /* a run holds both */
@@ -287,8 +290,15 @@ void pac_estimate_free(pac_estimate *e)
 /* Records, plan, communicators and what else a run holds that a dry one has no use for. */
 enum { BESIDE = 448 << 10 };
 
+/* What the libraries of a device take there for themselves. */
+enum { DEVICE_BESIDE = 40 << 20 };
+
+/* A device with memory of its own is held to its own; one that shares the host's to all of it, once. */
 double dry_needs(const pac_footprint *first, const pac_footprint *later, int64_t records)
 {
+    int64_t device = first->device > later->device ? first->device : later->device;
+    if (device > 0 && !pac_device_integrated())
+        return (double)(device + DEVICE_BESIDE);
     return (double)((first->total > later->total ? first->total : later->total) - records + BESIDE);
 }
 

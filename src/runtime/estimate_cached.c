@@ -48,8 +48,8 @@ static pac_err load(phase *f, int64_t stages)
     PAC_TRY(pac_tuned_new(&job->desc, &job->tune, job->be, 0, L, true, &f->s.tuned));
     PAC_TRY(pac_optimizer_new(&job->cfg.train.optimizer, job->be->space, pac_tuned_params(f->s.tuned)->total, &f->opt));
     pac_tune_reads(&job->desc, &job->tune, f->s.reads, &f->s.reads_final);
-    PAC_TRY(pac_arena_new(PAC_MEM_WORK, &f->s.work));
-    PAC_TRY(pac_arena_new(PAC_MEM_ACTIVATIONS, &f->x.arena));
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &f->s.work));
+    PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &f->x.arena));
     PAC_TRY(new_reader(f, stages));
     PAC_TRY(keep_best(f));
     return cached_head(job, &f->head);
@@ -93,12 +93,13 @@ static pac_err run_part(phase *f, int64_t from, int64_t to)
 {
     const float *part[2 * PAC_MAX_LAYERS + 3];
     const train *t = &f->d->t;
+    double loss;
     for (int64_t i = from, n; i < to; i += n) {
         n = cached_chunk_end(i, to, f->chunk) - i;
         PAC_TRY(read_chunk(f, t->order + i, n, part));
         PAC_TRY(cached_micro(&f->s, &f->x, f->head, &t->map, part, t->order + i, n, 1));
     }
-    return PAC_OK;
+    return stage_take_loss(&f->s, &loss);
 }
 
 static pac_err run_epochs(phase *f, int64_t rank)
@@ -159,6 +160,7 @@ static pac_err count_step(phase *f, pac_flop *out)
 static void release(phase *f)
 {
     pac_model_free(&f->head);
+    stage_drop_losses(&f->s);
     pac_arena_free(&f->x.arena);
     pac_arena_free(&f->s.work);
     pac_optimizer_free(&f->opt);
@@ -177,6 +179,7 @@ pac_err dry_cached(dry *d, const pac_plan *plan, int64_t rank, pac_flop *flop, p
     phase f = {.d = d};
     pac_err err;
     d->t.plan = plan;
+    pac_backend_count_device_release();
     pac_mem_reset_peaks();
     PAC_GO(load(&f, plan->stages));
     PAC_GO(run_epochs(&f, rank));

@@ -38,12 +38,13 @@ void dry_free(dry *d)
     cache_map_free(&d->t.map);
     pac_mem_free(d->t.order);
     pac_mem_free(d->best);
+    pac_backend_count_device_release();
     *d = (dry){0};
 }
 
 pac_footprint dry_peaks(void)
 {
-    pac_footprint f = {.total = pac_mem_peak_total()};
+    pac_footprint f = {.total = pac_mem_peak_total(), .device = pac_mem_peak_space()};
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
         f.tag[tag] = pac_mem_peak((pac_mem_tag)tag);
     return f;
@@ -152,6 +153,7 @@ static pac_err take_slot(device *v, pac_range r, const pac_op *op)
 static pac_err run_op(device *v, pac_range r, const pac_op *op)
 {
     stage *s = v->s;
+    double loss;
     micro *x = op->slot >= 0 ? &s->slot[op->slot] : NULL;
     switch (op->kind) {
     case PAC_OP_RECV_FWD:
@@ -168,7 +170,7 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
     case PAC_OP_STEP:
         if (v->opt != NULL)
             pac_optimizer_step(v->opt, s->job->be, pac_tuned_params(s->tuned), 0, 1);
-        return PAC_OK;
+        return stage_take_loss(s, &loss);
     default: /* messages that leave, sums over ranks */
         return PAC_OK;
     }
@@ -309,7 +311,8 @@ out:
 
 static pac_footprint larger(const pac_footprint *a, const pac_footprint *b)
 {
-    pac_footprint f = {.total = a->total > b->total ? a->total : b->total};
+    pac_footprint f = {.total = a->total > b->total ? a->total : b->total,
+                       .device = a->device > b->device ? a->device : b->device};
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
         f.tag[tag] = a->tag[tag] > b->tag[tag] ? a->tag[tag] : b->tag[tag];
     return f;
@@ -340,6 +343,7 @@ pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member,
 {
     const pac_stage_plan *p = &plan->stage[number];
     device v = {.d = d};
+    pac_backend_count_device_release();
     d->t.plan = plan;
     d->t.layout = (pac_layout){.plan = plan, .stage = number, .member = member, .P = plan->stages, .M = plan->microbatches};
     *out = (pac_estimate_device){

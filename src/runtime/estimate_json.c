@@ -15,6 +15,8 @@ static json_t *bytes_json(const pac_footprint *f)
     for (int tag = 0; tag < PAC_MEM_NTAGS; tag++)
         json_object_set_new(object, pac_mem_tag_name((pac_mem_tag)tag), json_integer(f->tag[tag]));
     json_object_set_new(object, "total", json_integer(f->total));
+    if (f->device > 0)
+        json_object_set_new(object, "device", json_integer(f->device));
     return object;
 }
 

@@ -61,6 +61,7 @@ pac_err job_describe(pac_job *j)
     PAC_TRY(pac_model_describe(c->model.path, &j->desc));
     j->desc.dtype = c->model.dtype;
     j->desc.stream = c->model.stream;
+    j->desc.rounded = rounds_weights(c);
     PAC_TRY(pac_task_find(c->task.name, &j->task));
     PAC_CHECK(c->head == PAC_HEAD_LM || pac_task_classes(j->task) > 0, PAC_ECONFIG,
               "%s: head: classification: task %s has no classes (use head: lm)", c->path, c->task.name);

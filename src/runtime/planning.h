@@ -8,6 +8,8 @@
 
 /** Model description, task and options of j->cfg, checked against each other. Not collective. */
 pac_err job_describe(pac_job *j);
+/** Does the run's precision keep rounded copies of frozen matrices on the device? */
+bool rounds_weights(const pac_config *c);
 /** The backend that the configuration names, its device opened (device.c). Not collective. Errors: PAC_ECONFIG, PAC_ENOTBUILT.
  */
 pac_err job_backend(pac_job *j);

@@ -61,6 +61,7 @@ pac_err train_update(train *t, const reducer *r, pac_params *p, double local_los
 {
     const pac_config *cfg = &t->job->cfg;
     step_sums sums;
+    PAC_TRY(pac_space_sync(t->job->be->space)); /* an op that failed ends the run here, before others get its rows */
     PAC_TRY(reduce_gradients(r, p, local_loss, &sums));
     float lr = pac_lr_at(t->step, t->total_steps, (float)cfg->train.lr, t->warmup, cfg->train.linear);
     double clip = cfg->train.clip;

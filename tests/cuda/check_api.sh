@@ -27,7 +27,7 @@ check() {
     {
         source = $0
         line = without_text($0)
-        if (line ~ /^[ \t]*#[ \t]*if/) { newer[++depth] = line ~ /CUDART_VERSION >= 1[0-9][0-9][0-9][0-9]/; next }
+        if (line ~ /^[ \t]*#[ \t]*if/) { newer[++depth] = line !~ /[!|]/ && match(line, /CUDART_VERSION >= [0-9]+/) && substr(line, RSTART + 18, RLENGTH - 18) + 0 > 10020; next }
         if (line ~ /^[ \t]*#[ \t]*el/) { newer[depth] = 0; next }
         if (line ~ /^[ \t]*#[ \t]*endif/) { depth--; next }
         if (source ~ /^[ \t]*#[ \t]*include[ \t]*</ && source ~ /cu|thrust|cooperative|mma|nv/ && source !~ /<(cuda_runtime|cublas_v2|cuda_fp16)\.h>/ && !guarded())
@@ -57,6 +57,8 @@ expect found 'cudaMallocAsync(&p, n, s);'
 expect found '#if CUDART_VERSION >= 11020\n#else\ncudaMallocAsync(&p, n, s);\n#endif'
 expect clean '#if CUDART_VERSION >= 11020\ncudaMallocAsync(&p, n, s);\n#endif'
 expect found '#if CUDART_VERSION >= 11020\n#endif\n__nv_bfloat16 x;'
+expect found '#if CUDART_VERSION >= 10000\ncudaMallocAsync(&p, n, s);\n#endif'
+expect found '#if !(CUDART_VERSION >= 11020)\ncudaMallocAsync(&p, n, s);\n#endif'
 expect found '#include <cub/cub.cuh>'
 expect found '#include <thrust/sort.h>'
 expect found 'nvcuda::wmma::fill_fragment(c, 0);'

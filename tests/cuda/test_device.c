@@ -199,8 +199,16 @@ static void check_faults(void)
     gpu->attn_bwd(y, y + 8, y + 16, y + 32, x, 8, x, 8, x, 8, x, 8, x, &a);
     expect(pac_device_sync() == PAC_ESHAPE && strstr(pac_err_message(), "1024") != NULL, "too many buckets are a fault: %s",
            pac_err_message());
-    pac_device_free(y);
     expect(pac_device_sync() == PAC_OK, "a fault is told once");
+    int64_t ticket;
+    must(pac_device_pinned_alloc(4, &p));
+    gpu->attn_bwd(y, y + 8, y + 16, y + 32, x, 8, x, 8, x, 8, x, 8, x, &a);
+    expect(isnan(gpu->sumsq(x, 8)), "a sum behind a fault is not a number");
+    must(pac_device_download_start(p, x, 4, &ticket));
+    expect(pac_device_wait(ticket) == PAC_ESHAPE, "who waits for a copy is told of a fault before it");
+    pac_device_pinned_free(p);
+    p = NULL;
+    pac_device_free(y);
     pac_device_free(x);
     must(pac_device_memory(&total, &available));
     expect(total > 0 && available > 0 && available <= total, "%lld of %lld bytes free", (long long)available, (long long)total);

@@ -40,6 +40,10 @@ typedef enum cudaDeviceAttr {
     cudaDevAttrComputeCapabilityMinor = 76
 } cudaDeviceAttr;
 
+struct cudaFuncAttributes {
+    size_t sharedSizeBytes;
+};
+
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem;
@@ -53,6 +57,8 @@ enum {
     cudaHostAllocMapped = 2
 };
 
+/* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED. */
+int emu_switch(const char *name);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int i);
@@ -79,6 +85,11 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t s);
 
 #ifdef __cplusplus
+}
+
+template <class F> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, F)
+{
+    return emu_switch("PAC_EMU_NO_KERNELS") ? cudaErrorInvalidValue : cudaSuccess;
 }
 
 #include "emu_kernel.h"

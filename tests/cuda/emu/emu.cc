@@ -307,6 +307,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 
 /* ---- the device ---- */
 
+int emu_switch(const char *name)
+{
+    const char *value = getenv(name);
+    return value != nullptr && value[0] == '1';
+}
+
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = 1;
