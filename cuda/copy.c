@@ -1,7 +1,7 @@
 /*
  * Copies. What the stream carries to the device goes through a ring of pinned blocks, so that the host's memory is free at once
  * and the host waits only when the ring is full. Started copies (pac_device_*_start) run on two streams of their own, one for
- * each direction, between events: after the work queued so far, and before what follows their ticket.
+ * each direction: downloads after the work queued so far, uploads at once; what follows their ticket comes after them.
  */
 #include "gpu.h"
 
@@ -19,9 +19,10 @@ static int ring_next;
 /* Ticket 2 n + direction is the n-th copy of its direction. Copies of a direction end in order, so a later event will do. */
 static struct {
     cudaStream_t stream;
-    cudaEvent_t before, done[TICKETS];
+    cudaEvent_t done[TICKETS];
     int64_t started;
 } way[2];
+static cudaEvent_t made; /* what a download follows */
 
 static pac_err new_event(cudaEvent_t *e)
 {
@@ -34,9 +35,9 @@ pac_err pac_gpu_copies_open(void)
         PAC_TRY(pac_device_pinned_alloc(ring_bytes, &ring[i].block));
         PAC_TRY(new_event(&ring[i].copied));
     }
+    PAC_TRY(new_event(&made));
     for (int d = 0; d < 2; d++) {
         PAC_TRY(pac_gpu_error(cudaStreamCreateWithFlags(&way[d].stream, cudaStreamNonBlocking), PAC_EINTERNAL, "no stream"));
-        PAC_TRY(new_event(&way[d].before));
         for (int i = 0; i < TICKETS; i++)
             PAC_TRY(new_event(&way[d].done[i]));
     }
@@ -58,7 +59,6 @@ void pac_gpu_copies_close(void)
         ring[i].block = NULL;
     }
     for (int d = 0; d < 2; d++) {
-        drop_event(&way[d].before);
         for (int i = 0; i < TICKETS; i++)
             drop_event(&way[d].done[i]);
         if (way[d].stream != NULL)
@@ -66,6 +66,7 @@ void pac_gpu_copies_close(void)
         way[d].stream = NULL;
         way[d].started = 0;
     }
+    drop_event(&made);
     ring_next = 0;
 }
 
@@ -129,10 +130,7 @@ pac_err pac_device_sync(void)
 
 static pac_err start(int d, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, int64_t *ticket)
 {
-    PAC_TRY(need_open());
     int64_t n = way[d].started;
-    PAC_TRY(pac_gpu_error(cudaEventRecord(way[d].before, pac_gpu.compute), PAC_EINTERNAL, "no event"));
-    PAC_TRY(pac_gpu_error(cudaStreamWaitEvent(way[d].stream, way[d].before, 0), PAC_EINTERNAL, "cannot order a copy"));
     if (bytes > 0)
         PAC_TRY(pac_gpu_error(cudaMemcpyAsync(to, from, bytes, kind, way[d].stream), PAC_EINTERNAL, "cannot start a copy"));
     PAC_TRY(pac_gpu_error(cudaEventRecord(way[d].done[n % TICKETS], way[d].stream), PAC_EINTERNAL, "no event"));
@@ -141,13 +139,18 @@ static pac_err start(int d, void *to, const void *from, size_t bytes, enum cudaM
     return PAC_OK;
 }
 
+/* Behind the ops queued so far, which make the rows. */
 pac_err pac_device_download_start(void *pinned, const void *device, size_t bytes, int64_t *ticket)
 {
+    PAC_TRY(need_open());
+    PAC_TRY(pac_gpu_error(cudaEventRecord(made, pac_gpu.compute), PAC_EINTERNAL, "no event"));
+    PAC_TRY(pac_gpu_error(cudaStreamWaitEvent(way[DOWN].stream, made, 0), PAC_EINTERNAL, "cannot order a copy"));
     return start(DOWN, pinned, device, bytes, cudaMemcpyDeviceToHost, ticket);
 }
 
 pac_err pac_device_upload_start(void *device, const void *pinned, size_t bytes, int64_t *ticket)
 {
+    PAC_TRY(need_open());
     return start(UP, device, pinned, bytes, cudaMemcpyHostToDevice, ticket);
 }
 

@@ -130,6 +130,7 @@ static pac_err open_device(void)
     PAC_TRY(pac_gpu_error(cudaSetDevice(pac_gpu.index), PAC_EINTERNAL, "cannot open the device"));
     pac_gpu.processors = attribute(cudaDevAttrMultiProcessorCount);
     pac_gpu.integrated = attribute(cudaDevAttrIntegrated) != 0;
+    pac_gpu.zero_copy = pac_gpu.integrated && attribute(cudaDevAttrCanMapHostMemory) != 0;
     pac_gpu.major = attribute(cudaDevAttrComputeCapabilityMajor);
     pac_gpu.minor = attribute(cudaDevAttrComputeCapabilityMinor);
     PAC_CHECK(pac_cuda_runs_here(), PAC_ENOTBUILT,
@@ -197,6 +198,11 @@ pac_err pac_device_query(pac_device_info *out)
     PAC_TRY(pac_device_name(pac_gpu.index, info.name, sizeof info.name));
     *out = info;
     return PAC_OK;
+}
+
+bool pac_device_zero_copy(void)
+{
+    return pac_gpu.zero_copy;
 }
 
 bool pac_device_integrated(void)

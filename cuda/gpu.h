@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 typedef struct pac_gpu {
-    bool open, integrated;
+    bool open, integrated, zero_copy;
     int index, processors, major, minor;
     cudaStream_t compute;
 } pac_gpu_t;

@@ -36,6 +36,7 @@ void pac_device_free(void *p)
 pac_err pac_device_pinned_alloc(size_t bytes, void **out)
 {
     void *p = NULL;
+    PAC_TRY(pac_gpu_error(cudaSetDevice(pac_gpu.index), PAC_EINTERNAL, "cannot use the device")); /* a new thread has another */
     PAC_TRY(pac_gpu_error(cudaHostAlloc(&p, bytes > 0 ? bytes : 1, cudaHostAllocPortable | cudaHostAllocMapped), PAC_ENOMEM,
                           "no pinned memory"));
     *out = p;

@@ -24,6 +24,9 @@
 
 enum { WARM_UP = 5 };
 
+extern int64_t emu_waited(void) __attribute__((weak)); /* tests/cuda/emu: how often the host waited */
+static int64_t waited_inside;                          /* of steps */
+
 static void must(pac_err err)
 {
     if (err == PAC_OK)
@@ -219,8 +222,10 @@ static double milliseconds(bench *x, void (*step)(bench *), int64_t rounds, floa
         exit(1);
     for (int64_t i = -WARM_UP; i < rounds; i++) {
         must(pac_device_sync());
+        int64_t waited = emu_waited != NULL ? emu_waited() : 0;
         double start = pac_now();
         step(x);
+        waited_inside += emu_waited != NULL && i >= 0 ? emu_waited() - waited : 0;
         must(pac_device_sync());
         if (i >= 0)
             t[i] = 1e3 * (pac_now() - start);
@@ -301,10 +306,11 @@ static void measure(const options *o, const char *model, size_t precision)
     prepare_feeding(&x);
     double fed = milliseconds(&x, fed_step, o->rounds, &loss[2]);
     must(pac_device_query(&info));
-    printf("{\"model\": \"%s\", \"precision\": \"%s\", \"by\": \"pac\", \"hybrid_ms\": %.4f, \"cached_ms\": %.4f, "
-           "\"fed_ms\": %.4f, \"losses\": [%.6g, %.6g, %.6g], \"device\": \"%s\", \"backend\": \"%s\"}\n",
-           model, precisions[precision].name, hybrid, cached, fed, (double)loss[0], (double)loss[1], (double)loss[2], info.name,
-           x.be->name);
+    printf(
+        "{\"model\": \"%s\", \"precision\": \"%s\", \"by\": \"pac\", \"hybrid_ms\": %.4f, \"cached_ms\": %.4f, "
+        "\"fed_ms\": %.4f, \"losses\": [%.6g, %.6g, %.6g], \"waits_inside\": %lld, \"device\": \"%s\", \"backend\": \"%s\"}\n",
+        model, precisions[precision].name, hybrid, cached, fed, (double)loss[0], (double)loss[1], (double)loss[2],
+        (long long)waited_inside, info.name, x.be->name);
     fflush(stdout);
     close_bench(&x);
 }

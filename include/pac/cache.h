@@ -9,6 +9,7 @@
 #define PAC_CACHE_H
 
 #include "pac/parallel.h"
+#include "pac/space.h"
 #include "pac/tensor.h"
 
 /* What is stored, the same on all ranks. Parts are numbered 0..parts-1: enc b_0..b_E that are read, dec b_0.., final. */
@@ -115,12 +116,16 @@ int64_t pac_cache_owner(const pac_cache *c, int64_t sample);
 
 /* ---- reading: a thread reads ahead ---- */
 
+/** Requests from now on are read into pinned memory of this space (NULL: plain memory). Before the first prefetch. */
+void pac_cache_read_into(pac_cache *c, const pac_space *space);
+
 /**
  * Ask for all parts of samples[0..n) in this order; at most 2 requests outstanding. Returns at once. Not collective.
  */
 pac_err pac_cache_prefetch(pac_cache *c, const int64_t *sample, int64_t n);
 /**
- * Wait for the oldest request: part[i] points to [rows, D] f32, valid until the next pac_cache_take(). Checksums are verified.
+ * Wait for the oldest request: part[i] points to [rows, D] f32, valid until the next pac_cache_take(); part i + 1 lies behind
+ * part i. Checksums are verified.
  * Errors: PAC_EDATA (which part of which sample in which file is damaged). Not collective.
  */
 pac_err pac_cache_take(pac_cache *c, const float **part);

@@ -62,6 +62,10 @@ pac_err pac_device_memory(int64_t *total, int64_t *available);
 /** True when the open device shares its memory with the host, so that its bytes are counted once. */
 bool pac_device_integrated(void);
 
+/** True when the open device is integrated and reads pinned memory of the host as it is: then that need not be copied for it.
+ */
+bool pac_device_zero_copy(void);
+
 /**
  * Device memory, aligned to 256, contents undefined; not for the host to read or write. No ledger: that is the caller's. A
  * block is given back after the work queued so far. Errors: PAC_ENOMEM (message with size, total and available bytes).
@@ -89,7 +93,10 @@ pac_err pac_device_pinned_alloc(size_t bytes, void **out);
 void pac_device_pinned_free(void *p);
 /** Start a copy device to host that follows the work queued so far. */
 pac_err pac_device_download_start(void *pinned, const void *device, size_t bytes, int64_t *ticket);
-/** Start a copy host to device; ops queued after pac_device_wait() or pac_device_follow() see it. */
+/**
+ * Start a copy host to device at once, beside the work queued so far, which must not use the block; ops queued after
+ * pac_device_wait() or pac_device_follow() see it.
+ */
 pac_err pac_device_upload_start(void *device, const void *pinned, size_t bytes, int64_t *ticket);
 /** Waits (the host) for a started copy. */
 pac_err pac_device_wait(int64_t ticket);

@@ -21,7 +21,10 @@ typedef struct pac_space {
     pac_err (*upload)(void *to, const void *host, size_t bytes);     /* host may be overwritten on return */
     pac_err (*download)(void *host, const void *from, size_t bytes); /* waits for all work queued before */
     pac_err (*download_start)(void *pinned, const void *from, size_t bytes, int64_t *ticket);
-    pac_err (*wait)(int64_t ticket);
+    pac_err (*upload_start)(void *to, const void *pinned, size_t bytes, int64_t *ticket);
+    pac_err (*wait)(int64_t ticket);   /* the host waits */
+    pac_err (*follow)(int64_t ticket); /* ops queued from now on wait */
+    bool (*zero_copy)(void);           /* may ops be given pinned memory, without loss? NULL: no */
     pac_err (*move)(void *to, const void *from, size_t bytes);
     pac_err (*fill)(void *p, int byte, size_t bytes);
     pac_err (*sync)(void);
@@ -34,6 +37,8 @@ typedef struct pac_space {
 pac_err pac_space_array(const pac_space *space, pac_mem_tag tag, int64_t count, size_t size, void **out);
 /** Free a block of pac_space_array(); NULL is allowed. */
 void pac_space_free(const pac_space *space, void *p);
+/** The same in pinned memory of the host; NULL: pac_mem_array(). */
+pac_err pac_space_pinned_array(const pac_space *space, pac_mem_tag tag, int64_t count, size_t size, void **out);
 /** An arena whose pac_arena_floats() lie in `space`; pac_arena_get() is memory of the host as ever. The caller owns *out. */
 pac_err pac_arena_new_in(const pac_space *space, pac_mem_tag tag, pac_arena **out);
 /** An arena of memory of the host that is fast to copy from and to `space`: places to stage messages. */
@@ -51,6 +56,10 @@ pac_err pac_download(const pac_space *space, float *to, const float *from, int64
 pac_err pac_download_ids(const pac_space *space, int32_t *to, const int32_t *from, int64_t n);
 /** to = from, both in the space; they do not overlap. */
 pac_err pac_move(const pac_space *space, float *to, const float *from, int64_t n);
+/** Does the space read rows of pinned memory where they are, as the host's own memory does? Then nothing is copied there. */
+bool pac_space_zero_copy(const pac_space *space);
+/** *ticket: for wait() until the work queued so far is done. */
+pac_err pac_space_mark(const pac_space *space, int64_t *ticket);
 /** Waits until all ops before are done, and says if one failed. Nothing with NULL. */
 pac_err pac_space_sync(const pac_space *space);
 

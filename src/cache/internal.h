@@ -145,6 +145,7 @@ struct pac_cache {
     cache_handover *writing; /* until pac_cache_finish() */
     int32_t *owner;          /* [samples]; NULL: every rank can read every sample */
     cache_lookup at;
+    const pac_space *reads_into; /* where the reader's buffers are pinned, or NULL */
     cache_reader *reader;  /* from the first prefetch on */
     pac_cache_times times; /* of what has ended */
 };

@@ -97,10 +97,10 @@ static pac_err reserve(cache_reader *r, int64_t b, int64_t floats)
     void *p;
     if (floats <= r->buffer_cap[b])
         return PAC_OK;
-    pac_mem_free(r->buffer[b]);
+    pac_space_free(r->c->reads_into, r->buffer[b]);
     r->buffer[b] = NULL;
     r->buffer_cap[b] = 0;
-    PAC_TRY(pac_mem_array(PAC_MEM_CACHE, floats, sizeof(float), &p));
+    PAC_TRY(pac_space_pinned_array(r->c->reads_into, PAC_MEM_CACHE, floats, sizeof(float), &p));
     r->buffer[b] = p;
     r->buffer_cap[b] = floats;
     return PAC_OK;
@@ -165,12 +165,17 @@ static void *read_ahead(void *user)
 
 /* ---- the caller ---- */
 
+void pac_cache_read_into(pac_cache *c, const pac_space *space)
+{
+    c->reads_into = space;
+}
+
 static void free_reader(cache_reader *r)
 {
     for (int i = 0; i < SLOTS; i++)
         pac_mem_free(r->slot[i].sample);
     for (int i = 0; i < BUFFERS; i++)
-        pac_mem_free(r->buffer[i]);
+        pac_space_free(r->c->reads_into, r->buffer[i]);
     pac_mem_free(r->record);
     pac_mem_free(r);
 }

@@ -69,6 +69,16 @@ pac_err pac_space_array(const pac_space *space, pac_mem_tag tag, int64_t n, size
     return err;
 }
 
+pac_err pac_space_pinned_array(const pac_space *space, pac_mem_tag tag, int64_t n, size_t size, void **out)
+{
+    size_t bytes;
+    if (space == NULL)
+        return pac_mem_array(tag, n, size, out);
+    PAC_CHECK(n >= 0 && !__builtin_mul_overflow((size_t)n, size, &bytes), PAC_ENOMEM,
+              "cannot allocate %lld elements of %zu bytes for %s", (long long)n, size, pac_mem_tag_name(tag));
+    return space_block(space, true, tag, bytes, out);
+}
+
 void pac_space_free(const pac_space *space, void *p)
 {
     if (p == NULL || space == NULL) {
@@ -123,6 +133,16 @@ pac_err pac_move(const pac_space *space, float *to, const float *from, int64_t n
     if (space == NULL)
         return copy_here(to, from, bytes);
     return n > 0 && to != from ? space->move(to, from, bytes) : PAC_OK;
+}
+
+bool pac_space_zero_copy(const pac_space *space)
+{
+    return space == NULL || (space->zero_copy != NULL && space->zero_copy());
+}
+
+pac_err pac_space_mark(const pac_space *space, int64_t *ticket)
+{
+    return space->download_start(NULL, NULL, 0, ticket);
 }
 
 pac_err pac_space_sync(const pac_space *space)

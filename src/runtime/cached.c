@@ -11,6 +11,14 @@ enum {
     AHEAD = 2,              /* requests that the cache keeps outstanding */
 };
 
+/* One micro-batch's rows, where the backend reads them. */
+typedef struct arrival {
+    const float *part[2 * PAC_MAX_LAYERS + 3];
+    pac_arena *rows; /* where they were brought to */
+    int64_t ticket;  /* of bringing them, -1: nothing was copied */
+    int64_t used;    /* ticket of the work that read them, -1: none */
+} arrival;
+
 struct cached {
     train *t;
     stage s; /* only side, work and widths are used: the loss needs them */
@@ -22,11 +30,14 @@ struct cached {
     int64_t *mine_end; /* [batches] end of each mini-batch's samples in `mine` */
     int64_t asked;     /* samples already asked of the cache */
     int64_t batch_asked;
+    int64_t loaded, batch_loaded; /* samples taken from the cache */
+    arrival arrival[2];           /* taken and used in turns: */
+    int64_t arrivals, runs;
 };
 
 /*
  * Rows of at most half the head's size: bounds activations and read buffers, while the head, which every micro-batch reads
- * twice, is not read more often than that is worth. A device's memory holds as many as there may be.
+ * twice, is not read more often than that is worth. A device with memory of its own holds as many as there may be.
  */
 int64_t cached_chunk(const pac_job *job, const cache_map *map)
 {
@@ -34,7 +45,7 @@ int64_t cached_chunk(const pac_job *job, const cache_map *map)
     int64_t head = job->tune.head == PAC_HEAD_LM ? job->desc.vocab * job->desc.block[PAC_DEC].D * (int64_t)sizeof(float) : 0;
     int64_t most = head / 2 > LEAST_BYTES ? head / 2 : LEAST_BYTES;
     int64_t sample = pac_cache_bytes(l) / l->samples * (int64_t)sizeof(float) / (int64_t)pac_dtype_size(l->dtype);
-    int64_t n = job->be->space != NULL ? MOST_SAMPLES : most / (sample + 1);
+    int64_t n = pac_space_zero_copy(job->be->space) ? most / (sample + 1) : MOST_SAMPLES;
     return n < 1 ? 1 : n < MOST_SAMPLES ? n : MOST_SAMPLES;
 }
 
@@ -60,6 +71,9 @@ static pac_err cached_local(cached *c)
     c->s = (stage){.job = job, .D = job->desc.block[PAC_ENC].D, .tuned = t->whole};
     c->s.R = c->s.D / job->tune.reduction;
     c->chunk = cached_chunk(job, &t->map);
+    pac_cache_read_into(t->cache, job->be->space);
+    for (int k = 0; k < 2; k++)
+        PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &c->arrival[k].rows));
     pac_tune_reads(&job->desc, &job->tune, c->s.reads, &c->s.reads_final);
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &c->s.work));
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &c->x.arena));
@@ -91,6 +105,8 @@ void cached_free(cached **cp)
     if (c == NULL)
         return;
     pac_model_free(&c->head);
+    for (int k = 0; k < 2; k++)
+        pac_arena_free(&c->arrival[k].rows);
     pac_arena_free(&c->x.arena);
     stage_drop_losses(&c->s);
     pac_arena_free(&c->s.work);
@@ -166,30 +182,35 @@ static pac_err ask_next(cached *c)
 
 /* ---- one mini-batch ---- */
 
-/* A part as the backend reads it: where the cache has it, or a copy in the backend's memory. */
-static pac_err bind_part(const stage *s, const micro *x, const cache_map *map, int64_t number, const float *rows,
-                         const float **out)
+pac_err cached_bring(const pac_job *job, const cache_map *map, const int64_t *sample, int64_t n, pac_arena *rows,
+                     const float **part, int64_t *ticket)
 {
-    float *copy;
-    const int64_t *off = map->shape.stack[number] == PAC_ENC ? x->batch.soff : x->batch.toff;
-    *out = rows;
-    if (s->job->be->space == NULL)
+    const pac_space *space = job->be->space;
+    const pac_cache_layout *l = &map->shape;
+    const float *from = part[0];
+    int64_t floats = 0;
+    float *to;
+    *ticket = -1;
+    if (pac_space_zero_copy(space))
         return PAC_OK;
-    PAC_TRY(pac_arena_copy(x->arena, rows, off[x->batch.B] * map->shape.D, &copy));
-    *out = copy;
+    for (int64_t p = 0; p < l->parts; p++)
+        for (int64_t i = 0; i < n; i++)
+            floats += l->len[l->stack[p]][sample[i]] * l->D;
+    pac_arena_reset(rows);
+    PAC_TRY(pac_arena_floats(rows, floats, &to));
+    PAC_TRY(space->upload_start(to, from, (size_t)floats * sizeof *to, ticket));
+    for (int64_t p = 0; p < l->parts; p++)
+        part[p] = to + (part[p] - from);
     return PAC_OK;
 }
 
-static pac_err bind_parts(const stage *s, micro *x, const cache_map *map, const float *const *part)
+static void bind_parts(const stage *s, micro *x, const cache_map *map, const float *const *part)
 {
-    x->acts = (pac_acts){0};
+    x->acts = (pac_acts){.final = map->final >= 0 ? part[map->final] : NULL};
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
-        for (int64_t i = 0; i <= s->job->desc.layers[stack]; i++) {
-            int64_t number = map->part[stack][i];
-            if (number >= 0)
-                PAC_TRY(bind_part(s, x, map, number, part[number], &x->acts.b[stack][i]));
-        }
-    return map->final >= 0 ? bind_part(s, x, map, map->final, part[map->final], &x->acts.final) : PAC_OK;
+        for (int64_t i = 0; i <= s->job->desc.layers[stack]; i++)
+            if (map->part[stack][i] >= 0)
+                x->acts.b[stack][i] = part[map->part[stack][i]];
 }
 
 pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map *map, const float *const *part,
@@ -200,7 +221,7 @@ pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map 
     pac_side_state none = {0}, out;
     pac_arena_reset(x->arena);
     PAC_TRY(pac_batch_gather(&job->train, sample, n, &job->batching, x->arena, &x->batch));
-    PAC_TRY(bind_parts(s, x, map, part));
+    bind_parts(s, x, map, part);
     PAC_TRY(micro_drop(job, x, s->drop_key));
     pac_pass p = micro_pass(x, s->work, true);
     PAC_TRY(pac_side_fwd(side, &p, &x->acts, &none, &out, &x->h, true, &x->saved));
@@ -208,12 +229,55 @@ pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map 
     return pac_side_bwd(side, &p, &x->acts, &none, x->dh, &out, x->saved);
 }
 
+/* Are rows brought while the micro-batch before is computed? */
+static bool ahead(const cached *c)
+{
+    return !pac_space_zero_copy(c->t->job->be->space);
+}
+
+static pac_err wait_for(const pac_space *space, int64_t *ticket)
+{
+    int64_t t = *ticket;
+    *ticket = -1;
+    return t >= 0 ? space->wait(t) : PAC_OK;
+}
+
+/*
+ * Take the next micro-batch's rows from the cache and start to bring them. The cache then reads into the buffer of the one
+ * before, which must have been brought (or, where it is read in place, used); rows go where those before that one were.
+ */
+static pac_err load_next(cached *c)
+{
+    const train *t = c->t;
+    const pac_space *space = t->job->be->space;
+    arrival *a = &c->arrival[c->arrivals % 2], *last = &c->arrival[(c->arrivals + 1) % 2];
+    while (c->batch_loaded < train_batches(t) && c->loaded == c->mine_end[c->batch_loaded])
+        c->batch_loaded++;
+    if (c->batch_loaded == train_batches(t))
+        return PAC_OK;
+    PAC_TRY(wait_for(space, ahead(c) ? &last->ticket : &last->used));
+    PAC_TRY(wait_for(space, &a->used));
+    PAC_TRY(pac_cache_take(t->cache, a->part));
+    PAC_TRY(ask_next(c));
+    int64_t from = c->loaded;
+    c->loaded = chunk_end(c, c->batch_loaded, from);
+    PAC_TRY(cached_bring(t->job, &t->map, c->mine + from, c->loaded - from, a->rows, a->part, &a->ticket));
+    c->arrivals++;
+    return PAC_OK;
+}
+
 static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scale)
 {
-    const float *part[2 * PAC_MAX_LAYERS + 3];
-    PAC_TRY(pac_cache_take(c->t->cache, part));
-    PAC_TRY(ask_next(c));
-    return cached_micro(&c->s, &c->x, c->head, &c->t->map, part, sample, n, scale);
+    const pac_space *space = c->t->job->be->space;
+    if (c->arrivals == c->runs)
+        PAC_TRY(load_next(c));
+    arrival *a = &c->arrival[c->runs++ % 2];
+    if (a->ticket >= 0)
+        PAC_TRY(space->follow(a->ticket));
+    PAC_TRY(cached_micro(&c->s, &c->x, c->head, &c->t->map, a->part, sample, n, scale));
+    if (space != NULL)
+        PAC_TRY(pac_space_mark(space, &a->used));
+    return ahead(c) ? load_next(c) : PAC_OK;
 }
 
 static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *out)
@@ -235,14 +299,18 @@ static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *ou
 }
 
 /* --steps ended the epoch early: take what was asked, so that the next epoch starts clean. */
-static pac_err drain(cached *c, int64_t used)
+static pac_err drain(cached *c)
 {
     const float *part[2 * PAC_MAX_LAYERS + 3];
-    int64_t i = 0;
-    while (used < c->asked) {
-        while (c->mine_end[i] <= used)
-            i++;
-        used = chunk_end(c, i, used);
+    const pac_space *space = c->t->job->be->space;
+    for (int k = 0; k < 2; k++) {
+        PAC_TRY(wait_for(space, &c->arrival[k].ticket));
+        PAC_TRY(wait_for(space, &c->arrival[k].used));
+    }
+    while (c->loaded < c->asked) {
+        while (c->mine_end[c->batch_loaded] <= c->loaded)
+            c->batch_loaded++;
+        c->loaded = chunk_end(c, c->batch_loaded, c->loaded);
         PAC_TRY(pac_cache_take(c->t->cache, part));
     }
     return PAC_OK;
@@ -252,19 +320,19 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out)
 {
     train *t = c->t;
     double start = t->phase_started = pac_now();
-    int64_t used = 0;
     *out = (epoch_result){.phase = "cached"};
     list_samples(c);
-    c->asked = c->batch_asked = 0;
+    c->asked = c->batch_asked = c->loaded = c->batch_loaded = c->arrivals = c->runs = 0;
+    for (int k = 0; k < 2; k++)
+        c->arrival[k].ticket = c->arrival[k].used = -1;
     for (int k = 0; k < AHEAD; k++)
         PAC_TRY(ask_next(c));
     for (int64_t i = 0; i < train_batches(t) && !train_done(t); i++) {
         pac_set_phase("cached epoch", t->step);
         stage_set_step(&c->s, t->step);
         PAC_TRY(cached_step(c, i, epoch, out));
-        used = c->mine_end[i];
     }
-    PAC_TRY(drain(c, used));
+    PAC_TRY(drain(c));
     out->loss /= out->samples > 0 ? (double)out->samples : 1;
     out->seconds = pac_now() - start;
     return PAC_OK;

@@ -11,6 +11,8 @@ typedef struct phase {
     dry *d;
     stage s; /* as in cached.c: tuned, work and widths */
     micro x;
+    pac_arena *rows[2]; /* of two micro-batches, where the backend reads them */
+    int64_t brought;
     pac_model *head;
     pac_optimizer *opt;
     void *lookup, *record, *lists, *buffer[BUFFERS];
@@ -50,6 +52,8 @@ static pac_err load(phase *f, int64_t stages)
     pac_tune_reads(&job->desc, &job->tune, f->s.reads, &f->s.reads_final);
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_WORK, &f->s.work));
     PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &f->x.arena));
+    for (int k = 0; k < 2; k++)
+        PAC_TRY(pac_arena_new_in(job->be->space, PAC_MEM_ACTIVATIONS, &f->rows[k]));
     PAC_TRY(new_reader(f, stages));
     PAC_TRY(keep_best(f));
     return cached_head(job, &f->head);
@@ -94,9 +98,11 @@ static pac_err run_part(phase *f, int64_t from, int64_t to)
     const float *part[2 * PAC_MAX_LAYERS + 3];
     const train *t = &f->d->t;
     double loss;
+    int64_t ticket;
     for (int64_t i = from, n; i < to; i += n) {
         n = cached_chunk_end(i, to, f->chunk) - i;
         PAC_TRY(read_chunk(f, t->order + i, n, part));
+        PAC_TRY(cached_bring(t->job, &t->map, t->order + i, n, f->rows[f->brought++ % 2], part, &ticket));
         PAC_TRY(cached_micro(&f->s, &f->x, f->head, &t->map, part, t->order + i, n, 1));
     }
     return stage_take_loss(&f->s, &loss);
@@ -146,9 +152,11 @@ static pac_err count_step(phase *f, pac_flop *out)
     const train *t = &f->d->t;
     pac_range r = train_batch(t, 0);
     pac_flop sum = {0};
+    int64_t ticket;
     for (int64_t i = r.lo, n; i < r.hi; i += n) {
         n = cached_chunk_end(i, r.hi, f->chunk) - i;
         PAC_TRY(read_chunk(f, t->order + i, n, part));
+        PAC_TRY(cached_bring(t->job, &t->map, t->order + i, n, f->rows[f->brought++ % 2], part, &ticket));
         pac_backend_counted(true);
         PAC_TRY(cached_micro(&f->s, &f->x, f->head, &t->map, part, t->order + i, n, 1));
         PAC_TRY(count_micro(f, &sum));
@@ -161,6 +169,8 @@ static void release(phase *f)
 {
     pac_model_free(&f->head);
     stage_drop_losses(&f->s);
+    for (int k = 0; k < 2; k++)
+        pac_arena_free(&f->rows[k]);
     pac_arena_free(&f->x.arena);
     pac_arena_free(&f->s.work);
     pac_optimizer_free(&f->opt);

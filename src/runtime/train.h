@@ -136,8 +136,8 @@ pac_err cached_epoch(cached *c, int64_t epoch, epoch_result *out);
 /** What rank `rank` computes of a mini-batch of n samples; a plan of those ranks that take part. */
 pac_range cached_part(const pac_plan *plan, int64_t n, int64_t rank);
 /**
- * Whose each of `rows` samples is where the cache is sharded: in proportion to the parts of the cached phase, in turn where they
- * are equal. Errors: PAC_ENOMEM.
+ * Whose each of `rows` samples is where the cache is sharded: in proportion to the parts of the cached phase, in turn where
+ * they are equal. Errors: PAC_ENOMEM.
  */
 pac_err cached_owners(const pac_plan *plan, int64_t rows, int32_t *owner);
 /** Samples of a micro-batch of the cached phase at most. */
@@ -146,8 +146,14 @@ int64_t cached_chunk(const pac_job *job, const cache_map *map);
 int64_t cached_chunk_end(int64_t from, int64_t end, int64_t most);
 /** The lm head alone; *out is untouched with a classification head. */
 pac_err cached_head(const pac_job *job, pac_model **out);
-/** Forward, loss (to stage_take_loss()) and backward of s->tuned, a whole side network, over the rows of sample[0..n). Resets
- * the slot. */
+/**
+ * Start to bring the cached rows of sample[0..n), part after part from part[0] on, to where the backend reads them: part[] then
+ * points there, in `rows`, and *ticket is to be followed. Where they can be read as they are nothing happens (*ticket -1).
+ */
+pac_err cached_bring(const pac_job *job, const cache_map *map, const int64_t *sample, int64_t n, pac_arena *rows,
+                     const float **part, int64_t *ticket);
+/** Forward, loss (to stage_take_loss()) and backward of s->tuned, a whole side network, over the rows of sample[0..n), which
+ * are where the backend reads them. Resets the slot. */
 pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map *map, const float *const *part,
                      const int64_t *sample, int64_t n, float scale);
 

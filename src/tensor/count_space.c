@@ -8,6 +8,8 @@
  */
 #include "kernels.h"
 
+#include "pac/device.h"
+
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -171,7 +173,10 @@ static void fill_tables(void)
                                      .upload = upload,
                                      .download = download,
                                      .download_start = start,
+                                     .upload_start = start,
                                      .wait = wait,
+                                     .follow = wait,
+                                     .zero_copy = pac_device_zero_copy,
                                      .move = upload,
                                      .fill = fill,
                                      .sync = sync,

@@ -56,6 +56,11 @@ pac_err pac_device_memory(int64_t *total, int64_t *available)
     return none();
 }
 
+bool pac_device_zero_copy(void)
+{
+    return false;
+}
+
 bool pac_device_integrated(void)
 {
     return false;

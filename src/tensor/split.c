@@ -154,7 +154,13 @@ static pac_err split_download(void *host, const void *from, size_t bytes)
 static pac_err split_download_start(void *pinned, const void *from, size_t bytes, int64_t *ticket)
 {
     *ticket = 0;
-    return split_download(pinned, from, bytes);
+    return bytes > 0 ? split_download(pinned, from, bytes) : PAC_OK;
+}
+
+static pac_err split_upload_start(void *to, const void *pinned, size_t bytes, int64_t *ticket)
+{
+    *ticket = 0;
+    return split_upload(to, pinned, bytes);
 }
 
 static pac_err split_wait(int64_t ticket)
@@ -192,7 +198,9 @@ const pac_space pac_split_space = {.name = "split",
                                    .upload = split_upload,
                                    .download = split_download,
                                    .download_start = split_download_start,
+                                   .upload_start = split_upload_start,
                                    .wait = split_wait,
+                                   .follow = split_wait,
                                    .move = split_move,
                                    .fill = split_fill,
                                    .sync = split_sync};

@@ -13,6 +13,7 @@ EMU=1 OPT=-O1 JOBS=${JOBS:-2} BLAS_CFLAGS="-I$3" BLAS_LIBS="-L$2 -lopenblas" sh 
 "$dir/cuda_steps" --models tests/golden/fixtures/t5v11 --precisions f32,bf16 --batch 2 --source 5 --target 3 --rounds 2 >"$dir/steps"
 cat "$dir/steps"
 [ "$(wc -l <"$dir/steps")" = 2 ]
+[ "$(grep -c '"waits_inside": 0,' "$dir/steps")" = 2 ] || { echo "the host waited within a step"; exit 1; }
 # the losses after each of the three phases fall
 awk -F'[][]' '{ split($2, l, ","); if (!(l[1] + 0 > l[2] + 0 && l[2] + 0 > l[3] + 0)) exit 1 }' "$dir/steps"
 ! ldd "$dir/golden_techniques" | grep -e libmpi -e libhdf5 -e libjansson -e libcmocka

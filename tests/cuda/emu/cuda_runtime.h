@@ -35,6 +35,7 @@ typedef struct emu_event *cudaEvent_t;
 
 typedef enum cudaDeviceAttr {
     cudaDevAttrIntegrated = 18,
+    cudaDevAttrCanMapHostMemory = 19,
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76
@@ -59,6 +60,8 @@ enum {
 
 /* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED. */
 int emu_switch(const char *name);
+/* How often the host has waited for work that was not done, or freed memory, which waits too. */
+int64_t emu_waited(void);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int i);

@@ -80,6 +80,13 @@ void emu_check_pointer(const void *p, const char *what)
     abort();
 }
 
+static int64_t waits; /* how often the host waited for work that was not done */
+
+static void host_waits(const cudaStream_t s, uint64_t position)
+{
+    waits += s->done < position;
+}
+
 static void drain(cudaStream_t s, uint64_t position)
 {
     enter();
@@ -156,6 +163,7 @@ cudaError_t cudaFree(void *p)
     size_t at = (size_t)((char *)p - base);
     if (!on_device(p) || blocks.count(at) == 0)
         emu_die("cudaFree of what cudaMalloc did not give");
+    waits++;
     drain_all();
     size_t size = blocks[at];
     blocks.erase(at);
@@ -189,6 +197,7 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
 cudaError_t cudaFreeHost(void *p)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
+    waits++;
     drain_all();
     pinned.erase((char *)p);
     free(p);
@@ -246,13 +255,20 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
     s = s != nullptr ? s : &legacy;
+    host_waits(s, s->queued);
     drain(s, s->queued);
     return cudaSuccess;
+}
+
+int64_t emu_waited(void)
+{
+    return waits;
 }
 
 cudaError_t cudaDeviceSynchronize(void)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
+    waits++;
     drain_all();
     return cudaSuccess;
 }
@@ -285,8 +301,10 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
-    if (e->stream != nullptr)
+    if (e->stream != nullptr) {
+        host_waits(e->stream, e->position);
         drain(e->stream, e->position);
+    }
     return cudaSuccess;
 }
 
@@ -333,7 +351,11 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int)
 {
-    *value = which == cudaDevAttrMultiProcessorCount ? 4 : which == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+    const bool shared = which == cudaDevAttrIntegrated || which == cudaDevAttrCanMapHostMemory;
+    *value = which == cudaDevAttrMultiProcessorCount      ? 4
+             : which == cudaDevAttrComputeCapabilityMajor ? 9
+             : shared                                     ? emu_switch("PAC_EMU_INTEGRATED")
+                                                          : 0;
     return cudaSuccess;
 }
 
