@@ -37,10 +37,11 @@ YAML
     echo "$1 $2: estimated $said, ledger $took"
     awk "BEGIN { exit !($said >= $took && $said <= 1.05 * $took) }" || { echo "not between the ledger and 5 % above"; failed=1; }
 }
+of_cached() { grep -o '"phase": *"cached"[^}]*"device": *[0-9]*' "$dir/json" | sed 's/.*: *//'; }
 loss() { sed -n 's/.*"epochs":.*"loss": *\([0-9.]*\).*/\1/p' "$dir/json"; }
 
 try f32 '{name: parallel, reduction: 4, layers: all}' "{dir: $dir/cache}"
-apart=$took apart_loss=$(loss)
+apart=$(of_cached) apart_loss=$(loss)
 try bf16 '{name: parallel, reduction: 4, layers: all}' "{dir: $dir/cache}"
 try f16 '{name: lora, rank: 4, alpha: 8}' none
 
@@ -49,8 +50,9 @@ if "$pac" info --json | grep -q emulated; then
     export PAC_EMU_INTEGRATED=1
     "$run" 1 "$pac" train "$dir/run.yaml" --quiet --json --set precision=f32 --set technique.name=parallel --set "technique.layers=all" \
         --set technique.reduction=4 --set "cache.dir=$dir/shared" --set "output=$dir/out2" >"$dir/json" 2>"$dir/log" || { cat "$dir/log"; exit 1; }
-    echo "integrated: device bytes $(number device "$dir/json") of $apart, loss $(loss) and $apart_loss"
+    echo "integrated: $(of_cached) bytes of $apart in the cached phase, loss $(loss) and $apart_loss"
     [ "$(loss)" = "$apart_loss" ] || { echo "another loss"; failed=1; }
+    [ "$(of_cached)" -lt "$apart" ] || { echo "rows are there twice"; failed=1; }
     unset PAC_EMU_INTEGRATED
 fi
 exit $failed
