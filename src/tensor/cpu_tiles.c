@@ -50,28 +50,34 @@ static int64_t up(int64_t n, int64_t to)
 /* ---- cutting into parts ---- */
 
 typedef struct cut_vectors {
-    __m512i part[PARTS]; /* 32 bf16: those of `low`, then those of `high` */
+    __m512i part[PARTS]; /* 32 bf16 in the order of `how` */
 } cut_vectors;
 
-ALWAYS_INLINE __m512 low_half(__m512i v)
+/* The high halves of 16 numbers, then of 16 others; or by turns, which makes pairs. */
+static const uint16_t behind_each_other[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                               33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+static const uint16_t by_turns[32] = {1,  33, 3,  35, 5,  37, 7,  39, 9,  41, 11, 43, 13, 45, 15, 47,
+                                      17, 49, 19, 51, 21, 53, 23, 55, 25, 57, 27, 59, 29, 61, 31, 63};
+
+/* The leading 8 bits of x, as they stand (half = 0) or rounded (half of what is cut off), go from *x to the result. */
+ALWAYS_INLINE __m512i take_part(__m512 *x, int32_t half)
 {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(v)), 16));
+    __m512i bits = _mm512_add_epi32(_mm512_castps_si512(*x), _mm512_set1_epi32(half));
+    bits = _mm512_and_si512(bits, _mm512_set1_epi32((int32_t)0xffff0000));
+    *x = _mm512_sub_ps(*x, _mm512_castsi512_ps(bits));
+    return bits;
 }
 
-ALWAYS_INLINE __m512 high_half(__m512i v)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(v, 1)), 16));
-}
-
-ALWAYS_INLINE cut_vectors cut(__m512 low, __m512 high)
+/* The second part is rounded so that the third has either sign, and what is left out of products no bias. */
+ALWAYS_INLINE cut_vectors cut(__m512 low, __m512 high, __m512i how)
 {
     cut_vectors c;
 #pragma GCC unroll 3
-    for (int i = 0; i < PARTS; i++) {
-        c.part[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-        low = _mm512_sub_ps(low, low_half(c.part[i]));
-        high = _mm512_sub_ps(high, high_half(c.part[i]));
+    for (int i = 0; i < PARTS - 1; i++) {
+        __m512i a = take_part(&low, i * 0x8000), b = take_part(&high, i * 0x8000);
+        c.part[i] = _mm512_permutex2var_epi16(a, how, b);
     }
+    c.part[PARTS - 1] = _mm512_permutex2var_epi16(_mm512_castps_si512(low), how, _mm512_castps_si512(high));
     return c;
 }
 
@@ -80,15 +86,18 @@ ALWAYS_INLINE __mmask16 first(int64_t n)
     return n >= SIDE ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
 }
 
+/* Two lines that are needed some hundred nanoseconds later, to the second-level cache: what comes from memory is what takes the
+ * time where a matrix is narrow. */
 ALWAYS_INLINE void fetch(const float *x)
 {
-    _mm_prefetch((const char *)x, _MM_HINT_T0);
-    _mm_prefetch((const char *)(x + SIDE), _MM_HINT_T0);
+    _mm_prefetch((const char *)x, _MM_HINT_T1);
+    _mm_prefetch((const char *)(x + SIDE), _MM_HINT_T1);
 }
 
 /* 16 rows and K along k, which lies side by side: [K / 32][part][16][32]; the last rows may be missing. */
 static void cut_along(char *to, operand o, int64_t rows, int64_t K)
 {
+    const __m512i how = _mm512_loadu_si512(behind_each_other);
     for (int64_t i = 0; i < SIDE; i++) {
         const float *row = o.x + i * o.row;
         char *line = to + 64 * i;
@@ -96,8 +105,8 @@ static void cut_along(char *to, operand o, int64_t rows, int64_t K)
             cut_vectors c = {0};
             if (i < rows) {
                 c = cut(_mm512_maskz_loadu_ps(first(K - k), row + k),
-                        _mm512_maskz_loadu_ps(first(K - k - SIDE), row + k + SIDE));
-                fetch(row + 2 * o.row + k);
+                        _mm512_maskz_loadu_ps(first(K - k - SIDE), row + k + SIDE), how);
+                fetch(row + 4 * o.row + k);
             }
 #pragma GCC unroll 3
             for (int p = 0; p < PARTS; p++)
@@ -109,20 +118,19 @@ static void cut_along(char *to, operand o, int64_t rows, int64_t K)
 /* A chunk along k of rows of `columns` side by side, in pairs of k: each side's [part][16 pairs of k][16 columns][2]. */
 static void cut_across(char *to, operand o, int64_t side, int64_t columns, int64_t depth)
 {
-    const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i how = _mm512_loadu_si512(by_turns);
     for (int64_t k = 0; k < CHUNK; k += 2, to += 64) {
         const float *row = o.x + (k < depth ? k * o.column : 0), *next = k + 1 < depth ? row + o.column : row;
         char *line = to;
         for (int64_t j = 0; j < columns; j += SIDE, line += side) {
             __mmask16 there = first(columns - j);
             cut_vectors c = cut(_mm512_maskz_loadu_ps(k < depth ? there : 0, row + j),
-                                _mm512_maskz_loadu_ps(k + 1 < depth ? there : 0, next + j));
+                                _mm512_maskz_loadu_ps(k + 1 < depth ? there : 0, next + j), how);
             _mm_prefetch((const char *)(row + 2 * o.column + j), _MM_HINT_T0);
             _mm_prefetch((const char *)(next + 2 * o.column + j), _MM_HINT_T0);
 #pragma GCC unroll 3
             for (int p = 0; p < PARTS; p++)
-                _mm512_store_si512(line + p * TILE_BYTES, _mm512_permutexvar_epi16(pairs, c.part[p]));
+                _mm512_store_si512(line + p * TILE_BYTES, c.part[p]);
         }
     }
 }
