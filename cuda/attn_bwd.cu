@@ -23,53 +23,84 @@ static __device__ __forceinline__ bool sees_one(const AttnShape &a, int64_t t, i
     return S == 1 || (a.causal && a.qpos + t == 0);
 }
 
-/* ---- by queries ---- */
+/* ---- a tile of both: rows of one side (queries, or keys) against columns of the other ---- */
 
-template <class L> struct QueryShared {
-    float *q, *g, *k, *v, *ds, *bias, *diagonal, *bucket_sum;
-    __device__ explicit QueryShared(float *shared)
+/* Rows of two matrices (q and do, or k and v), from their first row and this head's first column on. */
+struct Side {
+    const float *x, *y;
+    int64_t ldx, ldy;
+};
+
+template <class L> struct Tiles {
+    float *x, *y, *other_x, *other_y, *score, *bias, *rest;
+    __device__ explicit Tiles(float *shared)
     {
-        q = shared;
-        g = q + L::BM * L::LD;
-        k = g + L::BM * L::LD;
-        v = k + L::BN * L::LD;
-        ds = v + L::BN * L::LD;
-        bias = ds + L::BM * L::LP;
-        diagonal = bias + L::DIAGONALS;
-        bucket_sum = diagonal + L::DIAGONALS;
+        x = shared;
+        y = x + L::BM * L::LD;
+        other_x = y + L::BM * L::LD;
+        other_y = other_x + L::BN * L::LD;
+        score = other_y + L::BN * L::LD;
+        bias = score + L::BM * L::LP;
+        rest = bias + L::DIAGONALS;
     }
-    static size_t floats(int64_t buckets)
+    static size_t floats()
     {
-        return (size_t)((2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + 2 * L::DIAGONALS + buckets);
+        return (size_t)((2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS);
     }
 };
 
-/* The tile of keys from s0: k, v and bias in shared memory, then p and dp of this thread's scores; p = 0 where the mask hides.
- */
-template <class L>
-static __device__ void query_tile(float (&prob)[L::RM][L::RN], float (&dp)[L::RM][L::RN], const QueryShared<L> &x,
-                                  const Pointers<8, 4> &p, const AttnShape &a, const float (&lse)[L::RM], int64_t b, int64_t h,
-                                  int64_t t0, int64_t rows, int64_t s0, int64_t S)
+static __device__ __forceinline__ Side queries_from(const Pointers<8, 4> &p, const AttnShape &a, int64_t row, int64_t h)
 {
-    const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
-    const int64_t key = a.soff[b] + s0, first = a.toff[b] + t0;
-    clear(prob);
+    return {p.in[0] + row * a.ldq + h * a.K, p.in[4] + row * a.ldo + h * a.K, a.ldq, a.ldo};
+}
+
+static __device__ __forceinline__ Side keys_from(const Pointers<8, 4> &p, const AttnShape &a, int64_t row, int64_t h)
+{
+    return {p.in[1] + row * a.ldk + h * a.K, p.in[2] + row * a.ldv + h * a.K, a.ldk, a.ldv};
+}
+
+template <class L, int ROWS>
+static __device__ void load_side(float *x, float *y, const Side &from, int64_t rows, int64_t K, int64_t column)
+{
+    load_tile<L, ROWS>(x, from.x + column, from.ldx, rows, K - column);
+    load_tile<L, ROWS>(y, from.y + column, from.ldy, rows, K - column);
+}
+
+/*
+ * dot = <own x, other x>, dp = <own y, other y>: q k and do v, or k q and v do. The other side's rows and the bias of the tile
+ * with keys from s0 and queries from t0 (QUERIES of them) are in shared memory then; the own side's were, or its columns come
+ * in turn.
+ */
+template <class L, int QUERIES>
+static __device__ void tile_products(float (&dot)[L::RM][L::RN], float (&dp)[L::RM][L::RN], const Tiles<L> &t,
+                                     const AttnShape &a, const Side &own, int64_t rows, const Side &other, int64_t others,
+                                     const float *table, int64_t s0, int64_t t0, int64_t h)
+{
+    clear(dot);
     clear(dp);
     for (int64_t c = 0; c < a.K; c += L::KP) {
-        const int64_t at = h * a.K + c;
         __syncthreads(); /* the last tile has been used */
-        if (a.K > L::KP) {
-            load_tile<L, L::BM>(x.q, p.in[0] + first * a.ldq + at, a.ldq, rows, a.K - c);
-            load_tile<L, L::BM>(x.g, p.in[4] + first * a.ldo + at, a.ldo, rows, a.K - c);
-        }
-        load_tile<L, L::BN>(x.k, p.in[1] + key * a.ldk + at, a.ldk, S - s0, a.K - c);
-        load_tile<L, L::BN>(x.v, p.in[2] + key * a.ldv + at, a.ldv, S - s0, a.K - c);
+        if (a.K > L::KP)
+            load_side<L, L::BM>(t.x, t.y, own, rows, a.K, c);
+        load_side<L, L::BN>(t.other_x, t.other_y, other, others, a.K, c);
         if (c == 0)
-            load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BM, h);
+            load_bias<L>(t.bias, a, table, s0, t0, QUERIES, h);
         __syncthreads();
-        tile_dot<L>(prob, x.q, x.k);
-        tile_dot<L>(dp, x.g, x.v);
+        tile_dot<L>(dot, t.x, t.other_x);
+        tile_dot<L>(dp, t.y, t.other_y);
     }
+}
+
+/* ---- by queries ---- */
+
+/* p and dp of this thread's scores of the tile of keys from s0; p = 0 where the mask hides. */
+template <class L>
+static __device__ void query_tile(float (&prob)[L::RM][L::RN], float (&dp)[L::RM][L::RN], const Tiles<L> &x,
+                                  const Pointers<8, 4> &p, const AttnShape &a, const float (&lse)[L::RM], const Side &own,
+                                  int64_t b, int64_t h, int64_t t0, int64_t rows, int64_t s0, int64_t S)
+{
+    const int tx = threadIdx.x % TX, ty = threadIdx.x / TX;
+    tile_products<L, L::BM>(prob, dp, x, a, own, rows, keys_from(p, a, a.soff[b] + s0, h), S - s0, p.in[3], s0, t0, h);
 #pragma unroll
     for (int i = 0; i < L::RM; i++)
 #pragma unroll
@@ -81,30 +112,32 @@ static __device__ void query_tile(float (&prob)[L::RM][L::RN], float (&dp)[L::RM
 }
 
 /* What the tile's ds add to the buckets: first along diagonals, which share a relative position, then by bucket. */
-template <class L> static __device__ void add_diagonals(const QueryShared<L> &x, const AttnShape &a, int64_t t0, int64_t s0)
+template <class L> static __device__ void add_diagonals(const Tiles<L> &x, const AttnShape &a, int64_t t0, int64_t s0)
 {
+    float *diagonal = x.rest, *bucket_sum = diagonal + L::DIAGONALS;
     __syncthreads(); /* ds is complete */
     for (int j = (int)threadIdx.x; j < L::DIAGONALS; j += L::THREADS) {
         float sum = 0;
         for (int t = 0; t < L::BM; t++) {
             const int s = j - (L::BM - 1) + t;
             if (s >= 0 && s < L::BN)
-                sum += x.ds[t * L::LP + s];
+                sum += x.score[t * L::LP + s];
         }
-        x.diagonal[j] = sum;
+        diagonal[j] = sum;
     }
     __syncthreads();
     for (int u = (int)threadIdx.x; u < a.buckets; u += L::THREADS)
         for (int j = 0; j < L::DIAGONALS; j++)
             if (a.bucket[relative_at(a, s0, t0, L::BM, j) + a.last] == u)
-                x.bucket_sum[u] += x.diagonal[j];
+                bucket_sum[u] += diagonal[j];
 }
 
 /* in: q, k, v, bias table, do, lse; out: dq, delta, norm = 1 / sum, bias parts [block][bucket] (NULL: not wanted) */
 template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kernel(Pointers<8, 4> p, AttnShape a)
 {
     PAC_SHARED(shared);
-    const QueryShared<L> x(shared);
+    const Tiles<L> x(shared);
+    float *bucket_sum = x.rest + L::DIAGONALS;
     const int64_t b = blockIdx.x / a.tiles, h = blockIdx.y, t0 = blockIdx.x % a.tiles * L::BM;
     const int64_t T = a.toff[b + 1] - a.toff[b], S = a.soff[b + 1] - a.soff[b];
     const int64_t rows = t0 < T ? least(T - t0, L::BM) : 0, first = a.toff[b] + t0;
@@ -123,11 +156,11 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
         factor[i] = a.scale;
     }
     for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
-        x.bucket_sum[u] = 0;
-    load_tile<L, L::BM>(x.q, p.in[0] + first * a.ldq + h * a.K, a.ldq, rows, a.K);
-    load_tile<L, L::BM>(x.g, p.in[4] + first * a.ldo + h * a.K, a.ldo, rows, a.K);
+        bucket_sum[u] = 0;
+    const Side mine = queries_from(p, a, first, h);
+    load_side<L, L::BM>(x.x, x.y, mine, rows, a.K, 0);
     for (int64_t s0 = 0; s0 < seen; s0 += L::BN) {
-        query_tile<L>(prob, dp, x, p, a, lse, b, h, t0, rows, s0, S);
+        query_tile<L>(prob, dp, x, p, a, lse, mine, b, h, t0, rows, s0, S);
 #pragma unroll
         for (int i = 0; i < L::RM; i++)
 #pragma unroll
@@ -148,89 +181,39 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
         }
     }
     for (int64_t s0 = 0; s0 < seen; s0 += L::BN) {
-        query_tile<L>(prob, dp, x, p, a, lse, b, h, t0, rows, s0, S);
+        query_tile<L>(prob, dp, x, p, a, lse, mine, b, h, t0, rows, s0, S);
 #pragma unroll
         for (int i = 0; i < L::RM; i++) {
             const int t = ty * L::RM + i;
             const bool one = sees_one(a, t0 + t, S);
 #pragma unroll
             for (int j = 0; j < L::RN; j++)
-                x.ds[t * L::LP + tx + TX * j] = one ? 0.0f : prob[i][j] * norm[i] * (dp[i][j] - delta[i]);
+                x.score[t * L::LP + tx + TX * j] = one ? 0.0f : prob[i][j] * norm[i] * (dp[i][j] - delta[i]);
         }
         if (a.K > L::KP) {
             __syncthreads();
-            load_tile<L, L::BN>(x.k, p.in[1] + (a.soff[b] + s0) * a.ldk + h * a.K + own, a.ldk, S - s0, a.K - own);
+            load_tile<L, L::BN>(x.other_x, keys_from(p, a, a.soff[b] + s0, h).x + own, a.ldk, S - s0, a.K - own);
             __syncthreads();
         }
         __syncwarp();
-        tile_apply<L>(acc, x.ds, x.k);
+        tile_apply<L>(acc, x.score, x.other_x);
         if (dbias)
             add_diagonals<L>(x, a, t0, s0);
     }
     store_rows<L>(p.out[0] + first * a.ldq + h * a.K + own, a.ldq, rows, a.K - own, acc, factor);
     __syncthreads();
     for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
-        p.out[3][((int64_t)blockIdx.x * a.H + h) * a.buckets + u] = x.bucket_sum[u];
+        p.out[3][((int64_t)blockIdx.x * a.H + h) * a.buckets + u] = bucket_sum[u];
 }
 
 /* ---- by keys: rows of a tile are keys, columns queries ---- */
-
-template <class L> struct KeyShared {
-    float *k, *v, *q, *g, *prob, *bias, *lse, *delta, *norm;
-    __device__ explicit KeyShared(float *shared)
-    {
-        k = shared;
-        v = k + L::BM * L::LD;
-        q = v + L::BM * L::LD;
-        g = q + L::BN * L::LD;
-        prob = g + L::BN * L::LD;
-        bias = prob + L::BM * L::LP;
-        lse = bias + L::DIAGONALS;
-        delta = lse + L::BN;
-        norm = delta + L::BN;
-    }
-    static size_t floats()
-    {
-        return (2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS + 3 * L::BN;
-    }
-};
-
-/* The tile of queries from t0: q, do, bias and each query's numbers in shared memory, then <k, q> and <v, do>. */
-template <class L>
-static __device__ void key_tile(float (&dot)[L::RM][L::RN], float (&dp)[L::RM][L::RN], const KeyShared<L> &x,
-                                const Pointers<8, 4> &p, const AttnShape &a, int64_t b, int64_t h, int64_t t0, int64_t queries,
-                                int64_t s0, int64_t rows)
-{
-    const int64_t query = a.toff[b] + t0, key = a.soff[b] + s0;
-    clear(dot);
-    clear(dp);
-    for (int64_t c = 0; c < a.K; c += L::KP) {
-        const int64_t at = h * a.K + c;
-        __syncthreads(); /* the last tile has been used */
-        if (a.K > L::KP) {
-            load_tile<L, L::BM>(x.k, p.in[1] + key * a.ldk + at, a.ldk, rows, a.K - c);
-            load_tile<L, L::BM>(x.v, p.in[2] + key * a.ldv + at, a.ldv, rows, a.K - c);
-        }
-        load_tile<L, L::BN>(x.q, p.in[0] + query * a.ldq + at, a.ldq, queries, a.K - c);
-        load_tile<L, L::BN>(x.g, p.in[4] + query * a.ldo + at, a.ldo, queries, a.K - c);
-        if (c == 0)
-            load_bias<L>(x.bias, a, p.in[3], s0, t0, L::BN, h);
-        for (int t = (int)threadIdx.x; t < L::BN && c == 0; t += L::THREADS) {
-            x.lse[t] = t < queries ? p.in[5][(query + t) * a.H + h] : 0.0f;
-            x.delta[t] = t < queries ? p.in[6][(query + t) * a.H + h] : 0.0f;
-            x.norm[t] = t < queries ? p.in[7][(query + t) * a.H + h] : 0.0f;
-        }
-        __syncthreads();
-        tile_dot<L>(dot, x.k, x.q);
-        tile_dot<L>(dp, x.v, x.g);
-    }
-}
 
 /* in: as above, delta, norm; out: dk, dv */
 template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(Pointers<8, 4> p, AttnShape a)
 {
     PAC_SHARED(shared);
-    const KeyShared<L> x(shared);
+    const Tiles<L> x(shared);
+    float *lse = x.rest, *delta = lse + L::BN, *norm = delta + L::BN; /* of the tile's queries */
     const int64_t b = blockIdx.x / a.tiles, h = blockIdx.y, s0 = blockIdx.x % a.tiles * L::BM;
     const int64_t T = a.toff[b + 1] - a.toff[b], S = a.soff[b + 1] - a.soff[b];
     if (s0 >= S)
@@ -247,39 +230,45 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(
         scale[i] = a.scale;
         one[i] = 1.0f;
     }
-    load_tile<L, L::BM>(x.k, p.in[1] + first * a.ldk + h * a.K, a.ldk, rows, a.K);
-    load_tile<L, L::BM>(x.v, p.in[2] + first * a.ldv + h * a.K, a.ldv, rows, a.K);
+    const Side mine = keys_from(p, a, first, h);
+    load_side<L, L::BM>(x.x, x.y, mine, rows, a.K, 0);
     for (int64_t t0 = hidden / L::BN * L::BN; t0 < T; t0 += L::BN) {
         const int64_t query = a.toff[b] + t0, queries = least(T - t0, L::BN);
         float prob[L::RM][L::RN], ds[L::RM][L::RN];
-        key_tile<L>(prob, ds, x, p, a, b, h, t0, queries, s0, rows);
+        const Side theirs = queries_from(p, a, query, h);
+        tile_products<L, L::BN>(prob, ds, x, a, mine, rows, theirs, queries, p.in[3], s0, t0, h);
+        for (int t = (int)threadIdx.x; t < L::BN; t += L::THREADS) {
+            lse[t] = t < queries ? p.in[5][(query + t) * a.H + h] : 0.0f;
+            delta[t] = t < queries ? p.in[6][(query + t) * a.H + h] : 0.0f;
+            norm[t] = t < queries ? p.in[7][(query + t) * a.H + h] : 0.0f;
+        }
+        __syncthreads();
 #pragma unroll
         for (int i = 0; i < L::RM; i++)
 #pragma unroll
             for (int j = 0; j < L::RN; j++) {
                 const int s = ty * L::RM + i, t = tx + TX * j;
                 const bool there = s < rows && t < queries && sees(a, t0 + t, s0 + s);
-                const float e = expf(fmaf(a.scale, prob[i][j], x.bias[s - t + L::BN - 1]) - x.lse[t]);
-                prob[i][j] = there ? e * x.norm[t] : 0.0f;
-                ds[i][j] = sees_one(a, t0 + t, S) ? 0.0f : prob[i][j] * (ds[i][j] - x.delta[t]);
-                x.prob[s * L::LP + t] = prob[i][j];
+                const float e = expf(fmaf(a.scale, prob[i][j], x.bias[s - t + L::BN - 1]) - lse[t]);
+                prob[i][j] = there ? e * norm[t] : 0.0f;
+                ds[i][j] = sees_one(a, t0 + t, S) ? 0.0f : prob[i][j] * (ds[i][j] - delta[t]);
+                x.score[s * L::LP + t] = prob[i][j];
             }
         if (a.K > L::KP) {
             __syncthreads();
-            load_tile<L, L::BN>(x.q, p.in[0] + query * a.ldq + h * a.K + own, a.ldq, queries, a.K - own);
-            load_tile<L, L::BN>(x.g, p.in[4] + query * a.ldo + h * a.K + own, a.ldo, queries, a.K - own);
+            load_side<L, L::BN>(x.other_x, x.other_y, theirs, queries, a.K, own);
             __syncthreads();
         }
         __syncwarp();
-        tile_apply<L>(dv, x.prob, x.g);
+        tile_apply<L>(dv, x.score, x.other_y);
         __syncwarp(); /* prob has been read */
 #pragma unroll
         for (int i = 0; i < L::RM; i++)
 #pragma unroll
             for (int j = 0; j < L::RN; j++)
-                x.prob[(ty * L::RM + i) * L::LP + tx + TX * j] = ds[i][j];
+                x.score[(ty * L::RM + i) * L::LP + tx + TX * j] = ds[i][j];
         __syncwarp();
-        tile_apply<L>(dk, x.prob, x.q);
+        tile_apply<L>(dk, x.score, x.other_x);
     }
     store_rows<L>(p.out[0] + first * a.ldk + h * a.K + own, a.ldk, rows, a.K - own, dk, scale);
     store_rows<L>(p.out[1] + first * a.ldv + h * a.K + own, a.ldv, rows, a.K - own, dv, one);
@@ -310,18 +299,20 @@ void launch(const Pointers<5, 1> &in, const Grads &g, const pac_attn_at *at, con
                         {g.dq, g.delta, g.norm, g.dbias != nullptr ? g.parts : nullptr}};
     a.tiles = ceil_div(at->longest_t, L::BM);
     const int64_t blocks = at->B * a.tiles;
-    size_t bytes = QueryShared<L>::floats(g.dbias != nullptr ? at->buckets : 0) * sizeof(float);
+    const size_t tables = g.dbias != nullptr ? (size_t)(L::DIAGONALS + at->buckets) : 0;
+    const size_t bytes = (Tiles<L>::floats() + tables) * sizeof(float),
+                 key_bytes = (Tiles<L>::floats() + 3 * L::BN) * sizeof(float);
     auto queries = by_queries_kernel<L>;
     auto keys = by_keys_kernel<L>;
     if (blocks > 0)
-        PAC_LAUNCH(queries, dim3((unsigned)blocks, (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS, bytes, pac_gpu.compute,
-                   p, a);
+        PAC_LAUNCH(queries, dim3((unsigned)blocks, (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS, bytes,
+                   pac_gpu.compute, p, a);
     p.out[0] = g.dk;
     p.out[1] = g.dv;
     a.tiles = ceil_div(at->longest_s, L::BM);
     if (a.tiles > 0)
-        PAC_LAUNCH(keys, dim3((unsigned)(at->B * a.tiles), (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS,
-                   KeyShared<L>::floats() * sizeof(float), pac_gpu.compute, p, a);
+        PAC_LAUNCH(keys, dim3((unsigned)(at->B * a.tiles), (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS, key_bytes,
+                   pac_gpu.compute, p, a);
     if (g.dbias != nullptr && blocks > 0)
         PAC_LAUNCH(sum_bias_kernel, blocks_for(at->buckets * at->H, 128, INT32_MAX), 128, 0, pac_gpu.compute, g.dbias, g.parts,
                    blocks, at->H, at->buckets);
