@@ -87,6 +87,41 @@ static void check_by_hand(const pac_backend *be)
     expect(near(wt, 2 * 0.95 + 0.1, 1e-6) && near(m, -0.3, 1e-6) && near(v, 0.009, 1e-6), "%s: adamw by hand", be->name);
 }
 
+enum { SIDE = 48, LONG = 200 }; /* enough for every way of multiplying, and no multiple of what they cut */
+
+/*
+ * Products of numbers with all 24 bits are exact to f32's rounding, however the kernel multiplies: scaled by 2^90 and 2^-90, so
+ * that parts of the numbers that are themselves numbers stay within the exponent's range. What is not finite stays so in its
+ * row and nowhere else.
+ */
+static void check_precision(const pac_backend *be)
+{
+    static float a[SIDE * LONG], b[SIDE * LONG], c[SIDE * SIDE];
+    double worst = 0;
+    bool spread = false;
+    for (int64_t i = 0; i < SIDE * LONG; i++) {
+        a[i] = ldexpf((float)sin((double)i + 1), 90);
+        b[i] = ldexpf((float)cos(3.0 * (double)i), -90);
+    }
+    be->gemm(c, SIDE, a, LONG, false, b, LONG, true, SIDE, SIDE, LONG, 1, 0);
+    for (int64_t i = 0; i < SIDE * SIDE; i++) {
+        double exact = 0, sizes = 0;
+        for (int64_t k = 0; k < LONG; k++) {
+            double p = (double)a[i / SIDE * LONG + k] * b[i % SIDE * LONG + k];
+            exact += p;
+            sizes += fabs(p);
+        }
+        worst = fmax(worst, fabs(c[i] - exact) / sizes);
+    }
+    expect(worst < 4e-7, "%s: a product is off by %g of the sum of sizes", be->name, worst);
+    a[5 * LONG + 7] = INFINITY;
+    a[9 * LONG + 8] = NAN;
+    be->gemm(c, SIDE, a, LONG, false, b, LONG, true, SIDE, SIDE, LONG, 1, 0);
+    for (int64_t i = 0; i < SIDE * SIDE; i++)
+        spread = spread || (isfinite(c[i]) == (i / SIDE == 5 || i / SIDE == 9));
+    expect(!spread, "%s: what is not finite is lost, or not where it belongs", be->name);
+}
+
 /* Two keys with scores 0 and log 3: probabilities 1/4 and 3/4. Causal: the first query sees only the first key. */
 static void check_attention_by_hand(const pac_backend *be)
 {
@@ -275,6 +310,7 @@ void check_values(void)
     check_buckets();
     for (const pac_backend *const *all = pac_backend_all(); *all != NULL; all++) {
         check_by_hand(*all);
+        check_precision(*all);
         check_attention_by_hand(*all);
         check_huge_logits(*all);
         check_single_key(*all);
