@@ -43,7 +43,7 @@ def runner_up(answer, paper):
     if answer is None:
         return "nothing fits"
     why = [c["why"] for c in answer["candidates"] if c["shape"] == s.shape(paper)]
-    return why[0] if why else f"others with {len(paper)} stages are better"
+    return why[0] if why else f"not the best of {len(paper)} stages"
 
 
 def main():
