@@ -162,3 +162,17 @@ double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n,
     pac_link_cost k = pac_slowest_link(p, ranks, n, ranks, n);
     return 2 * (double)(n - 1) * (k.latency + pac_wire_bytes(p, bytes) / (double)n / k.bandwidth);
 }
+
+int64_t pac_reduce_pieces(double bytes)
+{
+    enum { BUCKET = 1 << 20 }; /* default of train.bucket */
+    double pieces = ceil(bytes / BUCKET);
+    return pieces < 1 ? 1 : pieces > PAC_MOST_PIECES ? PAC_MOST_PIECES : (int64_t)pieces;
+}
+
+double pac_reduce_behind(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes, double backward)
+{
+    double pieces = (double)pac_reduce_pieces(bytes), part = 1 / pieces;
+    double all = pac_allreduce_time(p, ranks, n, bytes), last = pac_allreduce_time(p, ranks, n, bytes * part);
+    return fmax(last, all - backward * (1 - part));
+}

@@ -52,4 +52,14 @@ double pac_wire_bytes(const pac_profile *p, double bytes);
 /** Ring all-reduce of `bytes` of gradients over the slowest link between the ranks: 2 (n-1) rounds of 1 / n. 0 for one rank. */
 double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes);
 
+/**
+ * Pieces that a sum of so many bytes of gradients is cut into, each started when the last backward has completed it: those of
+ * the default train.bucket, at most PAC_MOST_PIECES, which is fine enough for times.
+ */
+enum { PAC_MOST_PIECES = 8 };
+int64_t pac_reduce_pieces(double bytes);
+
+/** What of pac_allreduce_time() is left behind a last backward of so many seconds. */
+double pac_reduce_behind(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes, double backward);
+
 #endif

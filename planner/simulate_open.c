@@ -65,6 +65,8 @@ static pac_err open_lanes(pac_sim_stepper *x, const pac_sim_bytes *bytes)
                                           .stage = p,
                                           .member = r,
                                           .until = INFINITY,
+                                          .piece = INFINITY,
+                                          .reducing = INFINITY,
                                           .per_sample = per_sample(x, p, r, bytes[d].slot),
                                           .bytes = bytes[d].base};
             PAC_TRY(open_points(x, d));
@@ -114,24 +116,35 @@ static pac_err open_ring(pac_ring *r, int64_t number, const int64_t *device, int
     return PAC_OK;
 }
 
+static pac_err open_pieces(pac_sim_stepper *x, int64_t p, const pac_stage_plan *st, double bytes)
+{
+    int64_t n = pac_reduce_pieces(bytes), first = p * PAC_MOST_PIECES;
+    x->pieces[p] = st->ranks > 1 && bytes > 0 ? n : 0;
+    for (int64_t i = 0; i < x->pieces[p]; i++)
+        PAC_TRY(open_ring(&x->ring[first + i], first + i, st->rank, st->ranks, pac_wire_bytes(x->p, bytes) / (double)n));
+    return PAC_OK;
+}
+
 static pac_err open_rings(pac_sim_stepper *x)
 {
     int64_t P = x->plan->stages, holders = 0, n = 0, *devices;
     double shared = 0;
-    PAC_TRY(zeros(x, P + 1, sizeof *x->ring, &x->ring));
+    PAC_TRY(zeros(x, P * PAC_MOST_PIECES + 1, sizeof *x->ring, &x->ring));
+    PAC_TRY(zeros(x, P, sizeof *x->pieces, &x->pieces));
     PAC_TRY(zeros(x, P, sizeof *x->shares, &x->shares));
     PAC_TRY(zeros(x, x->lanes, sizeof *devices, &devices));
     for (int64_t p = 0; p < P; p++) {
         const pac_stage_plan *st = &x->plan->stage[p];
         pac_layer_bytes b = pac_stage_bytes(x->p, st->first, st->last);
-        PAC_TRY(open_ring(&x->ring[p], p, st->rank, st->ranks, pac_wire_bytes(x->p, b.tuned)));
+        PAC_TRY(open_pieces(x, p, st, b.tuned));
         x->shares[p] = b.shared_tuned > 0;
         holders += x->shares[p];
         shared = fmax(shared, b.shared_tuned);
         for (int64_t r = 0; x->shares[p] && r < st->ranks; r++)
             devices[n++] = st->rank[r];
     }
-    return holders > 1 ? open_ring(&x->ring[P], P, devices, n, pac_wire_bytes(x->p, shared)) : PAC_OK;
+    int64_t last = P * PAC_MOST_PIECES;
+    return holders > 1 ? open_ring(&x->ring[last], last, devices, n, pac_wire_bytes(x->p, shared)) : PAC_OK;
 }
 
 pac_err pac_sim_stepper_open(pac_sim_stepper *x, const pac_sim_bytes *bytes)
@@ -150,8 +163,8 @@ void pac_sim_stepper_close(pac_sim_stepper *x)
 {
     for (int64_t p = 0; x->list != NULL && p < x->plan->stages; p++)
         pac_oplist_free(&x->list[p]);
-    for (int64_t p = 0; x->ring != NULL && p <= x->plan->stages; p++)
-        pac_ring_close(&x->ring[p]);
+    for (int64_t i = 0; x->ring != NULL && i <= x->plan->stages * PAC_MOST_PIECES; i++)
+        pac_ring_close(&x->ring[i]);
     pac_network_close(&x->net);
     pac_arena_free(&x->arena);
 }

@@ -1,11 +1,15 @@
 /*
  * The operation lists at work. A device runs its list until it has to wait: for the end of what it computes, for messages, for
- * a slot whose last messages have not left, for the other members of a sum. Then the clock jumps to the next end or arrival.
+ * a slot or a box whose last messages have not left, for the other members of a sum. Then the clock jumps to the next end or
+ * arrival. Gradients leave from two boxes, and pieces of a sum start within the last backward, as in the runtime (boxes.c,
+ * buckets.c).
  */
 #include "simulate_step.h"
 #include "cost.h"
 
 #include <math.h>
+
+enum { BOXES = 2 }; /* of gradients that leave a stage */
 
 static int64_t lane_index(const pac_sim_stepper *x, const pac_sim_lane *k, int64_t m)
 {
@@ -18,11 +22,17 @@ static bool take_slot(pac_sim_stepper *x, pac_sim_lane *k, const pac_op *op)
     int64_t *holder = &x->holder[(k - x->lane) * x->slots + op->slot];
     if (*holder == op->m)
         return true;
-    if (*holder >= 0 && x->leaving[0][lane_index(x, k, *holder)] + x->leaving[1][lane_index(x, k, *holder)] > 0)
+    if (*holder >= 0 && x->leaving[0][lane_index(x, k, *holder)] > 0)
         return false;
     *holder = op->m;
     pac_sim_slot_add(x, k, op->m, 1);
     return true;
+}
+
+/* Gradients of the micro-batch that had the box have left. */
+static bool box_is_free(const pac_sim_stepper *x, const pac_sim_lane *k, int64_t m)
+{
+    return m < BOXES || x->leaving[1][lane_index(x, k, m - BOXES)] == 0;
 }
 
 static void begin(pac_sim_stepper *x, pac_sim_lane *k, double seconds)
@@ -36,6 +46,8 @@ static void compute(pac_sim_stepper *x, pac_sim_lane *k, int64_t m, bool backwar
     const pac_stage_plan *st = &x->plan->stage[k->stage];
     double seconds = pac_sim_work(x->p, x->b, st, k->member, m, backward);
     begin(x, k, seconds);
+    if (backward && m == x->b->M - 1 && x->pieces[k->stage] > 0)
+        k->piece = k->began + seconds / (double)x->pieces[k->stage];
 }
 
 /* One message for each member of the other stage that works on some of the same samples. */
@@ -58,15 +70,6 @@ static pac_err send(pac_sim_stepper *x, const pac_sim_lane *k, const pac_op *op)
 
 /* ---- sums ---- */
 
-/* The ring that a lane has to join as its i-th; NULL: it needs no more. */
-static pac_ring *ring_of(const pac_sim_stepper *x, const pac_sim_lane *k, int64_t i)
-{
-    pac_ring *group = &x->ring[k->stage], *shared = &x->ring[x->plan->stages];
-    if (group->n > 0 && i-- == 0)
-        return group;
-    return shared->n > 0 && x->shares[k->stage] && i == 0 ? shared : NULL;
-}
-
 static int64_t member_of(const pac_ring *r, int64_t device)
 {
     int64_t i = 0;
@@ -75,25 +78,72 @@ static int64_t member_of(const pac_ring *r, int64_t device)
     return i;
 }
 
-/* Join one ring after the other; the member's part in it is at work from the moment the last one has joined. */
+/* Pieces of the group's sum are complete one after the other during the last backward, equally far apart. */
+static void expect_piece(pac_sim_stepper *x, pac_sim_lane *k)
+{
+    double part = (double)(k->joined + 1) / (double)x->pieces[k->stage];
+    k->piece = k->joined < x->pieces[k->stage] ? k->began + part * (k->until - k->began) : INFINITY;
+}
+
+static pac_err join_piece(pac_sim_stepper *x, pac_sim_lane *k)
+{
+    pac_ring *r = &x->ring[k->stage * PAC_MOST_PIECES + k->joined++];
+    x->changes++;
+    return pac_ring_join(r, &x->net);
+}
+
+static pac_err join_complete(pac_sim_stepper *x, pac_sim_lane *k)
+{
+    while (k->piece <= x->now) {
+        PAC_TRY(join_piece(x, k));
+        expect_piece(x, k);
+    }
+    return PAC_OK;
+}
+
+/* The part of a sum that no backward hides, from the moment the last member has joined. */
+static pac_err add_sum(pac_sim_stepper *x, const pac_sim_lane *k, double begin, double end)
+{
+    double since = fmax(begin, k->reducing);
+    return pac_sim_event_add(x, &(pac_sim_event){k->device, -1, PAC_OP_REDUCE, -1, .start = since, .end = fmax(since, end)});
+}
+
+/* All pieces of the group's sum; *done: this member has them. */
+static pac_err sum_group(pac_sim_stepper *x, pac_sim_lane *k, bool *done)
+{
+    const pac_ring *first = &x->ring[k->stage * PAC_MOST_PIECES];
+    double end = 0;
+    k->piece = INFINITY;
+    while (k->joined < x->pieces[k->stage])
+        PAC_TRY(join_piece(x, k));
+    for (int64_t i = 0; i < k->joined; i++) {
+        double of_piece = first[i].end[member_of(first, k->device)];
+        *done = !isnan(of_piece);
+        if (!*done)
+            return PAC_OK;
+        end = fmax(end, of_piece);
+    }
+    *done = true;
+    return k->joined > 0 ? add_sum(x, k, first->begin[member_of(first, k->device)], end) : PAC_OK;
+}
+
+/* The group's sum, then that of parameters that several stages hold. */
 static pac_err reduce(pac_sim_stepper *x, pac_sim_lane *k, bool *done)
 {
-    pac_ring *last = k->rings > 0 ? ring_of(x, k, k->rings - 1) : NULL;
-    *done = false;
-    if (last != NULL) {
-        int64_t i = member_of(last, k->device);
-        if (isnan(last->end[i]))
+    pac_ring *shared = &x->ring[x->plan->stages * PAC_MOST_PIECES];
+    bool shares = shared->n > 0 && x->shares[k->stage];
+    k->reducing = fmin(k->reducing, x->now);
+    if (k->rings == 0) {
+        PAC_TRY(sum_group(x, k, done));
+        if (!*done || !shares)
             return PAC_OK;
-        PAC_TRY(pac_sim_event_add(
-            x, &(pac_sim_event){k->device, -1, PAC_OP_REDUCE, -1, .start = last->begin[i], .end = last->end[i]}));
+        k->rings++;
+        x->changes++;
+        PAC_TRY(pac_ring_join(shared, &x->net));
     }
-    pac_ring *next = ring_of(x, k, k->rings);
-    *done = next == NULL;
-    if (*done)
-        return PAC_OK;
-    k->rings++;
-    x->changes++;
-    return pac_ring_join(next, &x->net);
+    int64_t i = member_of(shared, k->device);
+    *done = !isnan(shared->end[i]);
+    return *done ? add_sum(x, k, shared->begin[i], shared->end[i]) : PAC_OK;
 }
 
 /* Loss and norm of the gradients are summed over all devices: a tree of messages without size. */
@@ -143,6 +193,9 @@ static pac_err run_op(pac_sim_stepper *x, pac_sim_lane *k, const pac_op *op, boo
     case PAC_OP_SEND_FWD:
         return send(x, k, op);
     case PAC_OP_SEND_BWD:
+        *done = box_is_free(x, k, op->m);
+        if (!*done)
+            return PAC_OK;
         pac_sim_slot_add(x, k, op->m, -1);
         return send(x, k, op);
     case PAC_OP_REDUCE:
@@ -167,6 +220,7 @@ static pac_err finish(pac_sim_stepper *x, pac_sim_lane *k)
 static pac_err run_lane(pac_sim_stepper *x, pac_sim_lane *k)
 {
     const pac_oplist *l = &x->list[k->stage];
+    PAC_TRY(join_complete(x, k));
     for (bool done = true; done;) {
         if (k->until <= x->now)
             PAC_TRY(finish(x, k));
@@ -205,7 +259,7 @@ static double next_moment(pac_sim_stepper *x)
 {
     double next = x->update > x->now ? x->update : INFINITY;
     for (int64_t i = 0; i < x->lanes; i++)
-        next = fmin(next, x->lane[i].until);
+        next = fmin(next, fmin(x->lane[i].until, x->lane[i].piece));
     return fmin(next, pac_network_next(&x->net));
 }
 

@@ -2,6 +2,7 @@
 #ifndef PAC_PLANNER_SIMULATE_STEP_H
 #define PAC_PLANNER_SIMULATE_STEP_H
 
+#include "cost.h"
 #include "ring.h"
 #include "simulate.h"
 
@@ -11,7 +12,9 @@ typedef struct pac_sim_lane {
     int64_t pc;
     double until; /* the operation at work ends; infinity: none is */
     double began;
-    int64_t rings;            /* of REDUCE that it has joined */
+    int64_t rings;            /* of REDUCE: 0 those of its group, 1 that of shared parameters, -1 behind them */
+    int64_t joined;           /* pieces of its group's sum */
+    double piece, reducing;   /* when the next piece is complete, infinity: not known; since when it does nothing but sum */
     double per_sample, bytes; /* of a micro-batch in flight; of the device now */
 } pac_sim_lane;
 
@@ -28,7 +31,8 @@ typedef struct pac_sim_stepper {
     int64_t *awaited[2];  /* [lanes * M] messages of a micro-batch that have not arrived: activations, gradients */
     int64_t *leaving[2];  /* [lanes * M] messages sent that have not arrived */
     int64_t *holder;      /* [lanes * slots] micro-batch that has the slot, or had it last; -1: none */
-    pac_ring *ring;       /* [stages + 1] of each group; of parameters that several stages hold. n 0: none */
+    int64_t *pieces;      /* [stages] of each group's sum, 0: it has none */
+    pac_ring *ring;       /* [stages * PAC_MOST_PIECES + 1] of each group; of parameters that several stages hold. n 0: none */
     bool *shares;         /* [stages] is in the last ring */
     pac_network net;
     double now;

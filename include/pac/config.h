@@ -47,6 +47,8 @@ typedef struct pac_config {
         double clip;                         /* 0: off */
         double dropout;
         bool recompute;                      /* make activations again in the backward pass */
+        int64_t bucket;                      /* bytes of gradients that are summed in one piece */
+        bool overlap;                        /* sums and messages behind the computation */
         uint64_t seed;
         bool eval_each_epoch, keep_best;
     } train;

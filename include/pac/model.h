@@ -356,12 +356,28 @@ pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits
 
 /* ---- passes with a backward: full, adapters, lora ---- */
 
+/*
+ * Who is told behind each layer of a pass, with what rides on it: messages may move on then. Backwards, the gradients of all that
+ * no lower layer uses are complete.
+ */
+typedef struct pac_watch {
+    pac_err (*behind)(void *user, int64_t layer, bool backward);
+    void *user;
+} pac_watch;
+
+/** Tell it; NULL: nobody. */
+static inline pac_err pac_watch_tell(const pac_watch *w, int64_t layer, bool backward)
+{
+    return w != NULL ? w->behind(w->user, layer, backward) : PAC_OK;
+}
+
 /* One forward or backward of a micro-batch over a slice. */
 typedef struct pac_pass {
     const pac_batch *batch;
     const pac_dropout *drop; /* NULL: none */
     pac_arena *keep;         /* what the backward needs goes here; NULL: no backward follows */
     pac_arena *work;         /* scratch, another arena */
+    const pac_watch *watch;  /* NULL: none; looked at by whoever goes through several layers */
 } pac_pass;
 
 typedef struct pac_norm_saved {

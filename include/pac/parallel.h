@@ -2,7 +2,7 @@
  * The only place with MPI: world, groups as communicators, agreement on errors, links between stages, sums of gradients.
  *
  * No wait lasts for ever: every receive and every send completion has a deadline and names peer, phase and step when it passes.
- * Only one thread calls these functions.
+ * Only one thread calls these functions (and lends MPI to one of their own, pac_comm_away()).
  */
 #ifndef PAC_PARALLEL_H
 #define PAC_PARALLEL_H
@@ -86,6 +86,37 @@ pac_err pac_gather_text(pac_comm *c, const char *mine, char **out);
 /** Exchange: send_counts[r] bytes of `send` to each rank r, in rank order; receive likewise. Collective. */
 pac_err pac_alltoallv(pac_comm *c, const void *send, const size_t *send_counts, void *recv, const size_t *recv_counts);
 
+/* ---- sums behind the computation ----
+ *
+ * What was started goes on while this rank computes, but only within calls of MPI: call pac_comm_progress() now and then.
+ */
+typedef struct pac_sums pac_sums; /* sums over one communicator that are on their way */
+/** Not collective; all members of c make one. The caller frees it. Errors: PAC_ENOMEM. */
+pac_err pac_sums_new(pac_comm *c, pac_sums **out);
+void pac_sums_free(pac_sums **s);
+/**
+ * Start x[0..n) = sum over the members, in place: x must stay untouched until pac_sums_finish(). Members start the same sums in the
+ * same order; other collectives on c must not come between in another order. The result has the bits of pac_sum_f32() on the same
+ * range. Collective on c. Errors: PAC_EINVAL, PAC_ENOMEM, PAC_EPEER.
+ */
+pac_err pac_sums_start(pac_sums *s, float *x, int64_t n);
+/** Wait, with the deadline, for all that was started. Collective. */
+pac_err pac_sums_finish(pac_sums *s);
+
+/**
+ * away: this thread computes and calls nothing of this header but pac_comm_away(false), which ends it. If something is under way, a
+ * thread looks after it meanwhile, every 2 ms, where there are other nodes. Not collective.
+ */
+void pac_comm_away(bool away);
+/** Let messages and sums that are under way move on now: microseconds, at most once in 0.1 ms. Not collective. */
+pac_err pac_comm_progress(void);
+
+/* Seconds of this rank since the program began: waiting for rows (received, or to leave); sums of pac_sums_*() under way, and waited for. */
+typedef struct pac_comm_seconds {
+    double messages, sums, sums_waited;
+} pac_comm_seconds;
+pac_comm_seconds pac_comm_spent(void);
+
 /* ---- the layout of a plan ---- */
 typedef struct pac_layout {
     const pac_plan *plan;      /* borrowed */
@@ -128,7 +159,14 @@ void pac_link_free(pac_link **k);
  * must stay untouched until pac_link_flush(). tag >= 0 separates micro-batches; messages of one tag keep their order. Not collective.
  */
 pac_err pac_link_send(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, const float *const *data, int64_t tag);
-/** Receive this rank's rows; data[i] has room for the rows of its range. Waits with the deadline. */
+/**
+ * Receive this rank's rows; data[i] has room for the rows of its range, which must stay untouched until pac_link_take(). Several
+ * micro-batches may be posted ahead. Not collective.
+ */
+pac_err pac_link_post(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag);
+/** Wait, with the deadline, for what was posted with this tag. */
+pac_err pac_link_take(pac_link *k, int64_t tag);
+/** Both, one after the other. */
 pac_err pac_link_recv(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag);
 /** Wait until all sends that carry this tag (or -1: all) are done; without it the list of sends grows. */
 pac_err pac_link_flush(pac_link *k, int64_t tag);

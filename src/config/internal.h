@@ -39,7 +39,7 @@ struct pac_key {
 extern const pac_key pac_keys[]; /* the last has no name */
 
 /* Types of values. */
-extern const pac_key_type pac_type_text, pac_type_int, pac_type_auto_int, pac_type_double, pac_type_float, pac_type_bool,
+extern const pac_key_type pac_type_text, pac_type_int, pac_type_auto_int, pac_type_double, pac_type_float, pac_type_bool, pac_type_bytes,
     pac_type_choice, pac_type_word, pac_type_task, pac_type_layers, pac_type_memory, pac_type_groups, pac_type_warmup;
 
 /** Append printf output. Errors: PAC_ENOMEM. */

@@ -93,6 +93,8 @@ const pac_key pac_keys[] = {
     {"train.clip", &pac_type_double, FIELD(train.clip), 0, DBL_MAX},
     {"train.dropout", &pac_type_double, FIELD(train.dropout), 0, 0.999999},
     {"train.recompute", &pac_type_bool, FIELD(train.recompute)},
+    {"train.bucket", &pac_type_bytes, FIELD(train.bucket), 4096, 1 << 30},
+    {"train.overlap", &pac_type_bool, FIELD(train.overlap)},
     {"train.seed", &pac_type_int, FIELD(train.seed), 0, (double)INT64_MAX},
     {"train.eval_every", &pac_type_choice, FIELD(train.eval_each_epoch), .words = evals},
     {"train.keep", &pac_type_choice, FIELD(train.keep_best), .words = keeps},

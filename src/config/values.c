@@ -117,6 +117,22 @@ static pac_err write_auto_int(const pac_key *k, const void *field, pac_config_ou
     return *(const int64_t *)field == 0 ? pac_config_print(out, "auto") : write_int(k, field, out);
 }
 
+static pac_err read_bytes(const pac_key *k, const pac_yaml_node *n, void *field)
+{
+    double v;
+    PAC_TRY(pac_yaml_bytes(n, k->name, &v));
+    if (v < k->min || v > k->max)
+        return pac_yaml_fail(n, "%s: %.0f bytes: must be %.0f to %.0f", k->name, v, k->min, k->max);
+    *(int64_t *)field = (int64_t)v;
+    return PAC_OK;
+}
+
+static pac_err write_bytes(const pac_key *k, const void *field, pac_config_out *out)
+{
+    (void)k;
+    return pac_config_print(out, "%" PRId64 " B", *(const int64_t *)field);
+}
+
 static pac_err read_double(const pac_key *k, const pac_yaml_node *n, void *field)
 {
     return pac_yaml_double(n, k->name, k->min, k->max, field);
@@ -266,6 +282,7 @@ const pac_key_type pac_type_text = {read_text, write_text};
 const pac_key_type pac_type_task = {read_task, write_word};
 const pac_key_type pac_type_int = {read_int, write_int};
 const pac_key_type pac_type_auto_int = {read_auto_int, write_auto_int};
+const pac_key_type pac_type_bytes = {read_bytes, write_bytes};
 const pac_key_type pac_type_double = {read_double, write_double};
 const pac_key_type pac_type_float = {read_float, write_float};
 const pac_key_type pac_type_warmup = {read_warmup, write_double};

@@ -55,6 +55,15 @@ pac_err pac_wait(MPI_Request *request, const pac_awaited *awaited, MPI_Status *s
 /** True after a wait passed its deadline: no further communication can be relied on. */
 bool pac_wait_failed(void);
 
+/** What pac_comm_spent() tells. */
+extern pac_comm_seconds pac_waited;
+
+/** Messages and sums that were started and not yet waited for. */
+extern int64_t pac_under_way;
+
+/** End the thread of pac_comm_away(), before MPI does. */
+void pac_progress_end(void);
+
 /** Read PAC_TIMEOUT. Errors: PAC_EUSAGE. */
 pac_err pac_wait_init(void);
 

@@ -3,11 +3,13 @@
  *
  * Both sides compute the same ranges, so no message says what it holds: sample ranges of sender and receiver are intersected,
  * and slot i of each non-empty piece is one message straight from and into the contiguous rows (several beyond pac_block_bytes;
- * MPI keeps the order of equal tags). Receives are all posted before the first is waited for; sends are only waited for by
- * pac_link_flush(), so neighbours that send to one another at the same time cannot deadlock. The lists of requests keep their
- * capacity: a steady step allocates nothing.
+ * MPI keeps the order of equal tags). Receives of a micro-batch may be posted long before they are waited for; sends are only
+ * waited for by pac_link_flush(), so neighbours that send to one another at the same time cannot deadlock. The lists of
+ * requests keep their capacity: a steady step allocates nothing.
  */
 #include "internal.h"
+
+#include "pac/clock.h"
 
 /* A message on its way. */
 typedef struct message {
@@ -73,6 +75,7 @@ static pac_err post(pac_link *k, queue *q, float *data, int floats, int peer, in
     else
         PAC_MPI(MPI_Irecv(data, floats, MPI_FLOAT, peer, mpi_tag, pac_world_links(), &m->request));
     q->count++;
+    pac_under_way++;
     return PAC_OK;
 }
 
@@ -129,32 +132,56 @@ pac_err pac_link_send(pac_link *k, int64_t n, const pac_slot *slots, int64_t nsl
     return post_all(k, &k->sends, n, slots, nslots, (float *const *)(uintptr_t)data, tag); /* sends only read */
 }
 
+pac_err pac_link_post(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag)
+{
+    return post_all(k, &k->receives, n, slots, nslots, data, tag);
+}
+
+static pac_err receive(message *m)
+{
+    MPI_Status status;
+    int floats;
+    PAC_TRY(wait_for(m, "receiving rows of micro-batch", &status));
+    PAC_MPI(MPI_Get_count(&status, MPI_FLOAT, &floats));
+    PAC_CHECK(floats == m->floats, PAC_EINTERNAL, "rank %d sent %d numbers of micro-batch %lld instead of %d", m->peer, floats,
+              (long long)m->tag, m->floats);
+    return PAC_OK;
+}
+
+static pac_err send_away(message *m)
+{
+    return wait_for(m, "sending rows of micro-batch", MPI_STATUS_IGNORE);
+}
+
+/* Wait for those of the tag (-1: all); the others keep their order. */
+static pac_err settle(queue *q, int64_t tag, pac_err (*wait)(message *m))
+{
+    int64_t kept = 0;
+    double start = pac_now();
+    for (int64_t i = 0; i < q->count; i++) {
+        if (tag == -1 || q->v[i].tag == tag)
+            PAC_TRY(wait(&q->v[i]));
+        else
+            q->v[kept++] = q->v[i];
+    }
+    pac_under_way -= q->count - kept;
+    q->count = kept;
+    pac_waited.messages += pac_now() - start;
+    return PAC_OK;
+}
+
+pac_err pac_link_take(pac_link *k, int64_t tag)
+{
+    return settle(&k->receives, tag, receive);
+}
+
 pac_err pac_link_recv(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag)
 {
-    k->receives.count = 0;
-    PAC_TRY(post_all(k, &k->receives, n, slots, nslots, data, tag));
-    for (int64_t i = 0; i < k->receives.count; i++) {
-        message *m = &k->receives.v[i];
-        MPI_Status status;
-        int floats;
-        PAC_TRY(wait_for(m, "receiving rows of micro-batch", &status));
-        PAC_MPI(MPI_Get_count(&status, MPI_FLOAT, &floats));
-        PAC_CHECK(floats == m->floats, PAC_EINTERNAL, "rank %d sent %d numbers of micro-batch %lld instead of %d", m->peer,
-                  floats, (long long)tag, m->floats);
-    }
-    return PAC_OK;
+    PAC_TRY(pac_link_post(k, n, slots, nslots, data, tag));
+    return pac_link_take(k, tag);
 }
 
 pac_err pac_link_flush(pac_link *k, int64_t tag)
 {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < k->sends.count; i++) {
-        message *m = &k->sends.v[i];
-        if (tag == -1 || m->tag == tag)
-            PAC_TRY(wait_for(m, "sending rows of micro-batch", MPI_STATUS_IGNORE));
-        else
-            k->sends.v[kept++] = *m;
-    }
-    k->sends.count = kept;
-    return PAC_OK;
+    return settle(&k->sends, tag, send_away);
 }

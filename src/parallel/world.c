@@ -164,6 +164,7 @@ static pac_err meet(int node_size)
 pac_err pac_world_init(int *argc, char ***argv)
 {
     int provided, node_size = 1;
+    setenv("OMPI_MCA_mpi_yield_when_idle", "0", 0); /* wait.c gives the core away; a look between two layers must not */
     PAC_CHECK(!state.running, PAC_EINTERNAL, "MPI is already running");
     PAC_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided));
     state.running = true;
@@ -265,6 +266,7 @@ void pac_world_done(void)
         pac_log(PAC_LOG_ERROR, "%s", pac_err_message());
         pac_world_abort(pac_err_exit_code(PAC_EPEER));
     }
+    pac_progress_end();
     dissolve();
     MPI_Comm_free(&state.end);
     pac_mem_free(state.started);

@@ -61,6 +61,7 @@ static pac_err through_layer(stage *s, micro *x, const stack_part *p, int64_t la
     PAC_TRY(pac_model_block(s->model, layer, &x->batch, x->out.enc_out, next, x->rows,
                             s->alone && s->slots == 1 ? x->arena : s->work));
     x->rows = next;
+    PAC_TRY(pac_watch_tell(s->watch, layer, false));
     return s->reads[p->stack][i] ? leave_rows(s, x, p->stack, i, next) : PAC_OK;
 }
 

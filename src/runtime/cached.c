@@ -81,6 +81,8 @@ static pac_err cached_local(cached *c)
     c->mine = p;
     PAC_TRY(pac_mem_array(PAC_MEM_DATA, train_batches(t), sizeof(int64_t), &p));
     c->mine_end = p;
+    PAC_TRY(buckets_open(job, pac_world(), pac_tuned_params(t->whole), 0, pac_depth(&job->desc), &c->reduce.buckets));
+    c->s.watch = buckets_watch(&c->reduce.buckets);
     return cached_head(job, &c->head);
 }
 
@@ -108,6 +110,7 @@ void cached_free(cached **cp)
     for (int k = 0; k < 2; k++)
         pac_arena_free(&c->arrival[k].rows);
     pac_arena_free(&c->x.arena);
+    reducer_free(&c->reduce);
     stage_drop_losses(&c->s);
     pac_arena_free(&c->s.work);
     pac_mem_free(c->mine);
@@ -224,6 +227,7 @@ pac_err cached_micro(stage *s, micro *x, const pac_model *head, const cache_map 
     bind_parts(s, x, map, part);
     PAC_TRY(micro_drop(job, x, s->drop_key));
     pac_pass p = micro_pass(x, s->work, true);
+    p.watch = s->watch;
     PAC_TRY(pac_side_fwd(side, &p, &x->acts, &none, &out, &x->h, true, &x->saved));
     PAC_TRY(stage_loss(s, x, head, scale, true));
     return pac_side_bwd(side, &p, &x->acts, &none, x->dh, &out, x->saved);
@@ -274,7 +278,9 @@ static pac_err run_chunk(cached *c, const int64_t *sample, int64_t n, float scal
     arrival *a = &c->arrival[c->runs++ % 2];
     if (a->ticket >= 0)
         PAC_TRY(space->follow(a->ticket));
-    PAC_TRY(cached_micro(&c->s, &c->x, c->head, &c->t->map, a->part, sample, n, scale));
+    pac_err err = cached_micro(&c->s, &c->x, c->head, &c->t->map, a->part, sample, n, scale);
+    pac_comm_away(false); /* lent behind a layer that started a sum */
+    PAC_TRY(err);
     if (space != NULL)
         PAC_TRY(pac_space_mark(space, &a->used));
     return ahead(c) ? load_next(c) : PAC_OK;
@@ -288,8 +294,12 @@ static pac_err cached_step(cached *c, int64_t i, int64_t epoch, epoch_result *ou
     pac_range r = train_batch(t, i);
     int64_t counted = loss_count(job, &job->train, t->order + r.lo, r.hi - r.lo), tokens = train_tokens(t, r);
     float scale = counted > 0 ? 1.0f / (float)counted : 0;
-    for (int64_t from = i == 0 ? 0 : c->mine_end[i - 1]; from < c->mine_end[i]; from = chunk_end(c, i, from))
-        PAC_TRY(run_chunk(c, c->mine + from, chunk_end(c, i, from) - from, scale));
+    for (int64_t to, from = i == 0 ? 0 : c->mine_end[i - 1]; from < c->mine_end[i]; from = to) {
+        to = chunk_end(c, i, from);
+        if (to == c->mine_end[i])
+            buckets_last(&c->reduce.buckets);
+        PAC_TRY(run_chunk(c, c->mine + from, to - from, scale));
+    }
     PAC_TRY(stage_take_loss(&c->s, &loss));
     PAC_TRY(train_update(t, &c->reduce, pac_tuned_params(t->whole), loss, tokens, "cached", epoch, started, &loss));
     out->loss += loss * (double)(r.hi - r.lo);

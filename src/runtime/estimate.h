@@ -2,6 +2,7 @@
 #ifndef PAC_RUNTIME_ESTIMATE_H
 #define PAC_RUNTIME_ESTIMATE_H
 
+#include "boxes.h"
 #include "train.h"
 #include "pac/estimate.h"
 

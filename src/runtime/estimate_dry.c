@@ -14,6 +14,7 @@ typedef struct device {
     dry *d;
     stage *s;
     pac_optimizer *opt;
+    boxes boxes;
     pac_oplist ops;
     int64_t microbatches; /* of the list at hand */
     pac_flop *flop;       /* NULL: memory is measured, not operations */
@@ -142,12 +143,26 @@ static pac_err backward(device *v, micro *x)
 
 /* ---- one mini-batch ---- */
 
-static pac_err take_slot(device *v, pac_range r, const pac_op *op)
+static parcel parcel_of(const device *v, pac_range r, int64_t m)
 {
     const train *t = &v->d->t;
-    micro *x = &v->s->slot[op->slot];
-    pac_range part = pac_split_even(r.hi - r.lo, v->microbatches, op->m);
-    return micro_begin(v->s, x, &t->job->train, t->order + r.lo + part.lo, part.hi - part.lo, &t->layout);
+    pac_range part = pac_split_even(r.hi - r.lo, v->microbatches, m);
+    return (parcel){.layout = &t->layout, .sample = t->order + r.lo + part.lo, .m = m, .n = part.hi - part.lo};
+}
+
+static pac_err take_slot(device *v, pac_range r, const pac_op *op)
+{
+    parcel own = parcel_of(v, r, op->m);
+    return micro_begin(v->s, &v->s->slot[op->slot], &v->d->t.job->train, own.sample, own.n, own.layout);
+}
+
+/* Boxes of one more than a slot's micro-batches fill in turn, whether they are asked for early or not. */
+static pac_err receive(device *v, pac_range r, const pac_op *op)
+{
+    parcel own = parcel_of(v, r, op->m);
+    PAC_TRY(take_slot(v, r, op));
+    PAC_TRY(boxes_expect(&v->boxes, &own));
+    return boxes_arrive(&v->boxes, &v->s->slot[op->slot], op->m);
 }
 
 static pac_err run_op(device *v, pac_range r, const pac_op *op)
@@ -157,8 +172,7 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
     micro *x = op->slot >= 0 ? &s->slot[op->slot] : NULL;
     switch (op->kind) {
     case PAC_OP_RECV_FWD:
-        PAC_TRY(take_slot(v, r, op));
-        return wire_room(s, s->first, x, &x->in, WIRE_BOTH, false);
+        return receive(v, r, op);
     case PAC_OP_FWD:
         if (s->first == 0)
             PAC_TRY(take_slot(v, r, op));
@@ -167,6 +181,8 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
         return wire_room(s, s->last, x, &x->dout, WIRE_BOTH, true);
     case PAC_OP_BWD:
         return backward(v, x);
+    case PAC_OP_SEND_BWD:
+        return v->d->inference ? PAC_OK : boxes_leave(&v->boxes, x, op->m);
     case PAC_OP_STEP:
         if (v->opt != NULL)
             pac_optimizer_step(v->opt, s->job->be, pac_tuned_params(s->tuned), 0, 1);
@@ -208,6 +224,7 @@ static pac_err run_step(device *v, pac_range r)
         pac_oplist_free(&v->ops);
         PAC_TRY(pac_schedule_1f1b(t->layout.stage, t->layout.P, M, &v->ops));
         v->microbatches = M;
+        PAC_TRY(boxes_reserve(&v->boxes, v->ops.in_flight));
         PAC_TRY(stage_reserve(v->s, v->ops.in_flight));
     }
     if (!v->d->inference && stage_by_layers(v->s, M))
@@ -285,6 +302,7 @@ static pac_err load(device *v)
     const train *t = &v->d->t;
     const pac_stage_plan *mine = &t->plan->stage[t->layout.stage];
     PAC_TRY(stage_new(t->job, mine->first, mine->last, v->d->inference ? STAGE_BACKBONE : STAGE_LEARNS, &v->s));
+    v->boxes = (boxes){.s = v->s};
     if (v->d->inference)
         return PAC_OK;
     v->s->alone = t->layout.P == 1;
@@ -353,6 +371,7 @@ pac_err dry_hybrid(dry *d, const pac_plan *plan, int64_t number, int64_t member,
     pac_mem_free(d->best);
     d->best = NULL;
     pac_oplist_free(&v.ops);
+    boxes_free(&v.boxes);
     pac_optimizer_free(&v.opt);
     stage_free(&v.s);
     return err;

@@ -96,7 +96,9 @@ static pac_err lend_rows(void *user, micro *x, int stack, int64_t i, const float
 /* Rows of the slot's last micro-batch are about to be overwritten. */
 static pac_err before_operation(void *user, const pac_op *op)
 {
-    const hybrid *h = user;
+    hybrid *h = user;
+    if (op->kind == PAC_OP_BWD && op->m + 1 == h->pipe.microbatches)
+        buckets_last(&h->reduce.buckets);
     bool takes = op->kind == PAC_OP_RECV_FWD || op->kind == PAC_OP_FWD;
     int64_t lent = takes ? h->pipe.stage->slot[op->slot].lent : 0;
     return lent > 0 ? pac_cache_settle(h->t->cache, lent) : PAC_OK;
@@ -104,12 +106,25 @@ static pac_err before_operation(void *user, const pac_op *op)
 
 /* ---- making ---- */
 
+/* Behind what is local, so that a stage that cannot be made is told of first. */
+static pac_err watch_stage(hybrid *h)
+{
+    stage *s = h->pipe.stage;
+    pac_params *params = pac_tuned_params(s->tuned);
+    PAC_TRY(buckets_open(h->t->job, h->t->layout.group, params, s->first, s->last, &h->reduce.buckets));
+    return pac_optimizer_new(&h->t->job->cfg.train.optimizer, h->t->job->be->space, params->total, &h->t->opt);
+}
+
 static pac_err hybrid_local(hybrid *h)
 {
     train *t = h->t;
     const pac_stage_plan *mine = &t->plan->stage[t->layout.stage];
-    h->pipe =
-        (pipeline){.job = t->job, .layout = &t->layout, .before = before_operation, .after_forward = after_forward, .user = h};
+    h->pipe = (pipeline){.job = t->job,
+                         .layout = &t->layout,
+                         .ahead = t->job->cfg.train.overlap,
+                         .before = before_operation,
+                         .after_forward = after_forward,
+                         .user = h};
     PAC_TRY(stage_new(t->job, mine->first, mine->last, STAGE_LEARNS, &h->pipe.stage));
     return pipeline_open(&h->pipe);
 }
@@ -162,9 +177,8 @@ pac_err hybrid_new(train *t, hybrid **out)
     h->t = t;
     PAC_GO(pac_agree(pac_world(), hybrid_local(h)));
     PAC_GO(init_tuned(h));
-    pac_params *params = pac_tuned_params(h->pipe.stage->tuned);
     PAC_GO(reducer_for_stage(t->job, &t->layout, &h->reduce));
-    PAC_GO(pac_agree(pac_world(), pac_optimizer_new(&t->job->cfg.train.optimizer, t->job->be->space, params->total, &t->opt)));
+    PAC_GO(pac_agree(pac_world(), watch_stage(h)));
     *out = h;
     return PAC_OK;
 out:
@@ -232,8 +246,10 @@ pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out)
     bool lends = h->t->cache != NULL && h->t->job->be->space == NULL;
     s->sink = lends ? lend_rows : NULL;
     s->sink_user = h;
+    s->watch = buckets_watch(&h->reduce.buckets);
     pac_err err = run_epoch(h, epoch, out);
     s->sink = NULL;
+    s->watch = NULL;
     PAC_TRY(err);
     return lends ? pac_cache_settle(h->t->cache, INT64_MAX) : PAC_OK;
 }

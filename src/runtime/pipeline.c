@@ -5,16 +5,6 @@
  */
 #include "pipeline.h"
 
-static int64_t fwd_tag(int64_t m)
-{
-    return 2 * m;
-}
-
-static int64_t bwd_tag(int64_t m)
-{
-    return 2 * m + 1;
-}
-
 pac_err pipeline_open(pipeline *p)
 {
     const pac_layout *l = p->layout;
@@ -23,6 +13,7 @@ pac_err pipeline_open(pipeline *p)
         PAC_TRY(pac_link_new(l, l->stage - 1, &p->prev));
     if (l->stage + 1 < l->P)
         PAC_TRY(pac_link_new(l, l->stage + 1, &p->next));
+    p->boxes = (boxes){.s = p->stage, .prev = p->prev};
     return PAC_OK;
 }
 
@@ -30,6 +21,7 @@ void pipeline_close(pipeline *p)
 {
     pac_link_free(&p->prev);
     pac_link_free(&p->next);
+    boxes_free(&p->boxes);
     pac_oplist_free(&p->ops);
 }
 
@@ -49,64 +41,110 @@ static pac_err use_schedule(pipeline *p, int64_t M)
     pac_oplist_free(&p->ops);
     p->ops = ops;
     p->microbatches = M;
+    PAC_TRY(pipeline_flush(p));
+    PAC_TRY(boxes_reserve(&p->boxes, ops.in_flight));
     return stage_reserve(p->stage, stage_by_layers(p->stage, M) ? M : ops.in_flight);
 }
 
-/* A slot is taken again: what its last micro-batch sent must have left. */
+/* A slot is taken again: what its last micro-batch sent must have left (upwards it has: its gradient came back). */
 static pac_err flush_slot(pipeline *p, const micro *x)
 {
     if (!x->used)
         return PAC_OK;
     if (p->next != NULL)
-        PAC_TRY(pac_link_flush(p->next, fwd_tag(x->m)));
-    return p->prev != NULL ? pac_link_flush(p->prev, bwd_tag(x->m)) : PAC_OK;
+        PAC_TRY(pac_link_flush(p->next, boxes_fwd_tag(x->m)));
+    return p->ahead ? PAC_OK : boxes_flush(&p->boxes);
+}
+
+static parcel parcel_of(const pipeline *p, const minibatch *b, int64_t m)
+{
+    pac_range r = pac_split_even(b->n, p->microbatches, m);
+    return (parcel){.layout = p->layout, .sample = b->sample + r.lo, .m = m, .n = r.hi - r.lo};
 }
 
 static pac_err take_slot(pipeline *p, const minibatch *b, const pac_op *op)
 {
     micro *x = &p->stage->slot[op->slot];
-    pac_range r = pac_split_even(b->n, p->microbatches, op->m);
+    parcel own = parcel_of(p, b, op->m);
     PAC_TRY(flush_slot(p, x));
-    PAC_TRY(micro_begin(p->stage, x, &p->job->train, b->sample + r.lo, r.hi - r.lo, p->layout));
+    PAC_TRY(micro_begin(p->stage, x, &p->job->train, own.sample, own.n, p->layout));
     x->used = true;
     x->m = op->m;
     return PAC_OK;
 }
 
+/* The micro-batch that is needed now, and the next one. */
+static pac_err expect(pipeline *p, const minibatch *b, int64_t m)
+{
+    int64_t end = p->ahead && m + 1 < p->microbatches ? m + 2 : m + 1;
+    for (int64_t i = p->boxes.expected; i < end; i++) {
+        parcel next = parcel_of(p, b, i);
+        PAC_TRY(boxes_expect(&p->boxes, &next));
+    }
+    return PAC_OK;
+}
+
+static pac_err receive_activations(pipeline *p, const minibatch *b, const pac_op *op)
+{
+    PAC_TRY(take_slot(p, b, op));
+    PAC_TRY(expect(p, b, op->m));
+    return boxes_arrive(&p->boxes, &p->stage->slot[op->slot], op->m);
+}
+
+/* The gradient of what leaves will come back into the slot, whenever it is ready. */
+static pac_err send_activations(pipeline *p, micro *x, int64_t m)
+{
+    stage *s = p->stage;
+    PAC_TRY(wire_send(s, p->next, s->last, x, &x->out, WIRE_BOTH, false, boxes_fwd_tag(m)));
+    return p->ahead ? wire_post(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, boxes_bwd_tag(m)) : PAC_OK;
+}
+
+static pac_err receive_gradients(pipeline *p, micro *x, int64_t m)
+{
+    stage *s = p->stage;
+    if (!p->ahead)
+        PAC_TRY(wire_post(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, boxes_bwd_tag(m)));
+    return wire_take(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, boxes_bwd_tag(m));
+}
+
 static pac_err forward(pipeline *p, const minibatch *b, micro *x)
 {
-    PAC_TRY(stage_fwd(p->stage, x, b->scale));
+    pac_comm_away(p->ahead);
+    pac_err err = stage_fwd(p->stage, x, b->scale);
+    pac_comm_away(false);
+    PAC_TRY(err);
     return p->after_forward != NULL ? p->after_forward(p->user, x) : PAC_OK;
 }
 
 static pac_err backward(pipeline *p, micro *x)
 {
-    PAC_TRY(stage_bwd(p->stage, x));
+    pac_comm_away(p->ahead);
+    pac_err err = stage_bwd(p->stage, x);
+    pac_comm_away(false);
+    PAC_TRY(err);
     return p->after_backward != NULL ? p->after_backward(p->user) : PAC_OK;
 }
 
 static pac_err run_op(pipeline *p, const minibatch *b, const pac_op *op)
 {
-    stage *s = p->stage;
-    micro *x = op->slot >= 0 ? &s->slot[op->slot] : NULL;
+    micro *x = op->slot >= 0 ? &p->stage->slot[op->slot] : NULL;
     if (p->before != NULL)
         PAC_TRY(p->before(p->user, op));
     switch (op->kind) {
     case PAC_OP_RECV_FWD:
-        PAC_TRY(take_slot(p, b, op));
-        return wire_recv(s, p->prev, s->first, x, &x->in, WIRE_BOTH, false, fwd_tag(op->m));
+        return receive_activations(p, b, op);
     case PAC_OP_FWD:
         if (p->prev == NULL)
             PAC_TRY(take_slot(p, b, op));
         return forward(p, b, x);
     case PAC_OP_SEND_FWD:
-        return wire_send(s, p->next, s->last, x, &x->out, WIRE_BOTH, false, fwd_tag(op->m));
+        return send_activations(p, x, op->m);
     case PAC_OP_RECV_BWD:
-        return wire_recv(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, bwd_tag(op->m));
+        return receive_gradients(p, x, op->m);
     case PAC_OP_BWD:
         return backward(p, x);
     case PAC_OP_SEND_BWD:
-        return wire_send(s, p->prev, s->first, x, &x->din, WIRE_BOTH, true, bwd_tag(op->m));
+        return boxes_leave(&p->boxes, x, op->m);
     case PAC_OP_REDUCE:
     case PAC_OP_STEP:
         return PAC_OK; /* after the list, by who runs it */
@@ -136,8 +174,12 @@ static pac_err run_by_layers(pipeline *p, minibatch *b)
         PAC_TRY(take_slot(p, b, &op));
     }
     PAC_TRY(stage_backbones(s, s->slot, p->microbatches));
-    for (int64_t m = 0; m < p->microbatches; m++)
+    for (int64_t m = 0; m < p->microbatches; m++) {
+        const pac_op op = {.kind = PAC_OP_BWD, .m = m, .slot = m};
+        if (p->before != NULL)
+            PAC_TRY(p->before(p->user, &op));
         PAC_TRY(tune_apart(p, &s->slot[m], b->scale));
+    }
     pac_model_rest(s->model);
     return stage_take_loss(s, &b->loss);
 }
@@ -147,6 +189,7 @@ pac_err pipeline_run(pipeline *p, minibatch *b, int64_t microbatches)
     PAC_TRY(use_schedule(p, microbatches < b->n ? microbatches : b->n));
     if (stage_by_layers(p->stage, p->microbatches))
         return run_by_layers(p, b);
+    p->boxes.expected = 0;
     for (int64_t i = 0; i < p->ops.count; i++)
         PAC_TRY(run_op(p, b, &p->ops.v[i]));
     return stage_take_loss(p->stage, &b->loss);

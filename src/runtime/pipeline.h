@@ -5,7 +5,7 @@
 #ifndef PAC_RUNTIME_PIPELINE_H
 #define PAC_RUNTIME_PIPELINE_H
 
-#include "stage.h"
+#include "boxes.h"
 
 typedef struct minibatch {
     const int64_t *sample; /* [n] rows of the data */
@@ -19,6 +19,8 @@ typedef struct pipeline {
     const pac_layout *layout;
     stage *stage;
     pac_link *prev, *next; /* NULL at the ends */
+    boxes boxes;           /* at the lower boundary */
+    bool ahead;            /* ask for rows before they are needed, and do not wait for gradients that leave (train.overlap) */
     pac_oplist ops;        /* for `microbatches` micro-batches */
     int64_t microbatches;  /* of the list at hand: a small last mini-batch has fewer */
     /* NULL: nothing to do */

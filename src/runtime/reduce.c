@@ -1,8 +1,8 @@
 /*
- * Sums of gradients. Within a group every rank holds the same parameters and has seen its own samples: one all-reduce of the
- * flat gradient. A parameter that several stages hold (a position-bias table) is then summed once more over those stages, each
- * counted by its first member. Every micro-batch was already weighted by the mini-batch's true count, so a sum is all there is
- * to do.
+ * Sums of gradients. Within a group every rank holds the same parameters and has seen its own samples: an all-reduce of the
+ * flat gradient, in buckets (buckets.c). A parameter that several stages hold (a position-bias table) is then summed once more
+ * over those stages, each counted by its first member. Every micro-batch was already weighted by the mini-batch's true count,
+ * so a sum is all there is to do.
  */
 #include "train.h"
 #include "transfer.h"
@@ -100,6 +100,7 @@ void reducer_free(reducer *r)
             pac_comm_free(&((holder_set *)r->sets)[i].ranks);
     pac_mem_free(r->sets);
     pac_mem_free(r->shared);
+    buckets_close(&r->buckets);
     *r = (reducer){0};
 }
 
@@ -130,9 +131,11 @@ static double own_sumsq(const reducer *r, const pac_params *p)
     return sum > 0 ? sum : 0;
 }
 
-pac_err reduce_gradients(const reducer *r, pac_params *p, double local_loss, step_sums *out)
+pac_err reduce_gradients(reducer *r, pac_params *p, double local_loss, step_sums *out)
 {
-    if (pac_comm_size(r->group) > 1)
+    bool done;
+    PAC_TRY(buckets_finish(&r->buckets, &done));
+    if (!done && pac_comm_size(r->group) > 1)
         PAC_TRY(ranks_sum(r->group, r->job, p->g, p->total));
     PAC_TRY(sum_shared(r, p));
     double sums[2] = {local_loss, own_sumsq(r, p)};

@@ -262,6 +262,14 @@ static json_t *cache_json(const run *r)
                      "bytes_moved", (json_int_t)r->moved.bytes_sent, "reused", r->cache_reused);
 }
 
+/* Of rank 0: what its sums took, and what of it and of messages it had to wait for. */
+static json_t *communication_json(void)
+{
+    pac_comm_seconds t = pac_comm_spent();
+    return json_pack("{s:f, s:f, s:f}", "seconds_messages_waited", t.messages, "seconds_sums", t.sums, "seconds_sums_waited",
+                     t.sums_waited);
+}
+
 pac_err json_text(json_t *object, char **out)
 {
     PAC_CHECK(object != NULL, PAC_EINTERNAL, "cannot build the JSON result");
@@ -280,11 +288,11 @@ pac_err run_result(const run *r, char **json)
         return PAC_OK;
     const char *status = train_done(&r->t) && r->t.step < r->t.total_steps ? "stopped" : "done";
     const pac_config *c = &r->t.job->cfg;
-    json_t *object =
-        json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:f}", "status", status, "epochs", r->epochs, "eval",
-                  metrics_json(&r->after.metrics), "eval_before", metrics_json(&r->before.metrics), "plan",
-                  plan_json(&r->planned), "predicted", predicted_json(&r->planned.predicted), "memory", memory_json(r), "cache",
-                  cache_json(r), "device", r->t.job->be->name, "version", PAC_VERSION, "seconds_profile", r->seconds_profile);
+    json_t *object = json_pack(
+        "{s:s, s:O, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:f}", "status", status, "epochs", r->epochs, "eval",
+        metrics_json(&r->after.metrics), "eval_before", metrics_json(&r->before.metrics), "plan", plan_json(&r->planned),
+        "predicted", predicted_json(&r->planned.predicted), "memory", memory_json(r), "cache", cache_json(r), "communication",
+        communication_json(), "device", r->t.job->be->name, "version", PAC_VERSION, "seconds_profile", r->seconds_profile);
     json_t *what = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "technique", pac_technique_name(c->technique.kind), "system",
                              pac_config_word("system.name", (int)c->system.kind), "model", c->model.path, "task", c->task.name,
                              "seed", (json_int_t)c->train.seed, "best_epoch", (json_int_t)r->best_epoch);

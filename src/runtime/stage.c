@@ -53,10 +53,8 @@ void stage_drop_halves(stage *s)
 
 void stage_drop_slots(stage *s)
 {
-    for (int64_t i = 0; i < s->slots; i++) {
-        pac_arena_free(&s->slot[i].arena);
-        pac_arena_free(&s->slot[i].staging);
-    }
+    for (int64_t i = 0; i < s->slots; i++)
+        micro_free(&s->slot[i]);
     pac_mem_free(s->slot);
     s->slot = NULL;
     s->slots = 0;
@@ -79,23 +77,31 @@ void stage_free(stage **sp)
     *sp = NULL;
 }
 
+pac_err micro_new(const stage *s, micro *x)
+{
+    const pac_space *space = s->job->be->space;
+    PAC_TRY(pac_arena_new_in(space, PAC_MEM_ACTIVATIONS, &x->arena));
+    return space != NULL ? pac_arena_new_staging(space, PAC_MEM_COMM, &x->staging) : PAC_OK;
+}
+
+void micro_free(micro *x)
+{
+    pac_arena_free(&x->arena);
+    pac_arena_free(&x->staging);
+}
+
 pac_err stage_reserve(stage *s, int64_t n)
 {
     if (n <= s->slots)
         return PAC_OK;
     void *slots;
-    const pac_space *space = s->job->be->space;
     PAC_TRY(pac_mem_array(PAC_MEM_OTHER, n, sizeof(micro), &slots));
     if (s->slots > 0)
         memcpy(slots, s->slot, (size_t)s->slots * sizeof(micro));
     pac_mem_free(s->slot);
     s->slot = slots;
-    while (s->slots < n) {
-        micro *x = &s->slot[s->slots++];
-        PAC_TRY(pac_arena_new_in(space, PAC_MEM_ACTIVATIONS, &x->arena));
-        if (space != NULL)
-            PAC_TRY(pac_arena_new_staging(space, PAC_MEM_COMM, &x->staging));
-    }
+    while (s->slots < n)
+        PAC_TRY(micro_new(s, &s->slot[s->slots++]));
     return PAC_OK;
 }
 
@@ -147,7 +153,7 @@ static pac_err whole_offsets(const stage *s, micro *x, const pac_dataset *data, 
     return PAC_OK;
 }
 
-pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l)
+pac_err micro_shape(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l)
 {
     pac_arena_reset(x->arena);
     if (x->staging != NULL)
@@ -156,6 +162,14 @@ pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *
     *x = (micro){
         .arena = x->arena, .staging = x->staging, .n = n, .own = pac_split_shares(n, group->share, group->ranks, l->member)};
     PAC_TRY(whole_offsets(s, x, data, sample));
+    x->batch = (pac_batch){
+        .B = x->own.hi - x->own.lo, .soff = x->woff[PAC_ENC] + x->own.lo, .toff = x->woff[PAC_DEC] + x->own.lo};
+    return PAC_OK;
+}
+
+pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l)
+{
+    PAC_TRY(micro_shape(s, x, data, sample, n, l));
     PAC_TRY(pac_batch_gather(data, sample + x->own.lo, x->own.hi - x->own.lo, &s->job->batching, x->arena, &x->batch));
     return micro_drop(s->job, x, s->drop_key);
 }
@@ -208,6 +222,7 @@ pac_err stage_tail(stage *s, micro *x, float scale)
 {
     if (!s->through) {
         pac_pass p = micro_pass(x, s->work, true);
+        p.watch = s->watch;
         PAC_TRY(pac_side_fwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->in.side, &x->out.side, &x->h, true, &x->saved));
     }
     return s->last == pac_depth(&s->job->desc) ? stage_loss(s, x, s->model, scale, true) : PAC_OK;
@@ -226,6 +241,7 @@ pac_err stage_bwd(stage *s, micro *x)
     if (s->through)
         return through_bwd(s, x);
     pac_pass p = micro_pass(x, s->work, true);
+    p.watch = s->watch;
     return pac_side_bwd(pac_tuned_side(s->tuned), &p, &x->acts, &x->dout.side, x->dh, &x->din.side, x->saved);
 }
 

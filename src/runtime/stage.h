@@ -11,9 +11,10 @@
 
 /* What flows over a boundary: arrays with the rows of this rank's samples. Backwards: their gradients. */
 typedef struct flow {
-    float *hidden;       /* [N, D] running backbone rows */
-    float *enc_out;      /* [S, D] encoder output, in front of decoder layers */
-    pac_side_state side; /* [N, R] and [S, R] */
+    float *hidden;                 /* [N, D] running backbone rows */
+    float *enc_out;                /* [S, D] encoder output, in front of decoder layers */
+    pac_side_state side;           /* [N, R] and [S, R] */
+    float *landing[PAC_MAX_SLOTS]; /* where messages go that were asked for (wire.c): these rows, or staging memory */
 } flow;
 
 /* What a forward through the backbone keeps for its backward (through.c). */
@@ -63,8 +64,9 @@ typedef struct stage {
     bool holds;              /* it gets the rows of a micro-batch together, when the backbone is done */
     void *sink_user;
     int64_t slots;
-    micro *slot; /* [slots] */
-    double loss; /* since stage_take_loss(), but for these, which the backend may still be computing: */
+    micro *slot;            /* [slots] */
+    const pac_watch *watch; /* told behind each layer of a training pass; NULL: none */
+    double loss;            /* since stage_take_loss(), but for these, which the backend may still be computing: */
     pac_arena *losses;
     int64_t nwaiting, waiting_capacity;
     void *waiting; /* waiting_loss[nwaiting] (loss.c) */
@@ -86,8 +88,13 @@ void stage_drop_halves(stage *s);
 /** Masks of dropout follow from the step. */
 void stage_set_step(stage *s, int64_t step);
 
+/** The memory of a slot, and back. */
+pac_err micro_new(const stage *s, micro *x);
+void micro_free(micro *x);
 /** Fill a slot with this rank's part of the micro-batch sample[0..n). Resets the slot. */
 pac_err micro_begin(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l);
+/** Only its shape, so that rows of it can cross a boundary. Resets the slot. */
+pac_err micro_shape(stage *s, micro *x, const pac_dataset *data, const int64_t *sample, int64_t n, const pac_layout *l);
 /** Keys of a batch's rows for dropout, (sample, position), into x->drop; nothing where train.dropout is 0. */
 pac_err micro_drop(const pac_job *job, micro *x, uint64_t key);
 /** The pass of a micro-batch: training keeps, and drops where train.dropout says so. */
@@ -116,6 +123,11 @@ pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f,
 /** The room for what wire_recv() receives, in the micro-batch's arena. */
 pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool grad);
 pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);
+/* Its halves: make room and ask for the rows; later, wait until they are there. */
+pac_err wire_post(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);
+pac_err wire_take(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);
+/** *f: a copy, in `to`, of what of `from` crosses the boundary, so that it may leave while the slot of x is used again. */
+pac_err wire_copy(stage *s, int64_t layer, micro *to, flow *f, const micro *x, flow *from, int parts, bool grad);
 
 /** Run the backbone blocks of `stack` in this slice without keeping anything, from x->in to x->out; fills x->acts. */
 pac_err stage_backbone(stage *s, micro *x, pac_stack stack);

@@ -56,7 +56,7 @@ static void report_step(const train *t, const char *phase, double loss, int64_t 
                                          .tokens_per_s = seconds > 0 ? (double)tokens / seconds : 0});
 }
 
-pac_err train_update(train *t, const reducer *r, pac_params *p, double local_loss, int64_t tokens, const char *phase,
+pac_err train_update(train *t, reducer *r, pac_params *p, double local_loss, int64_t tokens, const char *phase,
                      int64_t epoch, double started, double *loss)
 {
     const pac_config *cfg = &t->job->cfg;

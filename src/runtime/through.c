@@ -45,6 +45,7 @@ static pac_err layers_fwd(stage *s, micro *x, const stack_part *p, const pac_pas
         PAC_TRY(pac_arena_floats(x->arena, p->N * s->D, &y));
         t->in[l - s->first] = *rows;
         PAC_TRY(pac_model_layer_fwd(s->model, l, recompute ? &plain : pass, t->enc, y, *rows, &t->saved[l - s->first]));
+        PAC_TRY(pac_watch_tell(s->watch, l, false));
         *rows = y;
     }
     return PAC_OK;
@@ -106,13 +107,14 @@ static pac_err stack_bwd(stage *s, micro *x, const stack_part *p, float *dy, flo
     pac_pass pass = micro_pass(x, s->work, true);
     if (p->hi == p->end)
         PAC_TRY(pac_model_final_bwd(s->model, p->stack, &pass, dy, dy, &x->trace->final[p->stack]));
-    for (int64_t l = p->hi - 1; l >= p->lo; l--)
+    *dx = p->lo > p->base ? dy : NULL;
+    for (int64_t l = p->hi - 1; l >= p->lo; l--) {
         PAC_TRY(layer_bwd(s, x, &pass, l, p, dy, denc));
-    *dx = dy;
-    if (p->lo > p->base)
-        return PAC_OK;
-    *dx = NULL;
-    return pac_model_embed_bwd(s->model, p->stack, &pass, dy, &x->trace->embed[p->stack]);
+        if (l == p->base) /* rides with it */
+            PAC_TRY(pac_model_embed_bwd(s->model, p->stack, &pass, dy, &x->trace->embed[p->stack]));
+        PAC_TRY(pac_watch_tell(s->watch, l, true));
+    }
+    return PAC_OK;
 }
 
 /* The gradient of the encoder's output: what later stages sent, or zero; decoder layers here add their part. */

@@ -5,6 +5,7 @@
 #ifndef PAC_RUNTIME_TRAIN_H
 #define PAC_RUNTIME_TRAIN_H
 
+#include "buckets.h"
 #include "record.h"
 #include "stage.h"
 
@@ -40,8 +41,9 @@ typedef struct reducer {
     pac_comm *group; /* ranks with the same parameters */
     int64_t member;  /* place in it */
     int64_t nshared, shared_capacity, nsets, sets_capacity;
-    void *shared; /* shared_param[nshared] */
-    void *sets;   /* holder_set[nsets] */
+    void *shared;    /* shared_param[nshared] */
+    void *sets;      /* holder_set[nsets] */
+    buckets buckets; /* of the group's sums */
 } reducer;
 
 /** First stage of the plan that holds a parameter: it counts it in the norm and sends it on. Not collective. */
@@ -60,7 +62,7 @@ typedef struct step_sums {
  * Sum p->g over the ranks that hold each parameter, and the loss over all; the global norm counts every parameter once.
  * Errors: PAC_ENUMERIC on all ranks when loss or norm is not finite. Collective on the world.
  */
-pac_err reduce_gradients(const reducer *r, pac_params *p, double local_loss, step_sums *out);
+pac_err reduce_gradients(reducer *r, pac_params *p, double local_loss, step_sums *out);
 
 /* ---- what is cached (steps.c) ---- */
 
@@ -102,8 +104,8 @@ bool train_done(const train *t);
 int64_t train_tokens(const train *t, pac_range r);
 
 /** Sum, clip, update and record one step; *loss is the mini-batch's. Collective. */
-pac_err train_update(train *t, const reducer *r, pac_params *p, double local_loss, int64_t tokens, const char *phase,
-                     int64_t epoch, double started, double *loss);
+pac_err train_update(train *t, reducer *r, pac_params *p, double local_loss, int64_t tokens, const char *phase, int64_t epoch,
+                     double started, double *loss);
 
 typedef struct epoch_result {
     const char *phase;

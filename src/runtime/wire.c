@@ -42,7 +42,8 @@ static int64_t boundary_fields(const stage *s, int64_t layer, flow *f, int parts
 
 static int64_t size_of(const micro *x, const field *f)
 {
-    return (f->stack == PAC_ENC ? x->batch.soff : x->batch.toff)[x->batch.B] * f->width;
+    const int64_t *off = f->stack == PAC_ENC ? x->batch.soff : x->batch.toff;
+    return (off[x->batch.B] - off[0]) * f->width;
 }
 
 static bool stages(const stage *s, const micro *x)
@@ -93,18 +94,45 @@ pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool gr
     return PAC_OK;
 }
 
-pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
+pac_err wire_post(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
 {
     field fields[PAC_MAX_SLOTS];
     pac_slot slots[PAC_MAX_SLOTS];
-    float *data[PAC_MAX_SLOTS];
     PAC_TRY(wire_room(s, layer, x, f, parts, grad));
     int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    PAC_TRY(slots_of(s, x, fields, n, slots, data));
+    PAC_TRY(slots_of(s, x, fields, n, slots, f->landing));
     if (!stages(s, x)) /* ops before may still use the place */
         PAC_TRY(pac_space_sync(s->job->be->space));
-    PAC_TRY(pac_link_recv(k, x->n, slots, n, data, tag));
+    return pac_link_post(k, x->n, slots, n, f->landing, tag);
+}
+
+pac_err wire_take(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
+{
+    field fields[PAC_MAX_SLOTS];
+    int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
+    PAC_TRY(pac_link_take(k, tag));
     for (int64_t i = 0; i < n && stages(s, x); i++)
-        PAC_TRY(pac_upload(s->job->be->space, *fields[i].rows, data[i], size_of(x, &fields[i])));
+        PAC_TRY(pac_upload(s->job->be->space, *fields[i].rows, f->landing[i], size_of(x, &fields[i])));
+    return PAC_OK;
+}
+
+pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag)
+{
+    PAC_TRY(wire_post(s, k, layer, x, f, parts, grad, tag));
+    return wire_take(s, k, layer, x, f, parts, grad, tag);
+}
+
+pac_err wire_copy(stage *s, int64_t layer, micro *to, flow *f, const micro *x, flow *from, int parts, bool grad)
+{
+    field fields[PAC_MAX_SLOTS], source[PAC_MAX_SLOTS];
+    *f = *from;
+    int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
+    boundary_fields(s, layer, from, parts, grad, source);
+    if (stages(s, x)) /* sending will copy them to the host */
+        return PAC_OK;
+    for (int64_t i = 0; i < n; i++) {
+        PAC_TRY(pac_arena_floats(to->arena, size_of(x, &source[i]), fields[i].rows));
+        s->job->be->copy(*fields[i].rows, *source[i].rows, size_of(x, &source[i]));
+    }
     return PAC_OK;
 }

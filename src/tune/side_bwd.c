@@ -134,8 +134,10 @@ pac_err pac_side_bwd(pac_side *s, const pac_pass *p, const pac_acts *acts, const
             PAC_TRY(start(&r, stack, dout != NULL ? dout->a : NULL, &r.da));
         pac_arena_release(work, mark);
     }
-    for (int64_t l = s->last - 1; l >= s->first; l--)
+    for (int64_t l = s->last - 1; l >= s->first; l--) {
         PAC_TRY(step(&r, l));
+        PAC_TRY(pac_watch_tell(p->watch, l, true));
+    }
     if (din != NULL)
         *din = (pac_side_state){.a = r.da, .enc = r.denc};
     return PAC_OK;

@@ -202,8 +202,10 @@ static pac_err run_slice(run *r, const pac_side_state *in, pac_side_state *out, 
         r->enc = in->enc;
         r->borrowed = true;
     }
-    for (int64_t l = s->first; l < s->last; l++)
+    for (int64_t l = s->first; l < s->last; l++) {
         PAC_TRY(step(r, l));
+        PAC_TRY(pac_watch_tell(r->pass->watch, l, false));
+    }
     if (whole)
         PAC_TRY(tail_fwd(r, &top));
     if (out != NULL)

@@ -78,9 +78,9 @@ applied 400 300 100 100 --set technique.name=lora --set cache=none --set train.m
 applied 300 300 250 2500 --set technique.name=full --set cache=none
 
 # Other ways are said with a number, and only where they are true.
-applied 303.7 415.1 257 203.2 --set cache=none --set train.microbatches=4
+applied 304.0 415.1 257.5 203.2 --set cache=none --set train.microbatches=4
 named train.microbatches --set cache=none
-applied 303.7 415.1 257 202.9 --set cache=none
+applied 304.0 415.1 257.5 202.9 --set cache=none
 named train.batch --set cache=none
 applied 300 300 250 200 --set cache=none --set train.microbatches=4
 ! grep -q 'or train' "$dir/refusal" || wrong "names a way that does not help"

@@ -61,7 +61,7 @@ model: {path: $path}
 task: $task
 head: $head
 technique: {name: $technique, $options}
-train: {epochs: 3, batch: 8, microbatches: 3, lr: 3.0e-3, warmup: 2, seed: 3}
+train: {epochs: 3, batch: 8, microbatches: 3, lr: 3.0e-3, warmup: 2, seed: 3, bucket: 4096 B}
 YAML
 
 # train NAME RANKS OPTION...

@@ -6,7 +6,7 @@ ranks=$1
 shift
 root=
 [ "$(id -u)" = 0 ] && root=--allow-run-as-root
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl="${OMPI_MCA_btl-self,vader}" OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_btl="${OMPI_MCA_btl-self,vader}" OMPI_MCA_hwloc_base_binding_policy=none
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 export OMPI_MCA_odls_base_sigkill_timeout=0 # when a rank ends with an error, end the others at once
 # shellcheck disable=SC2086

@@ -103,16 +103,30 @@ static void send_one(const pac_layout *l, pac_link *k, int64_t m, int64_t round)
     CHECK_OK(pac_link_send(k, c.n, c.slots, SLOTS, (const float *const *)c.data, m));
 }
 
-static void receive_one(const pac_layout *l, pac_link *k, int64_t from, int64_t m, int64_t round)
+/* Room that shows what was written. */
+static void clear_room(const pac_layout *l, int64_t m, crossing *c)
+{
+    describe(l, m, c);
+    for (int64_t s = 0; s < SLOTS; s++) {
+        c->data[s] = buffers[1][m][s];
+        for (int64_t e = 0; e <= elements(c, s); e++)
+            c->data[s][e] = NAN;
+    }
+}
+
+static void post_one(const pac_layout *l, pac_link *k, int64_t m)
+{
+    crossing c = {0};
+    clear_room(l, m, &c);
+    CHECK_OK(pac_link_post(k, c.n, c.slots, SLOTS, c.data, m));
+}
+
+static void check_received(const pac_layout *l, int64_t from, int64_t m, int64_t round)
 {
     crossing c = {0};
     describe(l, m, &c);
-    for (int64_t s = 0; s < SLOTS; s++) {
+    for (int64_t s = 0; s < SLOTS; s++)
         c.data[s] = buffers[1][m][s];
-        for (int64_t e = 0; e <= elements(&c, s); e++)
-            c.data[s][e] = NAN;
-    }
-    CHECK_OK(pac_link_recv(k, c.n, c.slots, SLOTS, c.data, m));
     for (int64_t s = 0; s < SLOTS; s++) {
         for (int64_t e = 0; e < elements(&c, s); e++)
             CHECK(c.data[s][e] == expected(round, from, m, s, first_element(&c, s) + e),
@@ -121,10 +135,34 @@ static void receive_one(const pac_layout *l, pac_link *k, int64_t from, int64_t 
     }
 }
 
+static void receive_one(const pac_layout *l, pac_link *k, int64_t from, int64_t m, int64_t round)
+{
+    crossing c = {0};
+    clear_room(l, m, &c);
+    CHECK_OK(pac_link_recv(k, c.n, c.slots, SLOTS, c.data, m));
+    check_received(l, from, m, round);
+}
+
+/* Asked for one ahead, as the pipeline does; all at once in round 1 (the list grows), and taken in reverse when `backwards`. */
+static void receive_ahead(const pac_layout *l, pac_link *k, int64_t from, int64_t round, bool backwards)
+{
+    int64_t posted = 0;
+    for (int64_t i = 0; i < MICROBATCHES; i++) {
+        int64_t m = backwards ? MICROBATCHES - 1 - i : i;
+        while (posted < MICROBATCHES && (backwards || round == 1 || posted < i + 2))
+            post_one(l, k, posted++);
+        CHECK_OK(pac_comm_progress());
+        CHECK_OK(pac_link_take(k, m));
+        check_received(l, from, m, round);
+    }
+}
+
 /* Forwards: all micro-batches are sent before the next stage takes the first; received newest first when `backwards`. */
 static void test_one_direction(const pac_layout *l, pac_link *next, pac_link *previous, int64_t round, bool backwards)
 {
-    for (int64_t i = 0; previous != NULL && i < MICROBATCHES; i++)
+    if (previous != NULL && round % 3 == 1)
+        receive_ahead(l, previous, l->stage - 1, round, backwards);
+    for (int64_t i = 0; previous != NULL && round % 3 != 1 && i < MICROBATCHES; i++)
         receive_one(l, previous, l->stage - 1, backwards ? MICROBATCHES - 1 - i : i, round);
     for (int64_t m = 0; next != NULL && m < MICROBATCHES; m++)
         send_one(l, next, m, round);

@@ -2,8 +2,8 @@
  * A peer that never answers: with a deadline of half a second every kind of wait ends with PAC_EPEER and a message that names
  * this rank, the peer, the phase and the step; pac_world_abort() then ends all ranks, the silent one too, with its status.
  * In a chain the silent rank is named, and the one that waits for it is not blamed.
- * Argument: what to wait in (receive, send, sum, gather, exchange, done; chain at 3 ranks), or end: no wait, the last
- * rank ends with 42.
+ * Argument: what to wait in (receive, send, posted, sum, sums, gather, exchange, done; chain at 3 ranks), or end: no wait, the
+ * last rank ends with 42.
  */
 #include "../../src/parallel/internal.h"
 #include "check.h"
@@ -27,7 +27,7 @@ static void expect_lost(pac_err err, double started, const char *const *words, s
 }
 
 /* One message from stage 0 (rank 0) to stage 1 (rank 1) or back; the peer does not take part. */
-static pac_err wait_in_link(bool send)
+static pac_err wait_in_link(bool send, bool posted)
 {
     int64_t rank[2] = {0, 1}, off[2] = {0, FLOATS};
     double share[2] = {1, 1}, bytes[2] = {0};
@@ -38,6 +38,12 @@ static pac_err wait_in_link(bool send)
     pac_slot slot = {1, off};
     float *data[1] = {rows};
     CHECK_OK(pac_link_new(&l, 1, &k));
+    if (posted) {
+        CHECK_OK(pac_link_post(k, 1, &slot, 1, data, 7));
+        for (int i = 0; i < 100; i++)
+            CHECK_OK(pac_comm_progress());
+        return pac_link_take(k, 7);
+    }
     if (!send)
         return pac_link_recv(k, 1, &slot, 1, data, 7);
     CHECK_OK(pac_link_send(k, 1, &slot, 1, (const float *const *)data, 7));
@@ -58,6 +64,18 @@ static void wait_in_chain(void)
     CHECK(MPI_Irecv(rows, 1, MPI_FLOAT, 2, 9, MPI_COMM_WORLD, &never) == MPI_SUCCESS, "receive");
     pac_err err = pac_wait(&never, &awaited, MPI_STATUS_IGNORE);
     CHECK(false, "rank 0 did not end this wait: %s", pac_err_name(err));
+}
+
+/* Started, looked after, and waited for. */
+static pac_err wait_in_sums(void)
+{
+    pac_sums *s;
+    CHECK_OK(pac_sums_new(pac_world(), &s));
+    CHECK_OK(pac_sums_start(s, rows, FLOATS / 2));
+    for (int i = 0; i < 100; i++)
+        CHECK_OK(pac_comm_progress());
+    CHECK_OK(pac_sums_start(s, rows + FLOATS / 2, FLOATS / 2));
+    return pac_sums_finish(s);
 }
 
 static pac_err wait_in_gather(void)
@@ -95,9 +113,13 @@ int main(int argc, char **argv)
     const char *const gather[] = {"rank 0 (", "all of ranks 0 1", "step 12", "a gather", "lost: rank 1 ("};
     const char *const sum[] = {"rank 0 (", "all of ranks 0 1", "hybrid epoch 1", "step 12", "a sum", "lost: rank 1 ("};
     if (strcmp(what, "receive") == 0)
-        expect_lost(wait_in_link(false), started, link, sizeof link / sizeof link[0]);
+        expect_lost(wait_in_link(false, false), started, link, sizeof link / sizeof link[0]);
     else if (strcmp(what, "send") == 0)
-        expect_lost(wait_in_link(true), started, link, sizeof link / sizeof link[0]);
+        expect_lost(wait_in_link(true, false), started, link, sizeof link / sizeof link[0]);
+    else if (strcmp(what, "posted") == 0)
+        expect_lost(wait_in_link(false, true), started, link, sizeof link / sizeof link[0]);
+    else if (strcmp(what, "sums") == 0)
+        expect_lost(wait_in_sums(), started, sum, sizeof sum / sizeof sum[0]);
     else if (strcmp(what, "exchange") == 0)
         expect_lost(wait_in_exchange(), started, exchange, sizeof exchange / sizeof exchange[0]);
     else if (strcmp(what, "gather") == 0)

@@ -47,7 +47,7 @@ PAC=$pac slurm/submit.sh "$dir/none.grid" 2>/dev/null || status=$?
 
 start_cluster 8 || { echo "the cluster did not start:"; show "$dir"/cluster/*.out; exit 1; }
 # All nodes are this host, with fewer cores: messages over the loopback, no spinning, one thread a rank.
-export OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_mpi_yield_when_idle=1 OPENBLAS_NUM_THREADS=1
+export OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=lo OPENBLAS_NUM_THREADS=1
 export PAC="$pac" PAC_SCRATCH="$dir"
 
 # Wait until all jobs have ended, at most $1 seconds.

@@ -49,14 +49,14 @@ static void test_two_stages(void **state)
     check_event(&t, 1, -1, PAC_OP_FWD, 0, 2.25, 3.25);
     check_event(&t, 1, -1, PAC_OP_BWD, 0, 3.25, 5.25);
     check_event(&t, 1, 0, PAC_OP_SEND_BWD, 0, 5.25, 6.5);
-    check_event(&t, 1, -1, PAC_OP_FWD, 1, 6.5, 7.5);
-    check_event(&t, 1, -1, PAC_OP_BWD, 1, 7.5, 9.5);
+    check_event(&t, 1, -1, PAC_OP_FWD, 1, 5.25, 6.25); /* while the gradient leaves from its box */
+    check_event(&t, 1, -1, PAC_OP_BWD, 1, 6.25, 8.25);
     check_event(&t, 0, -1, PAC_OP_BWD, 0, 6.5, 8.5);
-    check_event(&t, 1, 0, PAC_OP_SEND_BWD, 1, 9.5, 10.75);
-    check_event(&t, 0, -1, PAC_OP_BWD, 1, 10.75, 12.75);
-    near(t.s.predicted.hybrid_step_s, 12.75 + 0.25); /* and one sum of loss and norm over both */
+    check_event(&t, 1, 0, PAC_OP_SEND_BWD, 1, 8.25, 9.5);
+    check_event(&t, 0, -1, PAC_OP_BWD, 1, 9.5, 11.5);
+    near(t.s.predicted.hybrid_step_s, 11.5 + 0.25); /* and one sum of loss and norm over both */
     near(t.s.device[0].busy, 6);
-    near(t.s.device[1].idle, 13 - 6);
+    near(t.s.device[1].idle, 11.75 - 6);
     near(t.s.device[0].peak_bytes, 1000 + 2 * 10);
     near(t.s.device[1].peak_bytes, 1001 + 11);
     done(&t);
@@ -92,6 +92,44 @@ static void test_reduce(void **state)
     check_event(&t, 0, -1, PAC_OP_REDUCE, -1, 10, 12);
     check_event(&t, 1, -1, PAC_OP_REDUCE, -1, 10, 12);
     near(t.s.device[0].idle, 4);
+    done(&t);
+}
+
+/* Two boxes of gradients: the third leaves when the first has left. */
+static void test_boxes(void **state)
+{
+    (void)state;
+    trial t = {0};
+    plain(&t.x, 2, 2);
+    set_links(&t.x, 100, 0, 0);
+    prepare(&t, (const int64_t[]){1, 1}, 2, 3, 3);
+    t.x.bwd[1] = 2000; /* 20 s for a gradient, where a backward takes 2 */
+    t.q.schedule = PAC_SIM_GPIPE;
+    step(&t);
+    const pac_sim_event *first = find(&t.s, 1, 0, PAC_OP_SEND_BWD, 0), *third = find(&t.s, 1, 0, PAC_OP_SEND_BWD, 2);
+    assert_true(find(&t.s, 1, -1, PAC_OP_BWD, 2)->end < first->end); /* it was computed long before */
+    assert_true(third->start >= first->end);
+    assert_true(find(&t.s, 1, 0, PAC_OP_SEND_BWD, 1)->start < first->end); /* the second had a box */
+    done(&t);
+}
+
+/* A sum in pieces: the first ones flow behind the last backward, the last one after it. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    trial t = {0};
+    plain(&t.x, 2, 2);
+    double mib = 1 << 20;
+    t.x.layer[0].tuned = t.x.layer[1].tuned = 2 * mib; /* four pieces, one after half a second each */
+    set_links(&t.x, 8 * mib, 0, 0);                    /* two rounds of half a piece: an eighth of a second */
+    prepare(&t, (const int64_t[]){2}, 1, 1, 2);
+    near(step(&t), 2 + 2 * 2 + 0.125);
+    check_event(&t, 0, -1, PAC_OP_REDUCE, -1, 6, 6.125);
+    set_links(&t.x, 0.5 * mib, 0, 0); /* slower than the backward: from its first piece on, 8 s */
+    near(step(&t), 2 + 1 + 8);
+    check_event(&t, 0, -1, PAC_OP_REDUCE, -1, 6, 11);
+    pac_plan_predict(&t.x.p, &t.run, &t.plan); /* and the planner's formula agrees */
+    near(t.plan.predicted.hybrid_step_s, 11);
     done(&t);
 }
 
@@ -292,6 +330,8 @@ int main(void)
         cmocka_unit_test(test_two_stages),
         cmocka_unit_test(test_port),
         cmocka_unit_test(test_reduce),
+        cmocka_unit_test(test_boxes),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_shared_parameters),
         cmocka_unit_test(test_phases),
         cmocka_unit_test(test_left_out),
