@@ -190,6 +190,12 @@ static void cut_block(char *to, operand o, int64_t n, int64_t K, bool of_b)
 
 /* ---- multiplying ---- */
 
+/* Tile loads are instructions whose reading the compiler does not see (gcc 12): what was written must be in memory by then. */
+ALWAYS_INLINE void forget_memory(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 /* Tiles 0 to 3: C; 4 and 5: A; 6 and 7: B; all of 16 rows of 64 bytes. */
 static void configure(void)
 {
@@ -202,6 +208,7 @@ static void configure(void)
         c.row_bytes[i] = 64;
         c.rows[i] = SIDE;
     }
+    forget_memory();
     _tile_loadconfig(&c);
 }
 
@@ -221,6 +228,7 @@ static void configure(void)
 static void multiply_strips(float *sums, int64_t width, const char *a, const char *b, int64_t chunks)
 {
     const int64_t side = chunks * CHUNK_BYTES;
+    forget_memory();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -233,6 +241,7 @@ static void multiply_strips(float *sums, int64_t width, const char *a, const cha
     _tile_stored(1, sums + SIDE, (size_t)width * sizeof *sums);
     _tile_stored(2, sums + SIDE * width, (size_t)width * sizeof *sums);
     _tile_stored(3, sums + SIDE * width + SIDE, (size_t)width * sizeof *sums);
+    forget_memory();
 }
 
 /* c[rows, columns] = alpha sums, or += */
