@@ -46,6 +46,8 @@ pac_err pac_yaml_choice(const pac_yaml_node *n, const char *what, const char *co
 pac_err pac_yaml_known_keys(const pac_yaml_node *map, const char *what, const char *const *keys);
 /** pac_fail(PAC_ECONFIG) with "file:line: " in front. */
 pac_err pac_yaml_fail(const pac_yaml_node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/** The same with the line of the value's key in its map. */
+pac_err pac_yaml_fail_key(const pac_yaml_node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /** The known word nearest to `word` (edit distance at most 3), or NULL. */
 const char *pac_nearest(const char *word, const char *const *known);

@@ -22,7 +22,7 @@ enum { MAX_DEPTH = 16, MAX_NODES = 1000000, MAX_BYTES = 16 << 20 };
 struct pac_yaml_node {
     const pac_yaml *doc;
     pac_yaml_kind kind;
-    int64_t line;                    /* of its key, where it has one */
+    int64_t line, key_line;          /* a value may begin below its key */
     const char *key;                 /* in its map, else NULL */
     const char *text;                /* scalar */
     int64_t count;                   /* list or map */
@@ -62,16 +62,31 @@ static pac_err fail_at(const pac_yaml *doc, yaml_mark_t mark, const char *fmt, .
     return pac_fail(PAC_ECONFIG, "%s:%zu:%zu: %s", doc->name, mark.line + 1, mark.column + 1, text);
 }
 
-pac_err pac_yaml_fail(const pac_yaml_node *n, const char *fmt, ...)
+static pac_err fail_in(const pac_yaml *doc, int64_t line, const char *fmt, va_list args)
 {
     char text[1024];
+    vsnprintf(text, sizeof text, fmt, args);
+    if (!doc->has_lines)
+        return pac_fail(PAC_ECONFIG, "%s: %s", doc->name, text);
+    return pac_fail(PAC_ECONFIG, "%s:%lld: %s", doc->name, (long long)line, text);
+}
+
+pac_err pac_yaml_fail(const pac_yaml_node *n, const char *fmt, ...)
+{
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    pac_err err = fail_in(n->doc, n->line, fmt, args);
     va_end(args);
-    if (!n->doc->has_lines)
-        return pac_fail(PAC_ECONFIG, "%s: %s", n->doc->name, text);
-    return pac_fail(PAC_ECONFIG, "%s:%lld: %s", n->doc->name, (long long)n->line, text);
+    return err;
+}
+
+pac_err pac_yaml_fail_key(const pac_yaml_node *n, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    pac_err err = fail_in(n->doc, n->key_line, fmt, args);
+    va_end(args);
+    return err;
 }
 
 static pac_err copy_scalar(pac_yaml *doc, const yaml_event_t *e, const char **out)
@@ -95,8 +110,7 @@ static pac_err new_node(builder *b, pac_yaml_kind kind, yaml_mark_t mark, pac_ya
     void *p;
     PAC_TRY(pac_arena_get(b->doc->arena, sizeof(pac_yaml_node), &p));
     pac_yaml_node *n = p;
-    int64_t line = b->key != NULL ? b->key_line : (int64_t)mark.line + 1;
-    *n = (pac_yaml_node){.doc = b->doc, .kind = kind, .line = line, .key = b->key};
+    *n = (pac_yaml_node){.doc = b->doc, .kind = kind, .line = (int64_t)mark.line + 1, .key_line = b->key_line, .key = b->key};
     b->key = NULL;
     b->doc->nodes++;
     if (b->depth == 0) {

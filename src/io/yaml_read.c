@@ -154,8 +154,8 @@ pac_err pac_yaml_known_keys(const pac_yaml_node *map, const char *what, const ch
         const pac_yaml_node *n = pac_yaml_item(map, i);
         const char *nearest = pac_nearest(key, keys);
         if (nearest != NULL)
-            return pac_yaml_fail(n, "unknown key '%s%s%.80s'; did you mean '%s'?", what, dot, key, nearest);
-        return pac_yaml_fail(n, "unknown key '%s%s%.80s' (known: %s)", what, dot, key, listed(keys, all, sizeof all));
+            return pac_yaml_fail_key(n, "unknown key '%s%s%.80s'; did you mean '%s'?", what, dot, key, nearest);
+        return pac_yaml_fail_key(n, "unknown key '%s%s%.80s' (known: %s)", what, dot, key, listed(keys, all, sizeof all));
     }
     return PAC_OK;
 }
