@@ -165,7 +165,7 @@ static void test_wrong_profiles_are_refused(void **state)
         {HEAD "layers: {encoder: -1, decoder: 0}\n", "6", "encoder"},
         {HEAD "layers: {encoder: 999999999, decoder: 0}\n", "6", "encoder"},
         {HEAD SHAPE "boundary: {forward: [0], backward: [0, 0]}\ndevices: [1]\n", "10", "1 items, must have 2"},
-        {HEAD SHAPE CROSS "  []\n" LINKS, "11", "0 items"},
+        {HEAD SHAPE CROSS "  []\n" LINKS, "12", "0 items"},
         {HEAD SHAPE CROSS "  - 1\n" LINKS, "12", "map"},
         {HEAD SHAPE CROSS DEVICE DEVICE "bandwidth: [[0, 0], [1, 0]]\nlatency: [[0, 1], [1, 0]]\n", "14", "from 0 to 1"},
         {HEAD SHAPE CROSS DEVICE DEVICE "bandwidth: [[0, 1], [1, 0]]\nlatency: [[0, 1], [1]]\n", "15", "must have 2"},
