@@ -298,7 +298,7 @@ pac_err pac_model_init(const char *shape_or_config, const char *dir, uint64_t se
  */
 /** For a model in bf16 on `be`. The caller owns *out, which outlives the models. Errors: PAC_ENOMEM, PAC_EINTERNAL. Not collective. */
 pac_err pac_shelf_new(const pac_model_desc *d, const pac_backend *be, pac_shelf **out);
-/** Process, descriptor and bytes. */
+/** Process, descriptor and a number for the layout. */
 void pac_shelf_address(const pac_shelf *s, int64_t at[3]);
 /** The shelf of another process. Errors: as above, where it cannot be reached or is of another layout. */
 pac_err pac_shelf_open(const pac_model_desc *d, const pac_backend *be, const int64_t at[3], pac_shelf **out);

@@ -21,6 +21,8 @@ pac_err pac_packed_new(const pac_backend *be, const void *w, pac_dtype from, int
 void pac_packed_free(pac_packed **p);
 /** Bytes that such a matrix holds on `be`. */
 int64_t pac_packed_size(const pac_backend *be, int64_t out, int64_t in);
+/** A number for the order of its elements, which depends on the backend and the processor: equal numbers, equal orders. */
+int64_t pac_packed_layout(const pac_backend *be, int64_t out, int64_t in);
 /**
  * As pac_packed_new(), at a place of pac_packed_size() bytes, aligned to 64 and zero, that outlives *p. made: its values are there,
  * from such a call in another process; w is not read. Ledger: PAC_MEM_WEIGHTS all the same.

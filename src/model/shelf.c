@@ -14,9 +14,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 1 << 16 }; /* a multiple of every system's */
+enum {
+    PAGE = 1 << 16, /* a multiple of every system's */
+    PATIENCE = 300  /* seconds for a matrix that another process packs: it takes one at most */
+};
 
 typedef struct slot {
     pthread_mutex_t lock;
@@ -30,6 +34,7 @@ struct pac_shelf {
     int64_t *at; /* [count] offset of the values, -1: not packed, or a repetition */
     char *map;
     int64_t bytes;
+    uint64_t layout; /* of all matrices: what another process must have too */
     int fd;
 };
 
@@ -57,6 +62,8 @@ static pac_err lay_out(const pac_model_desc *d, const pac_backend *be, pac_shelf
         bool here = pac_tensor_packs(d, t) && !t->repeated;
         s->at[i] = here ? s->bytes : -1;
         s->bytes += here ? pages(pac_packed_size(be, t->shape[0], t->shape[1])) : 0;
+        uint64_t kind = here ? (uint64_t)pac_packed_layout(be, t->shape[0], t->shape[1]) : 1;
+        s->layout = (s->layout ^ (uint64_t)s->bytes ^ kind << 40) * 0x100000001b3; /* FNV-1a's prime */
     }
     return PAC_OK;
 }
@@ -111,7 +118,7 @@ void pac_shelf_address(const pac_shelf *s, int64_t at[3])
 {
     at[0] = getpid();
     at[1] = s->fd;
-    at[2] = s->bytes;
+    at[2] = (int64_t)s->layout;
 }
 
 pac_err pac_shelf_open(const pac_model_desc *d, const pac_backend *be, const int64_t at[3], pac_shelf **out)
@@ -120,8 +127,8 @@ pac_err pac_shelf_open(const pac_model_desc *d, const pac_backend *be, const int
     pac_shelf *s = NULL;
     pac_err err;
     PAC_GO(empty_shelf(d, be, &s));
-    if (s->bytes != at[2])
-        PAC_GO(pac_fail(PAC_EINTERNAL, "%lld bytes to share here, %lld there", (long long)s->bytes, (long long)at[2]));
+    if (s->layout != (uint64_t)at[2])
+        PAC_GO(pac_fail(PAC_EINTERNAL, "matrices are packed another way than in process %lld", (long long)at[0]));
     snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)at[0], (long long)at[1]);
     s->fd = open(path, O_RDWR | O_CLOEXEC);
     if (s->fd >= 0 && lseek(s->fd, 0, SEEK_END) != s->bytes)
@@ -168,7 +175,10 @@ static int64_t find(const pac_shelf *s, const char *name)
 /* EBUSY: another has it, and waiting was not wanted. What a dead owner was at is not made. */
 static int lock(slot *v, bool wait)
 {
-    int failed = wait ? pthread_mutex_lock(&v->lock) : pthread_mutex_trylock(&v->lock);
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += PATIENCE;
+    int failed = wait ? pthread_mutex_timedlock(&v->lock, &end) : pthread_mutex_trylock(&v->lock);
     if (failed != EOWNERDEAD)
         return failed;
     v->made = v->made && v->users > 0;
@@ -184,6 +194,8 @@ pac_err pac_shelf_take(pac_shelf *s, const pac_backend *be, const pac_tensor_nee
     int failed = lock(v, wait);
     if (failed == EBUSY)
         return PAC_OK;
+    PAC_CHECK(failed != ETIMEDOUT, PAC_EINTERNAL, "%s: another process of this node packs it since %d s; is it stopped?",
+              need->name, PATIENCE);
     PAC_CHECK(failed == 0, PAC_EINTERNAL, "the lock of %s: %s", need->name, strerror(failed));
     pac_err err = pac_packed_place(be, t->data, t->dtype, need->shape[0], need->shape[1], s->map + s->at[i], v->made, out);
     if (err == PAC_OK) {

@@ -76,6 +76,13 @@ int64_t pac_packed_size(const pac_backend *be, int64_t out, int64_t in)
     return (int64_t)m.bytes;
 }
 
+int64_t pac_packed_layout(const pac_backend *be, int64_t out, int64_t in)
+{
+    pac_packed m = {.out = out, .in = in};
+    set_layout(be, &m);
+    return m.nb << 8 | m.turned;
+}
+
 static pac_err new_matrix(const pac_backend *be, int64_t out, int64_t in, pac_packed **p)
 {
     void *v;

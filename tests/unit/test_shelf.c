@@ -161,6 +161,7 @@ static void test_another_layout_is_refused(void **state)
     const place *p = *state;
     pac_model_desc d;
     pac_shelf *s = NULL;
+    const char *why;
     int64_t at[3];
     describe(p, &d);
     OK(pac_shelf_new(&d, backend("cpu"), &d.shelf));
@@ -168,6 +169,8 @@ static void test_another_layout_is_refused(void **state)
     at[2] += 1;
     assert_int_not_equal(pac_shelf_open(&d, backend("cpu"), at, &s), PAC_OK);
     at[2] -= 1;
+    assert_int_not_equal(pac_shelf_open(&d, backend("ref"), at, &s) == PAC_OK, pac_packed_native(backend("cpu"), &why));
+    pac_shelf_free(&s);
     at[1] = 999999;
     assert_int_not_equal(pac_shelf_open(&d, backend("cpu"), at, &s), PAC_OK);
     assert_null(s);
