@@ -50,6 +50,7 @@ typedef struct pac_job {
     bool direct;                    /* MPI takes the backend's rows as they are: it was tried, and nothing is staged */
     double budget;                  /* bytes of memory this rank may use */
     pac_budget limit;               /* what the system allows, whatever the configuration says */
+    bool on_hosts;                  /* every rank computes in memory of the host */
     bool shapes;                    /* models are loaded without values: an estimate */
 } pac_job;
 

@@ -63,7 +63,7 @@ static pac_err behind(void *user, int64_t layer, bool backward)
 pac_err buckets_open(const pac_job *job, pac_comm *group, pac_params *p, int64_t first, int64_t last, buckets *b)
 {
     *b = (buckets){.group = group, .params = p, .overlap = job->cfg.train.overlap, .watch = {.behind = behind, .user = b}};
-    if (pac_comm_size(group) == 1 || job->be->space != NULL)
+    if (pac_comm_size(group) == 1 || !job->on_hosts)
         return PAC_OK;
     PAC_TRY(cut(b, first, last, job->cfg.train.bucket / (int64_t)sizeof(float)));
     return pac_sums_new(group, &b->sums);

@@ -259,6 +259,15 @@ static void settle_cross(const pac_job *j)
     pac_cross_force(pac_cross_of(&j->desc.block[PAC_DEC], j->batching.shift_source ? S : T, S));
 }
 
+/* What ranks do together must not depend on what one of them computes with: `backend: auto` may differ. */
+static pac_err meet_memories(pac_job *j)
+{
+    int64_t devices = j->be->space != NULL;
+    PAC_TRY(pac_sum_i64(pac_world(), &devices, 1));
+    j->on_hosts = devices == 0;
+    return PAC_OK;
+}
+
 static pac_err open_job(pac_job *j, int data)
 {
     PAC_CHECK(pac_world_size() <= PAC_MAX_DEVICES, PAC_EUSAGE, "%lld ranks: at most %d are supported",
@@ -266,6 +275,7 @@ static pac_err open_job(pac_job *j, int data)
     PAC_TRY(choose_threads());
     PAC_TRY(pac_agree(pac_world(), job_describe(j)));
     PAC_TRY(pac_agree(pac_world(), job_backend(j)));
+    PAC_TRY(meet_memories(j));
     PAC_TRY(share_weights(j));
     PAC_TRY(job_try_direct(j));
     PAC_TRY(job_budget(j));

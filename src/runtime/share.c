@@ -43,7 +43,7 @@ pac_err share_weights(pac_job *j)
     pac_shelf *s = NULL;
     pac_err err = PAC_OK;
     int64_t at[4] = {0}, failed;
-    if (j->desc.dtype != PAC_BF16 || j->be->space != NULL || pac_node_size() == 1)
+    if (j->desc.dtype != PAC_BF16 || !j->on_hosts || pac_node_size() == 1)
         return PAC_OK;
     if (pac_node_rank() == 0 && (err = pac_shelf_new(&j->desc, j->be, &s)) == PAC_OK) {
         pac_shelf_address(s, at);

@@ -1,7 +1,7 @@
 /*
  * f32 matrix products on AMX's bf16 tiles: each number is the sum of three bf16 numbers, x = x1 + x2 + x3, exactly (3 x 8 bits
  * of mantissa hold f32's 24), and of the nine products of parts the six that reach f32's precision are added up in f32:
- *     a b ~ a1 b1 + a1 b2 + a2 b1 + a2 b2 + a1 b3 + a3 b1,    left out: at most 2^-24 |a b|.
+ *     a b ~ a1 b1 + a1 b2 + a2 b1 + a2 b2 + a1 b3 + a3 b1,    left out: at most 2^-22 |a b|, of either sign.
  * Six tile products in bf16 take less than half the time of one in f32. (The method: Henry, Tang, Heinecke, "Leveraging the
  * bfloat16 artificial intelligence datatype for higher-precision computations", ARITH 2019.)
  *
