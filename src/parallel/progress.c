@@ -8,6 +8,7 @@
 #include "internal.h"
 
 #include "pac/clock.h"
+#include "pac/thread.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -79,7 +80,7 @@ void pac_comm_away(bool away)
         pac_under_way == 0 || pac_node_count() == 1; /* in memory, whoever receives copies: looks between layers do */
     if (away == state.away || (away && useless))
         return;
-    if (!state.running && pthread_create(&state.thread, NULL, work, NULL) != 0)
+    if (!state.running && pac_thread_start(&state.thread, work, NULL, "messages") != PAC_OK)
         return; /* messages move on between layers */
     if (!state.running)
         raise_priority();

@@ -1,6 +1,6 @@
 /*
  * Collectives on rows that are not the host's: piece by piece through two places of staging memory, so that one piece comes
- * from the backend while the one before is on the network.
+ * from the backend while the one before is on the network. Ranks that compute on their host take part in the same pieces.
  */
 #include "transfer.h"
 
@@ -35,6 +35,24 @@ static pac_err places(const pac_job *job, int64_t n, float *place[2])
     return pac_arena_floats(job->staging, piece_at(0, n), &place[1]);
 }
 
+static pac_err sum_on_host(pac_comm *c, const pac_job *job, float *x, int64_t n)
+{
+    if (job->on_hosts || job->direct)
+        return pac_sum_f32(c, x, n);
+    for (int64_t at = 0; at < n; at += PIECE)
+        PAC_TRY(pac_sum_f32(c, x + at, piece_at(at, n)));
+    return PAC_OK;
+}
+
+static pac_err bcast_on_host(pac_comm *c, const pac_job *job, float *x, int64_t n, int64_t root)
+{
+    if (job->on_hosts || job->direct)
+        return pac_bcast(c, x, (size_t)n * sizeof *x, root);
+    for (int64_t at = 0; at < n; at += PIECE)
+        PAC_TRY(pac_bcast(c, x + at, (size_t)piece_at(at, n) * sizeof *x, root));
+    return PAC_OK;
+}
+
 pac_err ranks_sum(pac_comm *c, const pac_job *job, float *x, int64_t n)
 {
     float *place[2];
@@ -44,7 +62,7 @@ pac_err ranks_sum(pac_comm *c, const pac_job *job, float *x, int64_t n)
     if (job->direct)
         PAC_TRY(pac_space_sync(space));
     if (space == NULL || job->direct)
-        return pac_sum_f32(c, x, n);
+        return sum_on_host(c, job, x, n);
     pac_arena_reset(job->staging);
     PAC_TRY(places(job, n, place));
     return sum_pieces(c, space, place, x, n);
@@ -59,7 +77,7 @@ pac_err ranks_bcast(pac_comm *c, const pac_job *job, float *x, int64_t n, int64_
     if (job->direct)
         PAC_TRY(pac_space_sync(space));
     if (space == NULL || job->direct)
-        return pac_bcast(c, x, (size_t)n * sizeof *x, root);
+        return bcast_on_host(c, job, x, n, root);
     pac_arena_reset(job->staging);
     PAC_TRY(places(job, n, place));
     for (int64_t at = 0; at < n; at += PIECE) {

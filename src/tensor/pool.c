@@ -5,6 +5,7 @@
 #include "pac/pool.h"
 
 #include "pac/ops.h"
+#include "pac/thread.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -188,7 +189,7 @@ int64_t pac_pool_set_threads(int64_t n)
         return n;
     pac_pool_stop();
     while (pool.threads < n &&
-           pthread_create(&pool.thread[pool.threads], NULL, thread_main, (void *)(intptr_t)pool.threads) == 0)
+           pac_thread_start(&pool.thread[pool.threads], thread_main, (void *)(intptr_t)pool.threads, "the pool") == PAC_OK)
         pool.threads++;
     return pool.threads;
 }

@@ -103,6 +103,8 @@ static void check_precision(const pac_backend *be)
         a[i] = ldexpf((float)sin((double)i + 1), 90);
         b[i] = ldexpf((float)cos(3.0 * (double)i), -90);
     }
+    for (int64_t k = 0; k < LONG; k++) /* mantissas that parts of 8 bits fit worst */
+        a[k] = 0x1.00ff7ep90f, b[k] = 0x1.00ff7ep-90f;
     be->gemm(c, SIDE, a, LONG, false, b, LONG, true, SIDE, SIDE, LONG, 1, 0);
     for (int64_t i = 0; i < SIDE * SIDE; i++) {
         double exact = 0, sizes = 0;
