@@ -5,6 +5,7 @@
 #include "pac/parallel.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 
 /* ---- the result as a table ---- */
@@ -67,6 +68,9 @@ static void print_table(const char *json)
     const char *step = number(r, "cached_epoch_s") > 0 ? "step, the cache written behind it," : "step";
     print_times("simulated:", step, r);
     print_times("planner's cost model:", step, json_object_get(r, "predicted"));
+    if (fabs(number(json_object_get(r, "predicted"), "redistribute_s") / number(r, "redistribute_s") - 1) > 0.01)
+        printf("The simulated redistribution is the better forecast: the planner, which must compare sets of devices, takes the parts\n"
+               "of the cache that they hold as equal.\n");
     json_decref(r);
 }
 
