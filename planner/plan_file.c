@@ -14,8 +14,8 @@ enum { MOST_LAYERS = 4096, MOST_MICROBATCHES = 1 << 20, GIVEN = 2 };
 
 static const double SHARE_TOLERANCE = 0.02; /* 0.33, 0.33, 0.33 is meant as thirds; 0.5, 0.3 is a mistake */
 
-static const char *const plan_keys[] = {"planner",  "world",  "layers",        "microbatches", "stages",
-                                        "left_out", "cached", "cached_shares", "predicted",    NULL};
+static const char *const plan_keys[] = {"planner", "world",         "layers",    "microbatches", "stages", "left_out",
+                                        "cached",  "cached_shares", "predicted", "model",        NULL};
 static const char *const planners[] = {"pac", "paper", "given", NULL};
 static const char *const stage_keys[] = {"layers", "ranks", "shares", "bytes", NULL};
 static const char *const predicted_keys[] = {"hybrid_step_s",  "hybrid_epoch_s", "redistribute_s",
@@ -194,6 +194,8 @@ static pac_err read_head(const pac_yaml_node *root, pac_plan *p)
     if (planner != NULL)
         PAC_TRY(pac_yaml_choice(planner, "planner", planners, &word));
     strcpy(p->planner, planners[word]);
+    if (pac_yaml_get(root, "model") != NULL)
+        PAC_TRY(pac_read_text(pac_yaml_get(root, "model"), "model", p->shape, sizeof p->shape));
     PAC_TRY(pac_read_count(root, "", "world", 1, PAC_MAX_DEVICES, &p->world));
     PAC_TRY(pac_read_count(root, "", "layers", 1, MOST_LAYERS, &p->layers));
     return pac_read_count(root, "", "microbatches", 1, MOST_MICROBATCHES, &p->microbatches);
@@ -295,6 +297,10 @@ pac_err pac_plan_write(const pac_plan *p, const char *path)
                  "the rules.\n"
                  "planner: ");
     pac_emit_text(&e, p->planner);
+    if (p->shape[0] != '\0') {
+        pac_emit(&e, "\nmodel: ");
+        pac_emit_text(&e, p->shape);
+    }
     pac_emit(&e, "\nworld: %lld # ranks\n", (long long)p->world);
     pac_emit(&e, "layers: %lld # of the model, the encoder's first\n", (long long)p->layers);
     pac_emit(&e, "microbatches: %lld # of every mini-batch\n", (long long)p->microbatches);

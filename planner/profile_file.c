@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_LAYERS = 4096, MOST_KEYS = 32, MOST_LATENCY = 10 }; /* seconds */
+enum { MOST_LAYERS = 4096, MOST_KEYS = 32, MOST_LATENCY = 10 /* seconds */, MOST_LENGTH = 1 << 30 };
 
 #define AT(record, field, needed, why)                                                                                         \
     {                                                                                                                          \
@@ -51,10 +51,10 @@ const char *const pac_kind_keys[PAC_COST_NKINDS + 1] = {
     [PAC_COST_DEC_SIDE] = "decoder_side",
 };
 
-static const char *const profile_texts[] = {"derived", "model",    "technique", "optimizer", "layers",  "tokens",
-                                            "bytes",   "boundary", "devices",   "bandwidth", "latency", NULL};
+static const char *const profile_texts[] = {"derived", "model", "shape",    "technique", "setting",   "optimizer", "layers",
+                                            "tokens",  "bytes", "boundary", "devices",   "bandwidth", "latency",   NULL};
 static const char *const layers_keys[] = {"encoder", "decoder", NULL};
-static const char *const tokens_keys[] = {"source", "target", NULL};
+static const char *const tokens_keys[] = {"source", "target", "max_source", "max_target", NULL};
 static const char *const direction_keys[] = {"forward", "backward", NULL};
 static const char *const no_texts[] = {NULL};
 static const char *const device_texts[] = {"name", "interface", "memory", "times", NULL};
@@ -65,6 +65,16 @@ static pac_err field_text(const pac_yaml_node *root, const char *key, char *out,
     const pac_yaml_node *n;
     PAC_TRY(pac_field(root, "", key, &n));
     return pac_read_text(n, key, out, bytes);
+}
+
+static pac_err optional_text(const pac_yaml_node *root, const char *key, char *out, size_t bytes)
+{
+    return pac_yaml_get(root, key) != NULL ? field_text(root, key, out, bytes) : PAC_OK;
+}
+
+static pac_err optional_count(const pac_yaml_node *n, const char *what, const char *key, int64_t *out)
+{
+    return pac_yaml_get(n, key) != NULL ? pac_read_count(n, what, key, 0, MOST_LENGTH, out) : PAC_OK;
 }
 
 /* A map of number fields and `others`. */
@@ -96,8 +106,9 @@ static pac_err field_map(const pac_yaml_node *root, const char *key, const char 
 static pac_err read_head(const pac_yaml_node *root, pac_profile *p)
 {
     const pac_yaml_node *layers, *tokens;
-    if (pac_yaml_get(root, "derived") != NULL)
-        PAC_TRY(field_text(root, "derived", p->derived, sizeof p->derived));
+    PAC_TRY(optional_text(root, "derived", p->derived, sizeof p->derived));
+    PAC_TRY(optional_text(root, "shape", p->shape, sizeof p->shape));
+    PAC_TRY(optional_text(root, "setting", p->setting, sizeof p->setting));
     PAC_TRY(field_text(root, "model", p->model, sizeof p->model));
     PAC_TRY(field_text(root, "technique", p->technique, sizeof p->technique));
     PAC_TRY(field_text(root, "optimizer", p->optimizer, sizeof p->optimizer));
@@ -108,6 +119,8 @@ static pac_err read_head(const pac_yaml_node *root, pac_profile *p)
     if (pac_profile_layers(p) == 0)
         return pac_yaml_fail(layers, "layers: the model has none");
     PAC_TRY(field_map(root, "tokens", tokens_keys, &tokens));
+    PAC_TRY(optional_count(tokens, "tokens", "max_source", &p->max_source));
+    PAC_TRY(optional_count(tokens, "tokens", "max_target", &p->max_target));
     PAC_TRY(pac_read_number(tokens, "tokens", "source", 1, &p->source_tokens));
     return pac_read_number(tokens, "tokens", "target", 0, &p->target_tokens);
 }
@@ -233,6 +246,7 @@ pac_err pac_profile_read(const char *path, pac_profile *out)
     PAC_TRY(pac_yaml_open(path, &doc));
     pac_err err = read_profile(pac_yaml_root(doc), &p);
     pac_yaml_close(&doc);
+    snprintf(p.path, sizeof p.path, "%.255s", path);
     if (err != PAC_OK)
         pac_profile_free(&p);
     else

@@ -54,11 +54,18 @@ static void emit_head(pac_emitter *e, const pac_profile *p)
         emit_text_field(e, "derived", p->derived);
     }
     emit_text_field(e, "model", p->model);
+    if (p->shape[0] != '\0')
+        emit_text_field(e, "shape", p->shape);
     emit_text_field(e, "technique", p->technique);
+    if (p->setting[0] != '\0')
+        emit_text_field(e, "setting", p->setting);
     emit_text_field(e, "optimizer", p->optimizer);
     pac_emit(e, "layers: {encoder: %lld, decoder: %lld}\n", (long long)p->layers_enc, (long long)p->layers_dec);
     emit_number_field(e, "tokens: {source: ", p->source_tokens, ", target: ");
-    emit_number_field(e, "", p->target_tokens, "} # of a sample, on average\n");
+    emit_number_field(e, "", p->target_tokens, "");
+    if (p->max_source > 0)
+        pac_emit(e, ", max_source: %lld, max_target: %lld", (long long)p->max_source, (long long)p->max_target);
+    pac_emit(e, "} # of a sample, on average%s\n", p->max_source > 0 ? "; task.max_*" : "");
     emit_fields(e, "", pac_profile_numbers, p);
 }
 

@@ -33,6 +33,7 @@ typedef struct pac_plan {
     double *cached_share;      /* [world] part of each mini-batch in the cached phase, 0 where left out; NULL: equal parts */
     pac_predicted predicted;
     char planner[16];          /* "paper", "pac", "given" */
+    char shape[PAC_SHAPE_TEXT]; /* of the model, in words; "": not known */
 } pac_plan;
 
 /**

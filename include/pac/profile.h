@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-enum { PAC_MAX_DEVICES = 256 };
+enum { PAC_MAX_DEVICES = 256, PAC_SHAPE_TEXT = 160, PAC_SETTING_TEXT = 48 };
 
 /* Kinds of work whose time is measured. A stage's time is a sum of them; layers of equal shape share one measurement. */
 typedef enum pac_cost_kind {
@@ -70,8 +70,12 @@ typedef struct pac_layer_bytes {
 typedef struct pac_profile {
     char model[128], technique[32], optimizer[16];
     char derived[128]; /* the cluster file that the times follow from; "": they were measured */
+    char shape[PAC_SHAPE_TEXT];     /* of the model, and the technique with the number that sets its size, in words; "": a file */
+    char setting[PAC_SETTING_TEXT]; /* of an earlier version */
+    char path[256];                 /* the file it was read from, for messages; not in the file */
     int64_t layers_enc, layers_dec;
     double source_tokens, target_tokens; /* mean lengths per sample */
+    int64_t max_source, max_target;      /* task.max_source and task.max_target; 0: not known */
     double optimizer_states;             /* bytes of optimizer state per byte of learning parameters: 0 SGD, 2 AdamW */
     double gradient_bytes;               /* of a gradient's element in an all-reduce; 0: 4, as the runtime sends them */
     bool bytes_given;                     /* activations are others' (--activations): no dry run overrules them; not in the file */

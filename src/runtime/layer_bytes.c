@@ -4,6 +4,7 @@
  */
 #include "dry_layer.h"
 #include "planning.h"
+#include "profile_match.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -186,6 +187,10 @@ static void describe_run(const pac_job *job, pac_profile *p)
     *p = (pac_profile){.layers_enc = job->desc.layers[PAC_ENC], .layers_dec = job->desc.layers[PAC_DEC]};
     snprintf(p->model, sizeof p->model, "%.127s", name != NULL && name[1] != '\0' ? name + 1 : job->cfg.model.path);
     snprintf(p->technique, sizeof p->technique, "%s", pac_technique_name(job->tune.kind));
+    model_shape_text(&job->desc, p->shape);
+    tune_setting_text(&job->tune, p->setting);
+    p->max_source = job->cfg.task.max_source;
+    p->max_target = job->cfg.task.max_target;
     profile_set_optimizer(job, p);
     p->source_tokens = (double)d->soff[d->rows] / (double)d->rows;
     p->target_tokens = job->batching.shift_source ? p->source_tokens : (double)d->toff[d->rows] / (double)d->rows;

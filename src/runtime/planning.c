@@ -4,6 +4,7 @@
  */
 #include "planning.h"
 #include "plan_search.h"
+#include "profile_match.h"
 #include "train.h"
 
 #include <stdio.h>
@@ -115,6 +116,11 @@ pac_err system_check_plan(const pac_job *job, const pac_plan *plan)
     PAC_CHECK(fits, PAC_ECONFIG,
               "%s: system.name is %s; the given plan is %s (ranks by stage): take system.name: pac, or no --plan", c->path,
               most[c->system.kind].what, shape);
+    bool all = c->system.kind == PAC_SYS_EDDL || c->system.kind == PAC_SYS_ECOFL;
+    PAC_CHECK(!all || plan->left_out == 0, PAC_ECONFIG,
+              "%s: system.name is %s and leaves nobody out; the given plan is %s (ranks by stage) and leaves out %lld of %lld "
+              "devices: take system.name: pac, or no --plan",
+              c->path, most[c->system.kind].what, shape, (long long)plan->left_out, (long long)plan->world);
     PAC_CHECK(
         plan->microbatches <= c->train.batch, PAC_ECONFIG,
         "microbatches: a batch of %lld samples (train.batch in %s) cannot be cut into %lld: give at most %lld there, or a "
@@ -149,14 +155,7 @@ void profile_set_optimizer(const pac_job *job, pac_profile *p)
 
 pac_err profile_fit(const pac_job *job, pac_profile *p)
 {
-    const int64_t *layers = job->desc.layers;
-    const char *technique = pac_technique_name(job->tune.kind);
-    PAC_CHECK(p->layers_enc == layers[PAC_ENC] && p->layers_dec == layers[PAC_DEC], PAC_ECONFIG,
-              "the profile is of a model with %lld + %lld layers, %s has %lld + %lld: profile again", (long long)p->layers_enc,
-              (long long)p->layers_dec, job->cfg.model.path, (long long)layers[PAC_ENC], (long long)layers[PAC_DEC]);
-    PAC_CHECK(strcmp(p->technique, technique) == 0, PAC_ECONFIG,
-              "the profile is of technique %s, the configuration's is %s, which takes other times and bytes: profile again",
-              p->technique, technique);
+    PAC_TRY(profile_matches(job, p));
     PAC_TRY(budgets_check(&job->cfg, p->devices));
     profile_set_optimizer(job, p);
     for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)
@@ -209,6 +208,7 @@ pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan
     pac_plan plan = {0};
     pac_plan_answer found = {0};
     pac_err err = pac_agree(pac_world(), plan_at_root(job, profile, &plan, &found));
+    model_shape_text(&job->desc, plan.shape);
     if (err == PAC_OK)
         err = plan_share(&plan);
     if (err != PAC_OK)
@@ -226,22 +226,19 @@ static pac_err read_at_root(const pac_job *job, const char *path, pac_plan *out)
 {
     if (pac_world_rank() != 0)
         return PAC_OK;
-    int64_t L = pac_depth(&job->desc);
     PAC_TRY(pac_plan_read(path, out));
-    bool reads = plan_uses(out, 0);
-    if (out->world == pac_world_size() && out->layers == L && reads)
-        return PAC_OK;
-    pac_err err = !reads ? pac_fail(PAC_ECONFIG,
-                                    "%s: rank 0 reads the data and writes the results, so it cannot be left out: give its "
-                                    "number to a device that "
-                                    "takes part, there and in mpirun's list of hosts",
-                                    path)
-                  : out->world != pac_world_size()
-                      ? pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again",
-                                 path, (long long)out->world, (long long)pac_world_size(), (long long)out->world)
-                      : pac_fail(PAC_ECONFIG, "%s: the plan is for %lld layers, %s has %lld: plan again", path,
-                                 (long long)out->layers, job->cfg.model.path, (long long)L);
-    pac_plan_free(out);
+    pac_err err = plan_matches(job, path, out);
+    if (err == PAC_OK && !plan_uses(out, 0))
+        err =
+            pac_fail(PAC_ECONFIG,
+                     "%s: rank 0 reads the data and writes the results, so it cannot be left out: give its number to a device "
+                     "that takes part, there and in mpirun's list of hosts",
+                     path);
+    if (err == PAC_OK && out->world != pac_world_size())
+        err = pac_fail(PAC_ECONFIG, "%s: the plan is for %lld ranks, mpirun started %lld: use -np %lld or plan again", path,
+                       (long long)out->world, (long long)pac_world_size(), (long long)out->world);
+    if (err != PAC_OK)
+        pac_plan_free(out);
     return err;
 }
 

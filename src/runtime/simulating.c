@@ -6,6 +6,7 @@
 #include "estimate.h"
 #include "fits.h"
 #include "planning.h"
+#include "profile_match.h"
 #include "pac/cache.h"
 #include "pac/rng.h"
 
@@ -40,6 +41,8 @@ static pac_err read_plan(simulating *x)
     PAC_TRY(profile_fit(x->job, x->profile));
     x->run = plan_request(x->job, x->profile);
     PAC_TRY(pac_plan_read(x->o->plan_path, &x->plan));
+    PAC_TRY(plan_matches(x->job, x->o->plan_path, &x->plan));
+    PAC_TRY(groups_match(x->job, x->o->plan_path, &x->plan));
     pac_err err = system_check_plan(x->job, &x->plan);
     if (err == PAC_OK)
         err = pac_plan_predict(x->profile, &x->run, &x->plan);

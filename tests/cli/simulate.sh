@@ -91,6 +91,29 @@ expect 2 "--bytes some: ledger or profile" simulate "$yaml" --devices "$cluster"
 expect 2 "--schedule 2f2b: 1f1b, gpipe or sequential" simulate "$yaml" --devices "$cluster" --schedule 2f2b
 sed '/gamma/d' "$cluster" >"$dir/two.yaml"
 expect 2 "plan.yaml: the plan is for 3 ranks, the profile has 2 devices" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$dir/two.yaml"
+works plan "$yaml" --devices "$cluster" --set 'system.groups=[3]' -o "$dir/alike.yaml"
+grep -q '^model: "' "$dir/alike.yaml" || wrong "a plan does not say of which model it is"
+sed 's/\[0, 1, 2\]/[0]/; s/shares: .*/shares: [1]/; /bytes:/d; s/^cached_shares:.*//; s/^cached:/left_out: [1, 2]\n&/' "$dir/alike.yaml" >"$dir/alone.yaml"
+works simulate "$yaml" --plan "$dir/alone.yaml" --devices "$cluster"
+expect 2 "leaves nobody out; the given plan is 1 (ranks by stage) and leaves out 2 of 3" simulate "$yaml" --plan "$dir/alone.yaml" \
+    --devices "$cluster" --set system.name=eddl
+expect 2 "the plan is 1-1-1 (ranks by stage), system.groups in $yaml is 2-1" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$cluster" \
+    --set 'system.groups=[2,1]'
+sed 's/^model: ".*width 32/&0/' "$dir/plan.yaml" >"$dir/other.yaml"
+expect 2 "other.yaml: the plan is of another model (" simulate "$yaml" --plan "$dir/other.yaml" --devices "$cluster"
+
+# A profile is of one model, technique, optimizer and of some lengths; old files have no words for them, but bytes.
+of_another() {
+    expect 2 "profile.yaml: its times and bytes are of another $1" simulate "$yaml" --profile "$dir/profile.yaml" --set "$3"
+    grep -q "profile again with this run's --set: pac profile $yaml --devices $cluster -o $dir/profile.yaml" "$dir/stderr" || wrong "does not say what to do"
+    expect 2 "old.yaml: its times and bytes are of another $2" simulate "$yaml" --profile "$dir/old.yaml" --set "$3"
+}
+sed '/^shape:/d; /^setting:/d; s/, max_source.*}/}/' "$dir/profile.yaml" >"$dir/old.yaml"
+works simulate "$yaml" --profile "$dir/old.yaml"
+of_another 'model (' 'model' model.path=shape:t5-small
+of_another 'technique setting (parallel, reduction 4) than this run'"'"'s (parallel, reduction 2)' 'technique setting or head (' technique.reduction=2
+of_another 'technique (parallel)' 'technique (parallel)' technique.name=lora
+of_another 'optimizer (adamw) than this run'"'"'s (sgd)' 'optimizer (adamw)' train.optimizer=sgd
 expect 2 "eddl: one group" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$cluster" --set system.name=eddl
 expect 3 "$dir/none" simulate "$yaml" --devices "$dir/none"
 expect 3 "$dir/none" simulate "$yaml" --devices "$cluster" --plan "$dir/none"
