@@ -38,7 +38,7 @@ static const option_row options[] = {
     {"batch", "N", "train.batch", NUMBER, AT(batch), false, 1, 0},
     {"source", "N", "task.max_source", NUMBER, AT(source), false, 1, 0},
     {"target", "N", "task.max_target", NUMBER, AT(target), false, 1, 0},
-    {"rows", "N", "with --devices: rows of an epoch, where there is no data to count (two mini-batches)", NUMBER, AT(rows), false, 1, 0},
+    {"rows", "N", "rows of an epoch, where task.train is not here to count them", NUMBER, AT(rows), false, 1, 0},
     {"activations", "BYTES", "plan, simulate: of a sample, over all layers, where another program's count instead of pac's", NUMBER,
      AT(activations), false, 1, 0},
     {"adapters", "DIR", "adapters written by train", TEXT, AT(adapters), false, 0, 0},

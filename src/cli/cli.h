@@ -58,6 +58,9 @@ void take_activations(const pac_args *a, pac_profile *profile);
 /** --devices FILE: the job, without weights or data, and the profile of devices that are not here; the caller frees both. */
 pac_err open_described(const pac_args *a, const pac_config *cfg, pac_job **job, pac_profile *profile);
 
+/** --profile FILE in one process: likewise, of devices that were measured or derived once; the caller frees both, also after an error. */
+pac_err open_measured(const pac_args *a, const pac_config *cfg, pac_job **job, pac_profile *profile);
+
 pac_err cmd_train(const pac_args *a);
 pac_err cmd_profile(const pac_args *a);
 pac_err cmd_plan(const pac_args *a);

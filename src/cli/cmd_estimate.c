@@ -66,6 +66,10 @@ static pac_err count_devices(const char *text, int64_t *out)
 {
     char *end;
     long long n = strtoll(text, &end, 10);
+    PAC_CHECK(end != text || *text == '\0' || *text == '-', PAC_EUSAGE,
+              "--devices %s: estimate takes a number of equal devices; devices of a cluster file are for pac plan RUN.yaml "
+              "--devices FILE and pac simulate RUN.yaml --devices FILE",
+              text);
     PAC_CHECK(end != text && *end == '\0' && n >= 1 && n <= PAC_MAX_DEVICES, PAC_EUSAGE,
               "--devices: '%s' is not a whole number from 1 to %d", text, PAC_MAX_DEVICES);
     *out = n;

@@ -23,12 +23,12 @@ static void print_stages(const pac_plan *plan, const pac_profile *profile)
                    (long long)st->last - 1, d->name, 100 * st->share[i], pac_mib_text(st->bytes[i], needs),
                    pac_mib_text(d->memory, has));
         }
-    printf(
-        "%lld micro-batch%s, %s; hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; total %.2f s\n",
-        (long long)plan->microbatches, plan->microbatches == 1 ? "" : "es",
-        plan->predicted.cached_epoch_s > 0 ? "later epochs from the cache" : "every epoch runs the backbone",
-        plan->predicted.hybrid_step_s, plan->predicted.hybrid_epoch_s, plan->predicted.redistribute_s,
-        plan->predicted.cached_epoch_s, plan->predicted.total_s);
+    printf("%lld micro-batch%s, %s; predicted: hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; "
+           "total %.2f s\n",
+           (long long)plan->microbatches, plan->microbatches == 1 ? "" : "es",
+           plan->predicted.cached_epoch_s > 0 ? "later epochs from the cache" : "every epoch runs the backbone",
+           plan->predicted.hybrid_step_s, plan->predicted.hybrid_epoch_s, plan->predicted.redistribute_s,
+           plan->predicted.cached_epoch_s, plan->predicted.total_s);
     if (plan->stages > 1 && plan->predicted.redistribute_s > 0)
         printf("(redistribution: as if all devices had written equal parts of the cache; pac simulate knows who wrote what)\n");
 }
@@ -105,8 +105,8 @@ static json_t *stages_json(const pac_plan *plan, const pac_profile *profile, jso
             const pac_device *d = &profile->device[st->rank[i]];
             json_array_append_new(devices, json_string(d->name));
             json_array_append_new(shares, json_real(st->share[i]));
-            json_array_append_new(memory,
-                                  json_pack("{s:s, s:f, s:f}", "device", d->name, "bytes", st->bytes[i], "budget", d->memory));
+            json_array_append_new(memory, json_pack("{s:s, s:I, s:I}", "device", d->name, "bytes",
+                                                    (json_int_t)ceil(st->bytes[i]), "budget", (json_int_t)d->memory));
         }
         json_array_append_new(stages, json_pack("{s:[I,I], s:o, s:o}", "layers", (json_int_t)st->first, (json_int_t)st->last,
                                                 "devices", devices, "shares", shares));
@@ -160,7 +160,7 @@ static pac_err show(const pac_args *a, const pac_job *job, const pac_plan *plan,
     print_described(job, profile);
     print_stages(plan, profile);
     print_left_out(plan, profile);
-    if (answer->candidates > 0)
+    if (answer->candidates > 0 && !a->quiet)
         print_candidates(answer, plan, profile);
     if (a->output != NULL)
         printf("\nwritten to %s\n", a->output);
@@ -182,8 +182,8 @@ static pac_err plan_job(const pac_args *a, pac_job *job, pac_profile *profile)
     return err;
 }
 
-/* Devices that are here: what was measured on them. */
-static pac_err plan_measured(const pac_args *a, const pac_config *cfg)
+/* Under mpirun every rank has the job, and rank 0 the profile. */
+static pac_err plan_by_ranks(const pac_args *a, const pac_config *cfg)
 {
     pac_job *job = NULL;
     pac_profile profile = {0};
@@ -197,13 +197,14 @@ static pac_err plan_measured(const pac_args *a, const pac_config *cfg)
     return err;
 }
 
-/* Devices that are not: what their descriptions say. */
-static pac_err plan_described(const pac_args *a, const pac_config *cfg)
+/* One process needs neither weights nor data, as pac simulate. */
+static pac_err plan_here(const pac_args *a, const pac_config *cfg)
 {
     pac_job *job = NULL;
     pac_profile profile = {0};
-    PAC_TRY(open_described(a, cfg, &job, &profile));
-    pac_err err = plan_job(a, job, &profile);
+    pac_err err = a->devices != NULL ? open_described(a, cfg, &job, &profile) : open_measured(a, cfg, &job, &profile);
+    if (err == PAC_OK)
+        err = plan_job(a, job, &profile);
     pac_profile_free(&profile);
     pac_job_close(&job);
     return err;
@@ -217,6 +218,8 @@ static pac_err check_options(const pac_args *a)
         "that are not here");
     PAC_CHECK(a->profile == NULL || a->devices == NULL, PAC_EUSAGE,
               "plan: --profile has the devices that were measured, --devices others: give one of them");
+    PAC_CHECK((a->rows == 0 && a->activations == 0) || pac_world_size() == 1, PAC_EUSAGE,
+              "plan: --rows and --activations are for one process: start it without mpirun");
     return PAC_OK;
 }
 
@@ -225,5 +228,5 @@ pac_err cmd_plan(const pac_args *a)
     pac_config cfg;
     PAC_TRY(pac_agree(pac_world(), check_options(a)));
     PAC_TRY(read_config(a, &cfg));
-    return a->devices != NULL ? plan_described(a, &cfg) : plan_measured(a, &cfg);
+    return a->devices != NULL || pac_world_size() == 1 ? plan_here(a, &cfg) : plan_by_ranks(a, &cfg);
 }

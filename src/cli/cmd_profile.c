@@ -98,6 +98,8 @@ pac_err cmd_profile(const pac_args *a)
     pac_config cfg;
     pac_job *job = NULL;
     pac_profile p;
+    PAC_CHECK(a->rows == 0 || a->devices != NULL, PAC_EUSAGE,
+              "profile: --rows is for --devices FILE; what is measured has its rows from task.train");
     PAC_TRY(read_config(a, &cfg));
     pac_err err = a->devices != NULL ? open_described(a, &cfg, &job, &p) : measured(&cfg, &job, &p);
     char *limits = NULL;

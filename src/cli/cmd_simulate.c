@@ -25,10 +25,11 @@ static void print_head(const json_t *r)
 {
     const json_t *plan = json_object_get(r, "plan");
     printf(
-        "simulated, not measured: schedule %s, devices by stage %s, %.0f samples in %.0f micro-batches, %.0f rows, %.0f epochs "
+        "simulated, not measured: schedule %s, devices by stage %s, %.0f samples in %.0f micro-batch%s, %.0f rows, %.0f epochs "
         "(plan: %s; lengths: %s; bytes: %s)\n\n",
-        text(r, "schedule"), text(plan, "shape"), number(r, "batch"), number(plan, "microbatches"), number(r, "rows"),
-        number(r, "epochs"), text(plan, "planner"), text(r, "lengths"), text(r, "bytes"));
+        text(r, "schedule"), text(plan, "shape"), number(r, "batch"), number(plan, "microbatches"),
+        number(plan, "microbatches") == 1 ? "" : "es", number(r, "rows"), number(r, "epochs"), text(plan, "planner"),
+        text(r, "lengths"), text(r, "bytes"));
     if (json_is_true(json_object_get(r, "without_limits")))
         printf("No plan fits. Shown is what would be fastest if memory were no matter; the error names the plan that lacks "
                "least.\n\n");
@@ -69,7 +70,8 @@ static void print_table(const char *json)
     print_times("simulated:", step, r);
     print_times("planner's cost model:", step, json_object_get(r, "predicted"));
     if (fabs(number(json_object_get(r, "predicted"), "redistribute_s") / number(r, "redistribute_s") - 1) > 0.01)
-        printf("The simulated redistribution is the better forecast: the planner, which must compare sets of devices, takes the parts\n"
+        printf("The simulated redistribution is the better forecast: the planner, which must compare sets of devices, takes "
+               "the parts\n"
                "of the cache that they hold as equal.\n");
     json_decref(r);
 }
@@ -82,15 +84,6 @@ static pac_err check_options(const pac_args *a)
     PAC_CHECK(a->profile == NULL || a->devices == NULL, PAC_EUSAGE, "simulate: --devices FILE or --profile FILE, not both");
     PAC_CHECK(pac_world_size() == 1, PAC_EUSAGE, "simulate: one process simulates all devices: start it without mpirun");
     return PAC_OK;
-}
-
-/* Devices that were measured once; the job needs neither weights nor data. */
-static pac_err open_measured(const pac_args *a, const pac_config *cfg, pac_job **job, pac_profile *profile)
-{
-    PAC_TRY(pac_profile_read(a->profile, profile));
-    take_activations(a, profile);
-    PAC_TRY(pac_estimate_open(cfg, job));
-    return a->rows > 0 ? pac_estimate_rows(*job, a->rows) : PAC_OK;
 }
 
 static pac_err show(const pac_args *a, const pac_simulated *s)

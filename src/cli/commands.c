@@ -13,17 +13,20 @@ const command commands[] = {
      "set plan profile steps resume quiet json help", cmd_train, true, 1, 1},
     {"profile", "measure layers, devices and links", "mpirun -np N pac profile RUN.yaml [-o profile.yaml]",
      "mpirun -np 4 pac profile run.yaml -o profile.yaml\n"
-     "pac profile run.yaml --devices experiments/clusters/nano4.yaml -o profile.yaml   # derived, not measured",
+     "pac profile experiments/clusters/run.yaml --devices experiments/clusters/nano4.yaml --rows 2000 -o profile.yaml   # derived, not measured",
      "output devices rows set quiet json help", cmd_profile, true, 1, 1},
     {"plan", "stages and device groups from a profile, and why", "pac plan RUN.yaml --profile profile.yaml|--devices cluster.yaml [-o plan.yaml]",
-     "pac plan run.yaml --profile profile.yaml -o plan.yaml\n"
-     "pac plan run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --rows 3668",
+     "pac plan experiments/clusters/run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --rows 2000 -o plan.yaml\n"
+     "pac profile experiments/clusters/run.yaml --devices experiments/clusters/nano4.yaml --rows 2000 -o profile.yaml   # or measure: mpirun\n"
+     "pac plan experiments/clusters/run.yaml --profile profile.yaml --rows 2000",
      "profile output devices rows activations set quiet json help", cmd_plan, true, 1, 1},
     {"simulate", "step and epoch times, memory and a Gantt chart of devices that are not here",
      "pac simulate RUN.yaml --devices cluster.yaml|--profile profile.yaml [--plan plan.yaml] [-o chart.svg]",
-     "pac simulate run.yaml --devices experiments/clusters/nano8.yaml -o chart.svg\n"
-     "pac simulate run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --plan plan.yaml --schedule gpipe\n"
-     "pac simulate run.yaml --profile profile.yaml --json        # devices that were measured",
+     "pac simulate experiments/clusters/run.yaml --devices experiments/clusters/nano8.yaml --rows 2000 -o chart.svg\n"
+     "pac plan experiments/clusters/run.yaml --devices experiments/clusters/nano4.yaml --rows 2000 -o plan.yaml\n"
+     "pac simulate experiments/clusters/run.yaml --devices experiments/clusters/nano4.yaml --plan plan.yaml --rows 2000 --schedule sequential\n"
+     "pac profile experiments/clusters/run.yaml --devices experiments/clusters/nano4.yaml --rows 2000 -o profile.yaml   # or measure: mpirun\n"
+     "pac simulate experiments/clusters/run.yaml --profile profile.yaml --rows 2000 --json",
      "devices profile plan schedule bytes activations rows output set quiet json help", cmd_simulate, true, 1, 1},
     {"estimate", "parameters, FLOP and bytes before anything is loaded", "pac estimate RUN.yaml|--shape NAME [options]",
      "pac estimate run.yaml\n"

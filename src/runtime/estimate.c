@@ -10,6 +10,8 @@
 #include "pac/cache.h"
 #include "pac/device.h"
 
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { MOST_STEPS = 256 }; /* mini-batches that are run for memory, over all devices */
@@ -78,10 +80,25 @@ static pac_err fixed_data(pac_job *j, int64_t rows)
     return PAC_OK;
 }
 
+/* Nobody has to download a model for an estimate. */
+static pac_err describe(pac_job *j)
+{
+    char why[PAC_PATH + 256], config[PAC_PATH + 16];
+    pac_err err = job_describe(j);
+    snprintf(config, sizeof config, "%s/config.json", j->cfg.model.path);
+    if (err != PAC_EIO || strncmp(j->cfg.model.path, "shape:", 6) == 0 || access(config, F_OK) == 0)
+        return err;
+    snprintf(why, sizeof why, "%s", pac_err_message());
+    return pac_fail(err,
+                    "%s; this command needs no weights: model.path: shape:t5-base is a model without files (pac init-model "
+                    "which models/none lists the shapes)",
+                    why);
+}
+
 static pac_err open_local(pac_job *j)
 {
     bool from_data;
-    PAC_TRY(job_describe(j));
+    PAC_TRY(describe(j));
     j->be = dry_backend(&j->cfg);
     if (j->be->space != NULL && pac_device_count() > 0) /* its memory is the budget */
         PAC_TRY(pac_device_open(0));

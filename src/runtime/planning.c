@@ -6,6 +6,8 @@
 #include "plan_search.h"
 #include "profile_match.h"
 #include "train.h"
+#include "pac/bytes.h"
+#include "pac/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -153,13 +155,24 @@ void profile_set_optimizer(const pac_job *job, pac_profile *p)
     p->optimizer_states = adamw ? 2 : 0;
 }
 
+/* A described device has no more than its description says; of a measured one the profile knows a budget. */
+static void take_budget(const pac_job *job, const pac_profile *p, pac_device *d, double budget)
+{
+    char more[32], has[32];
+    if (p->derived[0] != '\0' && budget > d->memory)
+        pac_log(PAC_LOG_WARN, "system.memory in %s is %s, but %s has %s (%s), which counts", job->cfg.path,
+                pac_mib_text(budget, more), d->name, pac_mib_text(d->memory, has), p->derived);
+    else
+        d->memory = budget;
+}
+
 pac_err profile_fit(const pac_job *job, pac_profile *p)
 {
     PAC_TRY(profile_matches(job, p));
     PAC_TRY(budgets_check(&job->cfg, p->devices));
     profile_set_optimizer(job, p);
     for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)
-        p->device[d].memory = budget_of(&job->cfg, d);
+        take_budget(job, p, &p->device[d], budget_of(&job->cfg, d));
     return PAC_OK;
 }
 

@@ -2,6 +2,8 @@
 #include "simulating.h"
 #include "trainer.h"
 
+#include <math.h>
+
 static json_t *predicted_json(const pac_predicted *p)
 {
     return json_pack("{s:f, s:f, s:f, s:f, s:f}", "hybrid_step_s", p->hybrid_step_s, "hybrid_epoch_s", p->hybrid_epoch_s,
@@ -26,9 +28,9 @@ static json_t *device_json(const simulating *x, int64_t device)
 {
     const pac_sim_device *d = &x->s.device[device];
     double all = d->busy + d->idle;
-    json_t *object = json_pack("{s:s, s:f, s:f, s:b, s:f, s:f, s:f}", "name", x->profile->device[device].name, "peak_bytes",
-                               d->peak_bytes, "budget", d->budget, "fits", d->fits, "busy", d->busy, "idle", d->idle, "bubble",
-                               all > 0 ? d->idle / all : 1.0);
+    json_t *object = json_pack("{s:s, s:I, s:I, s:b, s:f, s:f, s:f}", "name", x->profile->device[device].name, "peak_bytes",
+                               (json_int_t)ceil(d->peak_bytes), "budget", (json_int_t)d->budget, "fits", d->fits, "busy",
+                               d->busy, "idle", d->idle, "bubble", all > 0 ? d->idle / all : 1.0);
     if (object != NULL)
         add_place(object, &x->plan, device);
     return object;
@@ -70,7 +72,10 @@ pac_err simulating_json(const simulating *x, char **json)
         json_object_set_new(object, "without_limits", json_true());
     json_object_set_new(object, "schedule", json_string(simulating_schedule_name(x->q.schedule)));
     json_object_set_new(object, "lengths", json_string(x->q.lengths != NULL ? "data" : "mean"));
-    json_object_set_new(object, "bytes", json_string(x->profile->bytes_given ? "given" : x->model_bytes ? "profile" : "ledger"));
+    json_object_set_new(object, "bytes",
+                        json_string(x->profile->bytes_given ? "given"
+                                    : x->model_bytes        ? "profile"
+                                                            : "ledger"));
     json_object_set_new(object, "batch", json_integer(x->run.batch));
     json_object_set_new(object, "rows", json_integer(x->run.rows));
     json_object_set_new(object, "epochs", json_integer(x->run.epochs));

@@ -93,6 +93,33 @@ awk -v s="$(cat "$dir/slow")" -v f="$(cat "$dir/fast")" 'BEGIN { exit !(s > 1.99
 expect 4 'lacks' plan "$shape" --devices "$clusters/nano4.yaml" --set system.memory=100MiB
 expect 4 'smallest change' plan "$shape" --devices "$clusters/nano4.yaml" --set technique.name=full --set cache=none --set system.memory=300MiB
 
+# What help shows works as it is printed, in a clone; profiles need no weights, data or tokenizer either.
+mkdir "$dir/clone"
+ln -s "$(cd "$root/experiments" && pwd)" "$dir/clone/experiments"
+program=$(cd "$(dirname "$pac")" && pwd)/$(basename "$pac")
+for name in plan simulate; do
+    "$pac" $name --help | sed '1,/^examples:/d; s/^ *pac/"$program"/' >"$dir/examples"
+    command="$name --help" # quotes and comments in it are the shell's
+    (cd "$dir/clone" && set -e && . "$dir/examples") >"$dir/stdout" 2>"$dir/stderr" || wrong "an example does not work"
+    [ "$(grep -c program "$dir/examples")" -ge 3 ] || wrong "no examples"
+    ! grep -q 'is not there' "$dir/stderr" || wrong "an example forecasts without --rows"
+done
+
+# What is assumed or not taken is said.
+works plan "$shape" --profile "$dir/profile.yaml" --rows 1000
+grep -q 'an epoch 1000 samples' "$dir/stdout" || wrong "does not take --rows"
+works plan "$shape" --profile "$dir/profile.yaml" --quiet
+! grep -q '^candidate' "$dir/stdout" || wrong "explains, though quiet"
+grep -q "pac: warning: task.train: $dir/none.jsonl is not there: .* only 32 rows; --rows N" "$dir/stderr" || wrong "forecasts 32 rows silently"
+works plan "$shape" --devices "$clusters/nano4.yaml" --rows 1000 --set system.memory=64GiB
+grep -q 'is 65536.0 MiB, but nano-0 has 2560.0 MiB' "$dir/stderr" || wrong "gives devices more memory than they have"
+awk '$3 == "nano-0" { found = $7 == "2560.0" || $8 == "2560.0" } END { exit !found }' "$dir/stdout" || wrong "takes a budget that a device does not have"
+expect 2 'a cluster file is wanted here' plan "$shape" --devices 4
+expect 2 'the name of a cluster file is empty' plan "$shape" --devices ''
+expect 2 'are for pac plan RUN.yaml --devices FILE' estimate "$shape" --devices "$clusters/nano4.yaml"
+expect 2 '--rows is for --devices FILE' profile "$shape" --rows 10
+expect 3 'shape:t5-base is a model without files' plan "$shape" --devices "$clusters/nano4.yaml" --set model.path=models/none
+
 # Wrong files and options.
 printf 'devices:\n  - {name: a, type: jetson-nan}\n' >"$dir/wrong.yaml"
 expect 2 "wrong.yaml:2: type: no device is called 'jetson-nan'; did you mean 'jetson-nano'?" plan "$shape" --devices "$dir/wrong.yaml"
