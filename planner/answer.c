@@ -59,17 +59,16 @@ static pac_err nothing_fits(const pac_plan_request *q, const pac_partition *best
     pac_layer_bytes b = pac_stage_bytes(p, least.first, least.last);
     char shape[64] = "", lacks[32], has[32], weights[32], learn[32], act[32];
     join(near->ranks, near->stages, false, shape, sizeof shape);
-    bool smaller_helps = b.activations * (least.samples - 1) >= least.lacks;
     return pac_fail(
         PAC_ENOMEM,
-        "no plan fits: at best (ranks by stage %s, %lld micro-batches) rank %lld (%s) lacks %s of memory: its budget is "
+        "no plan fits: at best (ranks by stage %s, %lld micro-batches) rank %lld (%s) lacks %s of memory\n  its budget is "
         "%s, layers %lld to %lld take %s of weights, %s of learning parameters with gradients and optimizer states and "
-        "%s of activations for %.3g samples. What may help (none of it was tried): more memory there, another device%s",
+        "%s of activations for %.3g samples",
         shape, (long long)near->microbatches, (long long)least.rank, p->device[least.rank].name,
         pac_bytes_up(least.lacks, lacks), pac_bytes_text(p->device[least.rank].memory, has), (long long)least.first,
         (long long)least.last - 1, pac_bytes_text(b.weights, weights),
         pac_bytes_text(b.tuned * (2 + p->optimizer_states), learn), pac_bytes_text(b.activations * least.samples, act),
-        least.samples, smaller_helps ? ", a smaller train.batch, more train.microbatches" : "");
+        least.samples);
 }
 
 /* ---- candidates ---- */

@@ -85,9 +85,9 @@ pac_err pac_job_cluster_profile(pac_job *job, const char *cluster_path, pac_prof
 pac_err pac_job_plan(pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer);
 /**
  * Does a plan with its predicted bytes keep to the profile's budgets, and its cache to the disks? Given groups and the paper's planner
- * may not. Errors: PAC_ENOMEM (which device, by how much, what would help: what a simulation says). Not collective.
+ * may not. The profile is as before afterwards. Errors: PAC_ENOMEM (which devices, by how much, what would help: what a simulation says). Not collective.
  */
-pac_err pac_job_plan_fits(const pac_job *job, const pac_profile *profile, const pac_plan *plan);
+pac_err pac_job_plan_fits(const pac_job *job, pac_profile *profile, const pac_plan *plan);
 
 typedef struct pac_simulate_opts {
     const char *plan_path;  /* NULL: planned here */
@@ -100,7 +100,7 @@ typedef struct pac_simulated {
     char *json;    /* of docs/formats.md; freed with pac_mem_free() */
     bool fits;
     bool disk;     /* it is a disk that is too small, not memory */
-    char why[512]; /* not, and what would help; "": it fits */
+    char why[2048]; /* not, and what would help; "": it fits */
 } pac_simulated;
 
 /**

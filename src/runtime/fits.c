@@ -1,89 +1,353 @@
-/* Memory and disks of a plan that was given, or made by a planner that does not look at them. */
+/*
+ * Memory and disks of a plan that was given, or made by a planner that does not look at them: what every device lacks, and what
+ * would help. What is named was tried: the plan was made again with it, and run dry.
+ */
 #include "fits.h"
+#include "estimate.h"
 #include "plan_search.h"
 #include "planning.h"
+#include "remedy.h"
 
 #include "pac/bytes.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
-#define MIB         1048576.0 /* in the last digit printed, what is needed is rounded up, what there is down */
-#define WITH_SCALES 1.07      /* i8 rows of 64 values and more: a scale each */
+enum { MOST_RAISES = 12 };
 
-/* Of a device that needs too much: what its stage could give up. */
-static void ways_to_less(const pac_plan *plan, int64_t batch, int64_t device, char *to, size_t bytes)
+#define MIB         1048576.0
+#define GIB         1073741824.0
+#define WITH_SCALES 1.07 /* i8 rows of 64 values and more: a scale each */
+
+/* ---- making it again ---- */
+
+typedef struct question {
+    const pac_job *job;
+    pac_profile *p;
+    const pac_plan *given;        /* in a file; NULL: groups of the configuration, or its planner makes it */
+    int64_t searches;             /* that may still be made */
+    double peak[PAC_MAX_DEVICES]; /* bytes of the plan that was made last, while looking for enough memory */
+} question;
+
+static pac_err copy_plan(const pac_plan *from, pac_plan *to)
 {
-    bool layers = false, share = false;
-    for (int64_t s = 0; s < plan->stages; s++)
-        for (int64_t i = 0; i < plan->stage[s].ranks; i++)
-            if (plan->stage[s].rank[i] == device) {
-                layers = plan->stage[s].last - plan->stage[s].first > 1 && plan->world > plan->stage[s].ranks;
-                share = plan->stage[s].ranks > 1;
-            }
-    snprintf(to, bytes, "%s%s%s", layers ? "fewer layers there, " : "", share ? "a smaller share there, " : "",
-             plan->microbatches < batch ? "more micro-batches, " : "");
-}
-
-void fits_memory(const pac_profile *p, const pac_plan *plan, int64_t batch, const double *peak, char why[static FITS_WHY])
-{
-    int64_t worst = -1, others = -1;
-    double most = 0;
-    for (int64_t d = 0; d < p->devices; d++) {
-        double over = peak[d] - p->device[d].memory;
-        others += over > 0;
-        worst = over > most ? d : worst;
-        most = fmax(over, most);
+    PAC_TRY(pac_plan_alloc(from->stages, to));
+    to->world = from->world;
+    to->layers = from->layers;
+    to->microbatches = from->microbatches;
+    to->left_out = from->left_out;
+    to->cached = from->cached;
+    for (int64_t s = 0; s < from->stages; s++) {
+        const pac_stage_plan *st = &from->stage[s];
+        PAC_TRY(pac_stage_alloc(st->ranks, &to->stage[s]));
+        to->stage[s].first = st->first;
+        to->stage[s].last = st->last;
+        memcpy(to->stage[s].rank, st->rank, (size_t)st->ranks * sizeof *st->rank);
+        memcpy(to->stage[s].share, st->share, (size_t)st->ranks * sizeof *st->share);
     }
-    if (worst < 0)
-        return;
-    char also[64] = "", ways[96], has[32];
-    if (others > 0)
-        snprintf(also, sizeof also, ", and %lld more do not fit either", (long long)others);
-    ways_to_less(plan, batch, worst, ways, sizeof ways);
-    snprintf(why, FITS_WHY, "%s needs %.1f MiB, its budget is %s%s: %s%sa budget of %.0f bytes", p->device[worst].name,
-             ceil(10 * peak[worst] / MIB) / 10, pac_mib_text(p->device[worst].memory, has), also, ways,
-             ways[0] != '\0' ? "or " : "", ceil(peak[worst]));
+    if (from->cached_share == NULL)
+        return PAC_OK;
+    void *v;
+    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, from->world, sizeof(double), &v));
+    to->cached_share = v;
+    memcpy(v, from->cached_share, (size_t)from->world * sizeof(double));
+    return PAC_OK;
 }
+
+static pac_err book_plan(const pac_job *job, pac_profile *p, const pac_plan_request *q, pac_plan *out)
+{
+    pac_plan_answer a;
+    PAC_TRY(plan_by_the_book(job, p, q, &a));
+    *out = a.plan;
+    a.plan = (pac_plan){0}; /* moved */
+    pac_plan_answer_free(&a);
+    return PAC_OK;
+}
+
+/* The caller frees *out, also after an error. */
+static pac_err make_again(const question *t, const pac_job *job, pac_profile *p, pac_plan *out)
+{
+    pac_plan_request q = plan_request(job, p);
+    if (t->given == NULL)
+        return job->cfg.system.ngroups > 0 ? plan_of_groups(job, p, &q, out) : book_plan(job, p, &q, out);
+    PAC_TRY(copy_plan(t->given, out));
+    return plan_predict(job, &q, out);
+}
+
+/* Bytes over the budgets by device. Returns whether there are any. */
+static bool missing_bytes(const pac_profile *p, const double *peak, double *to)
+{
+    bool any = false;
+    for (int64_t d = 0; d < p->devices; d++) {
+        to[d] = fmax(0, peak[d] - p->device[d].memory);
+        any = any || to[d] > 0;
+    }
+    return any;
+}
+
+static bool disks_hold(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan)
+{
+    double need;
+    return !q->cached || !plan->cached || pac_plan_lacks_disk(p, q, plan, 1, &need) < 0;
+}
+
+static pac_err fits_changed(void *with, const pac_job *job, pac_profile *p, bool *fits)
+{
+    question *t = with;
+    pac_plan plan = {0};
+    double peak[PAC_MAX_DEVICES], missing[PAC_MAX_DEVICES];
+    *fits = false;
+    if (t->searches-- < 1)
+        return PAC_OK;
+    pac_err err = make_again(t, job, p, &plan);
+    if (err == PAC_OK) {
+        pac_plan_request q = plan_request(job, p);
+        plan_bytes_by_device(&plan, peak);
+        *fits = !missing_bytes(p, peak, missing) && disks_hold(p, &q, &plan);
+    }
+    pac_plan_free(&plan);
+    return err == PAC_ENOMEM ? PAC_OK : err;
+}
+
+/* ---- more memory ---- */
+
+static double whole_mib(double bytes)
+{
+    return ceil((bytes + PROCESSES_DIFFER) / MIB) * MIB;
+}
+
+/* One try with the profile's budgets, which are raised by what lacks then. */
+static pac_err raise_once(question *t, bool *fits)
+{
+    double missing[PAC_MAX_DEVICES];
+    pac_plan plan = {0};
+    *fits = false;
+    t->searches--;
+    pac_err err = make_again(t, t->job, t->p, &plan);
+    if (err == PAC_OK) {
+        plan_bytes_by_device(&plan, t->peak);
+        *fits = !missing_bytes(t->p, t->peak, missing);
+    }
+    for (int64_t d = 0; d < t->p->devices && !*fits; d++) {
+        double *has = &t->p->device[d].memory;
+        if (err == PAC_ENOMEM) /* the planner's own test failed, which does not say what all lack */
+            *has = ceil(1.25 * *has / MIB) * MIB;
+        else if (missing[d] > 0)
+            *has = whole_mib(t->peak[d]);
+    }
+    pac_plan_free(&plan);
+    return err == PAC_ENOMEM ? PAC_OK : err;
+}
+
+/* What the plan that fits does not take of the raised budgets, where it still fits without. */
+static pac_err take_back(question *t, const double *kept, double *budget)
+{
+    bool fits = false, less = false;
+    for (int64_t d = 0; d < t->p->devices; d++) {
+        double *has = &t->p->device[d].memory;
+        *has = fmax(kept[d], fmin(*has, whole_mib(t->peak[d])));
+        less = less || *has < budget[d];
+    }
+    if (!less || t->searches < 1)
+        return PAC_OK;
+    double tried[PAC_MAX_DEVICES];
+    for (int64_t d = 0; d < t->p->devices; d++)
+        tried[d] = t->p->device[d].memory;
+    PAC_TRY(raise_once(t, &fits));
+    if (fits)
+        memcpy(budget, tried, sizeof tried);
+    return PAC_OK;
+}
+
+/* Budgets with which it was found to fit. peak: what the plan in hand takes (NULL: there is none). */
+static pac_err enough(question *t, const double *peak, double *budget, bool *found)
+{
+    double kept[PAC_MAX_DEVICES];
+    pac_err err = PAC_OK;
+    *found = false;
+    for (int64_t d = 0; d < t->p->devices; d++) {
+        double *has = &t->p->device[d].memory;
+        kept[d] = *has;
+        if (peak != NULL && peak[d] > *has)
+            *has = whole_mib(peak[d]);
+    }
+    for (int i = 0; i < MOST_RAISES && t->searches > 0 && err == PAC_OK && !*found; i++)
+        err = raise_once(t, found);
+    for (int64_t d = 0; d < t->p->devices; d++)
+        budget[d] = t->p->device[d].memory;
+    if (*found && err == PAC_OK)
+        err = take_back(t, kept, budget);
+    for (int64_t d = 0; d < t->p->devices; d++)
+        t->p->device[d].memory = kept[d];
+    return err;
+}
+
+/* ---- leaving it to the planner ---- */
+
+static pac_err planner_finds(question *t, bool *finds)
+{
+    double budget[PAC_MAX_DEVICES], lacks = 1;
+    void *v;
+    pac_plan_answer a;
+    *finds = false;
+    if (t->searches < 1)
+        return PAC_OK;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *t->job, &v));
+    pac_job *other = v;
+    *other = *t->job;
+    other->cfg.system.ngroups = 0;
+    other->cfg.system.planner = PAC_PLANNER_PAC;
+    for (int64_t d = 0; d < t->p->devices; d++)
+        budget[d] = t->p->device[d].memory;
+    pac_plan_request q = plan_request(other, t->p);
+    pac_err err = plan_fit(other, t->p, budget, &q, &t->searches, &a, &lacks);
+    if (err == PAC_OK)
+        pac_plan_answer_free(&a);
+    *finds = err == PAC_OK && lacks <= 0;
+    pac_mem_free(other);
+    return err;
+}
+
+/* A number of micro-batches that was given may be what does not fit. */
+static pac_err any_microbatches(question *t, bool *fits)
+{
+    void *v;
+    *fits = false;
+    if (t->given != NULL || t->job->cfg.train.microbatches == 0)
+        return PAC_OK;
+    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *t->job, &v));
+    pac_job *other = v;
+    *other = *t->job;
+    other->cfg.train.microbatches = 0;
+    pac_err err = fits_changed(t, other, t->p, fits);
+    pac_mem_free(other);
+    return err;
+}
+
+static const char *leave_out(const question *t)
+{
+    return t->given != NULL                 ? "leave out --plan: pac plan finds one that fits"
+           : t->job->cfg.system.ngroups > 0 ? "--set system.groups=auto"
+                                            : "--set system.planner=pac";
+}
+
+/* ---- the message ---- */
+
+static pac_err ways(question *t, const double *peak, refusal *to)
+{
+    double budget[PAC_MAX_DEVICES];
+    bool found;
+    PAC_TRY(remedy_words(t->job, t->p, fits_changed, t, to));
+    PAC_TRY(any_microbatches(t, &found));
+    if (found)
+        refusal_say(to, "\n    --set train.microbatches=auto");
+    PAC_TRY(planner_finds(t, &found));
+    if (found)
+        refusal_say(to, "\n    %s", leave_out(t));
+    PAC_TRY(enough(t, peak, budget, &found));
+    if (found)
+        refusal_say_budgets(t->p, budget, to);
+    return PAC_OK;
+}
+
+static pac_err refuse(question *t, const double *peak, refusal *w)
+{
+    refusal to = {.n = 0};
+    PAC_TRY(ways(t, peak, &to));
+    if (to.n > 0)
+        refusal_say(w, "\n  each of these makes it fit:%s", to.text);
+    return PAC_OK;
+}
+
+/* That of a planner whose own test fails has no bytes to name. */
+pac_err plan_book_misfit(const pac_job *job, pac_profile *p)
+{
+    refusal w = {.n = 0};
+    question t = {.job = job, .p = p, .searches = plan_most_searches(p->devices)};
+    refusal_say(&w, "%s", pac_err_message());
+    PAC_TRY(refuse(&t, NULL, &w));
+    return pac_fail(PAC_ENOMEM, "%s", w.text);
+}
+
+pac_err fits_memory(const pac_job *job, pac_profile *p, const pac_plan *plan, fits_plan how, const double *peak,
+                    char why[static FITS_WHY])
+{
+    refusal w = {.n = 0};
+    double missing[PAC_MAX_DEVICES];
+    question t = {.job = job, .p = p, .given = how == FITS_GIVEN ? plan : NULL, .searches = plan_most_searches(p->devices)};
+    if (!missing_bytes(p, peak, missing))
+        return PAC_OK;
+    refusal_say(&w, "the plan does not fit\n  ");
+    refusal_say_missing(p, missing, &w);
+    if (how != FITS_OTHERWISE)
+        PAC_TRY(refuse(&t, peak, &w));
+    snprintf(why, FITS_WHY, "%s", w.text);
+    return PAC_OK;
+}
+
+/* ---- disks ---- */
 
 /* Those changes of the configuration with which every disk of the plan has room. */
-static void ways_to_store(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, char *to, size_t bytes)
+static void ways_to_store(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, refusal *w)
 {
     pac_plan_request shard = *run;
     double need, half = c->cache.dtype == PAC_F32 ? 0.5 : 1, quarter = (c->cache.dtype == PAC_F32 ? 1 : 2) * WITH_SCALES / 4;
-    const char *type = "", *parts = "";
     shard.sharded = true;
+    refusal_say(w, "\n  each of these makes it fit:");
     if (half < 1 && pac_plan_lacks_disk(run->profile, run, plan, half, &need) < 0)
-        type = "cache.dtype: bf16, ";
+        refusal_say(w, "\n    --set cache.dtype=bf16");
     else if (c->cache.dtype != PAC_I8 && pac_plan_lacks_disk(run->profile, run, plan, quarter, &need) < 0)
-        type = "cache.dtype: i8, ";
+        refusal_say(w, "\n    --set cache.dtype=i8");
     if (!run->sharded && pac_plan_lacks_disk(run->profile, &shard, plan, 1, &need) < 0)
-        parts = "cache.redistribute: shard, ";
-    snprintf(to, bytes, "%s%s%s", type, parts, type[0] != '\0' || parts[0] != '\0' ? "or " : "");
+        refusal_say(w, "\n    --set cache.redistribute=shard");
+    refusal_say(w, "\n    --set cache=none\n    more disk");
 }
 
-bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, char why[static FITS_WHY])
+/* Rounded up to the digit that is printed: as much more is enough. */
+static const char *lack_text(double bytes, char buf[static 32])
 {
-    char ways[96];
-    double need = 0;
-    int64_t full = run->cached && plan->cached ? pac_plan_lacks_disk(run->profile, run, plan, 1, &need) : -1;
-    if (full < 0)
+    bool large = bytes >= GIB;
+    snprintf(buf, 32, "%.1f %s", ceil(10 * bytes / (large ? GIB : MIB)) / 10, large ? "GiB" : "MiB");
+    return buf;
+}
+
+static void say_disk(const pac_device *d, double need, refusal *w)
+{
+    char lacks[32], has[32], takes[32];
+    refusal_say(w, "\n  %.40s lacks %s on its disk: %s are free, the cache takes %s there", d->name,
+                lack_text(need - d->disk_space, lacks), pac_bytes_text(d->disk_space, has), lack_text(need, takes));
+}
+
+bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, pac_profile *p,
+                char why[static FITS_WHY])
+{
+    double need = 0, space[PAC_MAX_DEVICES];
+    refusal w = {.n = 0};
+    if (disks_hold(p, run, plan))
         return true;
-    const pac_device *d = &run->profile->device[full];
-    ways_to_store(c, run, plan, ways, sizeof ways);
-    snprintf(why, FITS_WHY, "%s has room for %.2f MiB on its disk, the cache takes %.2f MiB there: %scache: none", d->name,
-             floor(100 * d->disk_space / MIB) / 100, ceil(100 * need / MIB) / 100, ways);
+    for (int64_t d = 0; d < p->devices; d++)
+        space[d] = p->device[d].disk_space;
+    refusal_say(&w, "the cache does not fit");
+    for (int64_t d; (d = pac_plan_lacks_disk(p, run, plan, 1, &need)) >= 0;
+         p->device[d].disk_space = 0) /* 0: not asked again */
+        if (w.n < REFUSAL_TEXT / 2)
+            say_disk(&p->device[d], need, &w);
+    for (int64_t d = 0; d < p->devices; d++)
+        p->device[d].disk_space = space[d];
+    ways_to_store(c, run, plan, &w);
+    snprintf(why, FITS_WHY, "%s", w.text);
     return false;
 }
 
-pac_err pac_job_plan_fits(const pac_job *job, const pac_profile *profile, const pac_plan *plan)
+pac_err pac_job_plan_fits(const pac_job *job, pac_profile *profile, const pac_plan *plan)
 {
     double peak[PAC_MAX_DEVICES];
     char why[FITS_WHY] = "";
     pac_plan_request run = plan_request(job, profile);
     plan_bytes_by_device(plan, peak);
-    fits_memory(profile, plan, run.batch, peak, why);
+    PAC_TRY(fits_memory(job, profile, plan, FITS_MADE, peak, why));
     if (why[0] != '\0')
         return pac_fail(PAC_ENOMEM, "%s", why);
-    return fits_disks(&job->cfg, &run, plan, why) ? PAC_OK : pac_fail(PAC_ENOSPACE, "%s", why);
+    return fits_disks(&job->cfg, &run, plan, profile, why) ? PAC_OK : pac_fail(PAC_ENOSPACE, "%s", why);
 }

@@ -1,15 +1,29 @@
-/* Whether a plan fits memory and disks, and what to say if not: one sentence for pac plan and pac simulate. */
+/* Whether a plan fits memory and disks, and what to say if not: the same lines for pac plan and pac simulate. */
 #ifndef PAC_RUNTIME_FITS_H
 #define PAC_RUNTIME_FITS_H
 
 #include "pac/runtime.h"
 
-enum { FITS_WHY = 512 };
+enum { FITS_WHY = 2048 };
 
-/** peak[device]: bytes. Fills `why` where a device needs more than its budget; leaves it alone where none does. */
-void fits_memory(const pac_profile *p, const pac_plan *plan, int64_t batch, const double *peak, char why[static FITS_WHY]);
+typedef enum fits_plan {
+    FITS_MADE,     /* of the configuration: by its planner, or of its groups */
+    FITS_GIVEN,    /* in a file */
+    FITS_OTHERWISE /* its bytes are not those of a run (another schedule, a profile's bytes): no change is tried */
+} fits_plan;
+
+/**
+ * peak[device]: bytes. Fills `why` where a device needs more than its budget, with the changes that were tried and suffice;
+ * leaves it alone where none does. Not collective.
+ */
+pac_err fits_memory(const pac_job *job, pac_profile *p, const pac_plan *plan, fits_plan how, const double *peak,
+                    char why[static FITS_WHY]);
 
 /** The same for disks, with the changes of the configuration that were found to help. Returns whether all have room. */
-bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, char why[static FITS_WHY]);
+bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, pac_profile *p,
+                char why[static FITS_WHY]);
+
+/** system.planner: paper found nothing (its error is the last): PAC_ENOMEM with what was tried and helps. Not collective. */
+pac_err plan_book_misfit(const pac_job *job, pac_profile *p);
 
 #endif

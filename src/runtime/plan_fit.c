@@ -4,6 +4,7 @@
  * repeated with the planner's budgets corrected by the difference. The user's budgets decide and are the ones that messages
  * name.
  */
+#include "fits.h"
 #include "plan_search.h"
 
 #include <math.h>
@@ -13,7 +14,7 @@
 enum { MOST_TRIES = 12, UNBIASED_TRIES = 6, SEARCHES_OF_ALL = 1024, LEAST_SEARCHES = 6 };
 
 /* A search of a large cluster takes seconds, one of a small cluster milliseconds. */
-static int64_t most_searches(int64_t devices)
+int64_t plan_most_searches(int64_t devices)
 {
     int64_t most = SEARCHES_OF_ALL / devices;
     return most > LEAST_SEARCHES ? most : LEAST_SEARCHES;
@@ -148,7 +149,7 @@ pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const
 }
 
 /* Its memory test is part of it: what it finds is not corrected. */
-static pac_err by_the_book(const pac_job *job, const pac_profile *p, const pac_plan_request *q, pac_plan_answer *out)
+pac_err plan_by_the_book(const pac_job *job, const pac_profile *p, const pac_plan_request *q, pac_plan_answer *out)
 {
     pac_plan_answer a;
     PAC_TRY(ask(job, q, &a));
@@ -162,10 +163,12 @@ static pac_err by_the_book(const pac_job *job, const pac_profile *p, const pac_p
 
 pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_request *q, pac_plan_answer *out)
 {
-    if (job->cfg.system.planner == PAC_PLANNER_PAPER)
-        return by_the_book(job, profile, q, out);
+    if (job->cfg.system.planner == PAC_PLANNER_PAPER) {
+        pac_err err = plan_by_the_book(job, profile, q, out);
+        return err == PAC_ENOMEM ? plan_book_misfit(job, profile) : err;
+    }
     double budget[PAC_MAX_DEVICES], lacks;
-    int64_t searches = most_searches(profile->devices), first = searches - searches / 2, rest = searches / 2;
+    int64_t searches = plan_most_searches(profile->devices), first = searches - searches / 2, rest = searches / 2;
     for (int64_t d = 0; d < profile->devices; d++)
         budget[d] = profile->device[d].memory;
     pac_plan_answer a;

@@ -1,21 +1,19 @@
 /*
- * Nothing fits: what would help. Every change that is named was tried, by planning once more with it: so much more memory on
- * these devices (amounts rounded up to the digit that is printed), a number of micro-batches, a smaller batch. The plan that
+ * Nothing fits: what would help. Every change that is named was tried, by planning once more with it: words of configuration
+ * (remedy.c), so much more memory on these devices (amounts rounded up to the digit that is printed), a number of
+ * micro-batches, a smaller batch. The plan that
  * lacks least by the planner's sums need not be the one that lacks least, so it is called the smallest change that was found.
  * Planning for many devices takes seconds, so searches are counted: when they are spent, what is known by then is said.
  */
 #include "estimate.h"
 #include "planning.h"
 #include "plan_search.h"
-
-#include "pac/bytes.h"
+#include "remedy.h"
 
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { MOST_RAISES = 6, MOST_NAMED = 8 };
+enum { MOST_RAISES = 6, MOST_IN_PLAN = 16 };
 
 #define TENTH 104857.6 /* of a MiB, in which amounts are printed */
 
@@ -148,7 +146,7 @@ static pac_err smaller_batch(question *t, int64_t *out)
     return PAC_OK;
 }
 
-static pac_err other_ways(question *t, char *text, size_t bytes)
+static pac_err other_ways(question *t, refusal *to)
 {
     int64_t M = 0, batch;
     bool fits = false;
@@ -157,93 +155,87 @@ static pac_err other_ways(question *t, char *text, size_t bytes)
     if (t->q->microbatches > 0)
         PAC_TRY(fits_with(t, t->job, &any, &M, &fits));
     PAC_TRY(smaller_batch(t, &batch));
-    size_t n = 0;
-    text[0] = '\0';
     if (fits)
-        n = (size_t)snprintf(text, bytes, ", or train.microbatches: %lld", (long long)M);
+        refusal_say(to, "\n    --set train.microbatches=%lld", (long long)M);
     if (batch > 0)
-        snprintf(text + n, bytes - n, ", or train.batch: %lld", (long long)batch);
+        refusal_say(to, "\n    --set train.batch=%lld", (long long)batch);
     return PAC_OK;
+}
+
+/* ---- words of configuration ---- */
+
+static pac_err fits_changed(void *with, const pac_job *job, pac_profile *p, bool *fits)
+{
+    question *t = with, other = *t;
+    pac_plan_request q = plan_request(job, p);
+    int64_t M;
+    other.p = p;
+    pac_err err = fits_with(&other, job, &q, &M, fits);
+    t->searches = other.searches;
+    return err;
+}
+
+/* A third of the searches, so that some are left for amounts of memory. */
+static pac_err one_word(question *t, refusal *to)
+{
+    int64_t rest = t->searches - (t->searches + 2) / 3;
+    t->searches -= rest;
+    pac_err err = remedy_words(t->job, t->p, fits_changed, t, to);
+    t->searches += rest;
+    return err;
 }
 
 /* ---- the message ---- */
 
-typedef struct words {
-    char text[900]; /* two of them, with what is said around them, are a message */
-    size_t n;
-} words;
-
-__attribute__((format(printf, 2, 3))) static void say(words *w, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(w->text + w->n, sizeof w->text - w->n, format, args);
-    va_end(args);
-    size_t left = sizeof w->text - w->n - 1;
-    bool cut = n > 0 && (size_t)n > left;
-    w->n += n < 0 ? 0 : cut ? left : (size_t)n;
-    if (cut)
-        memcpy(w->text + sizeof w->text - 4, "...", 4);
-}
-
-static void say_plan(const pac_plan *plan, words *w)
+static void say_plan(const pac_profile *p, const pac_plan *plan, refusal *w)
 {
     char shape[4 * PAC_MAX_DEVICES];
     pac_plan_shape(plan, shape, sizeof shape);
-    say(w, "ranks by stage %s, layers ", shape);
+    refusal_say(w, "ranks by stage %s, layers ", shape);
     for (int64_t s = 0; s < plan->stages; s++)
-        say(w, "%s%lld", s > 0 ? "-" : "", (long long)(plan->stage[s].last - plan->stage[s].first));
-    say(w, ", devices");
-    for (int64_t s = 0; s < plan->stages; s++)
+        refusal_say(w, "%s%lld", s > 0 ? "-" : "", (long long)(plan->stage[s].last - plan->stage[s].first));
+    refusal_say(w, ", %lld micro-batch%s%s", (long long)plan->microbatches, plan->microbatches > 1 ? "es" : "",
+                plan->cached ? ", cached" : "");
+    for (int64_t s = 0; s < plan->stages && plan->world <= MOST_IN_PLAN; s++)
         for (int64_t i = 0; i < plan->stage[s].ranks; i++)
-            say(w, "%s%lld", i > 0 ? "," : " ", (long long)plan->stage[s].rank[i]);
-    say(w, ", %lld micro-batches%s", (long long)plan->microbatches, plan->cached ? ", cached" : "");
+            refusal_say(w, "%s%.40s", i > 0 ? "," : s > 0 ? " | " : "; ", p->device[plan->stage[s].rank[i]].name);
 }
 
-static void say_missing(const pac_profile *p, const double *tenths, words *w)
+static void say_change(const question *t, const double *tenths, const pac_plan *plan, refusal *w)
 {
-    int64_t named = 0, more = 0;
-    for (int64_t d = 0; d < p->devices; d++) {
-        more += tenths[d] > 0 && named == MOST_NAMED;
-        if (!(tenths[d] > 0) || named == MOST_NAMED)
-            continue;
-        char has[32];
-        say(w, "%srank %lld (%.40s, %s) lacks %.1f MiB", named++ > 0 ? ", " : "", (long long)d, p->device[d].name,
-            pac_mib_text(p->device[d].memory, has), tenths[d] / 10);
-    }
-    if (more > 0)
-        say(w, ", %lld more; all together %.1f MiB", (long long)more, sum_of(tenths, p->devices) / 10);
-}
-
-static pac_err refuse(const question *t, const pac_plan *plan, const double *tenths, bool found, const char *ways)
-{
-    words w = {.n = 0}, missing = {.n = 0};
-    say_plan(plan, &w);
-    say_missing(t->p, tenths, &missing);
-    const char *spent =
-        t->searches > 0 ? "" : " (the search was ended: with so many devices it takes long; there may be other ways)";
-    if (!found)
-        return pac_fail(PAC_ENOMEM, "no plan was found that fits; the plan that came nearest (%s): %s%s%s%s", w.text,
-                        missing.text, ways[0] != '\0' ? "; what would make one fit: " : "",
-                        ways[0] != '\0' ? ways + strlen(", or ") : "", spent);
-    return pac_fail(PAC_ENOMEM,
-                    "no plan was found that fits; the smallest change found that makes one fit: more memory (%s: %s)%s%s",
-                    w.text, missing.text, ways, spent);
+    double missing[PAC_MAX_DEVICES];
+    for (int64_t d = 0; d < t->p->devices; d++)
+        missing[d] = tenths[d] * TENTH;
+    refusal_say_missing(t->p, missing, w);
+    refusal_say(w, "\n    (");
+    say_plan(t->p, plan, w);
+    refusal_say(w, ")");
 }
 
 static pac_err explain(question *t, const pac_plan *near, change *c)
 {
-    char ways[96];
+    refusal w = {.n = 0}, ways = {.n = 0};
     bool found;
     double budget[PAC_MAX_DEVICES], tenths[PAC_MAX_DEVICES], none[PAC_MAX_DEVICES] = {0};
+    PAC_TRY(one_word(t, &ways));
     int64_t rest = t->searches / 2;
     t->searches -= rest;
     PAC_TRY(find_change(t, near, c, &found));
     t->searches += rest;
-    PAC_TRY(other_ways(t, ways, sizeof ways));
+    if (found) {
+        raise_budgets(t->p, c->tenths, budget);
+        refusal_say_budgets(t->p, budget, &ways);
+    }
+    PAC_TRY(other_ways(t, &ways));
     raise_budgets(t->p, none, budget);
     tenths_missing(near, budget, tenths);
-    return refuse(t, found ? &c->a.plan : near, found ? c->tenths : tenths, found, ways);
+    if (ways.n > 0)
+        refusal_say(&w, "\n  each of these makes one fit:%s", ways.text);
+    refusal_say(&w, found ? "\n  smallest change of memory found: " : "\n  the plan that came nearest: ");
+    say_change(t, found ? c->tenths : tenths, found ? &c->a.plan : near, &w);
+    if (t->searches < 1)
+        refusal_say(&w, "\n  (the search was ended: with so many devices it takes long; there may be other ways)");
+    return pac_fail(PAC_ENOMEM, "no plan was found that fits%s", w.text);
 }
 
 pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, int64_t searches, pac_plan_answer *near)

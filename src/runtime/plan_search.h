@@ -28,6 +28,15 @@ pac_err plan_fit(const pac_job *job, pac_profile *p, const double *budget, const
  */
 pac_err plan_misfit(const pac_job *job, pac_profile *p, const pac_plan_request *q, int64_t searches, pac_plan_answer *near);
 
+/** Searches that may be made for so many devices: one of a large cluster takes seconds. */
+int64_t plan_most_searches(int64_t devices);
+
+/** The plan of system.planner: paper, whose memory test is part of it: it may not fit. Errors: PAC_ENOMEM (by that test). */
+pac_err plan_by_the_book(const pac_job *job, const pac_profile *p, const pac_plan_request *q, pac_plan_answer *out);
+
+/** The plan of system.groups on these devices. Not collective. Errors: PAC_ECONFIG. */
+pac_err plan_of_groups(const pac_job *job, const pac_profile *p, const pac_plan_request *q, pac_plan *out);
+
 /** Forecast a given plan: times by the cost model, bytes by a dry run. Not collective. */
 pac_err plan_predict(const pac_job *job, const pac_plan_request *q, pac_plan *plan);
 

@@ -191,6 +191,17 @@ pac_err system_check(const pac_job *job, int64_t devices)
     return PAC_OK;
 }
 
+pac_err plan_of_groups(const pac_job *job, const pac_profile *p, const pac_plan_request *q, pac_plan *out)
+{
+    PAC_TRY(given_groups(job, p->devices, out));
+    pac_err err = pac_plan_microbatches(p, q, out);
+    if (err == PAC_OK)
+        err = plan_predict(job, q, out);
+    if (err != PAC_OK)
+        pac_plan_free(out);
+    return err;
+}
+
 static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *out, pac_plan_answer *answer)
 {
     if (pac_world_rank() != 0)
@@ -199,13 +210,8 @@ static pac_err plan_at_root(const pac_job *job, pac_profile *profile, pac_plan *
     PAC_TRY(system_check(job, devices));
     PAC_TRY(profile != NULL ? profile_fit(job, profile) : budgets_check(&job->cfg, devices));
     pac_plan_request q = plan_request(job, profile);
-    if (job->cfg.system.ngroups > 0) {
-        PAC_TRY(given_groups(job, devices, out));
-        if (profile == NULL)
-            return PAC_OK;
-        PAC_TRY(pac_plan_microbatches(profile, &q, out));
-        return plan_predict(job, &q, out);
-    }
+    if (job->cfg.system.ngroups > 0)
+        return profile == NULL ? given_groups(job, devices, out) : plan_of_groups(job, profile, &q, out);
     if (profile == NULL)
         return plan_alone(job, out);
     pac_plan_answer a;

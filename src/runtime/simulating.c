@@ -176,16 +176,23 @@ static void judge(simulating *x)
     }
 }
 
+static fits_plan origin(const simulating *x)
+{
+    bool runs = x->q.schedule == PAC_SIM_1F1B && !x->model_bytes;
+    return !runs ? FITS_OTHERWISE : x->o->plan_path != NULL ? FITS_GIVEN : FITS_MADE;
+}
+
 /* The planner's own reason, if it found nothing, says more. */
-static void explain(simulating *x)
+static pac_err explain(simulating *x)
 {
     double peak[PAC_MAX_DEVICES];
     for (int64_t d = 0; d < x->s.devices; d++)
         peak[d] = x->s.device[d].peak_bytes;
     if (x->why[0] == '\0')
-        fits_memory(x->profile, &x->plan, x->run.batch, peak, x->why);
+        PAC_TRY(fits_memory(x->job, x->profile, &x->plan, origin(x), peak, x->why));
     if (x->why[0] == '\0')
-        x->disk = !fits_disks(&x->job->cfg, &x->run, &x->plan, x->why);
+        x->disk = !fits_disks(&x->job->cfg, &x->run, &x->plan, x->profile, x->why);
+    return PAC_OK;
 }
 
 /* ---- the whole ---- */
@@ -205,7 +212,7 @@ static pac_err simulate(simulating *x)
                              .bytes = x->model_bytes ? NULL : x->bytes};
     PAC_TRY(pac_simulate(&x->q, &x->s));
     judge(x);
-    explain(x);
+    PAC_TRY(explain(x));
     return x->o->chart_path != NULL ? pac_simulation_svg(&x->q, &x->s, x->o->chart_path) : PAC_OK;
 }
 

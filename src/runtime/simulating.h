@@ -19,7 +19,7 @@ typedef struct simulating {
     pac_sim_request q;
     pac_simulation s;
     bool disk;     /* it is a disk that is too small */
-    char why[512]; /* it does not fit; "": it does */
+    char why[2048]; /* it does not fit; "": it does */
     bool no_plan;  /* none fits: the plan shown is made as if memory were no matter */
 } simulating;
 

@@ -26,7 +26,7 @@ YAML
 
 # What the message in $dir/refusal says that a device lacks, or 0.
 lack() {
-    amount=$(grep -o "($1, [0-9.]* MiB) lacks [0-9.]* MiB" "$dir/refusal" | sed 's/.*lacks \([0-9.]*\) MiB/\1/')
+    amount=$(grep -o "$1 ([0-9.]* MiB) lacks [0-9.]* MiB" "$dir/refusal" | sed 's/.*lacks \([0-9.]*\) MiB/\1/')
     echo "${amount:-0}"
 }
 
@@ -46,22 +46,40 @@ most_lacking() {
     for name in orin-0 orin-1 anna ben; do echo "$(lack $name) $name"; done | sort -n | tail -n 1 | sed 's/.* //'
 }
 
+# Every line of the refusal that says --set is pasted behind the command that was refused, and suffices; budgets are among them.
+pasted() {
+    sed -n "s/^ *--set '*\([^']*\)'*$/\1/p" "$dir/refusal" >"$dir/ways"
+    grep -q '^system.memory=' "$dir/ways" || wrong "no line of budgets to paste"
+    while read -r way; do
+        works "$@" --set "$way"
+    done <"$dir/ways"
+}
+
 # applied ORIN0 ORIN1 ANNA BEN SET...: refused by so much; with so much more it plans.
 applied() {
     orin0=$1 orin1=$2 anna=$3 ben=$4
     shift 4
     cluster "$orin0" "$orin1" "$anna" "$ben"
-    expect 4 'smallest change found that makes one fit' plan "$shape" --devices "$dir/cluster.yaml" "$@"
+    expect 4 'no plan was found that fits' plan "$shape" --devices "$dir/cluster.yaml" "$@"
     cp "$dir/stderr" "$dir/refusal"
+    grep -q 'smallest change of memory found: ' "$dir/refusal" || wrong "found no change of memory"
     raised none 0
     works plan "$shape" --devices "$dir/cluster.yaml" "$@"
+    cluster "$orin0" "$orin1" "$anna" "$ben"
+    pasted plan "$shape" --devices "$dir/cluster.yaml" "$@"
+}
+
+# Words of configuration, in the order in which the refusal names them.
+names() {
+    got=$(grep -v '^system.memory\|^train' "$dir/ways" | tr '\n' ' ')
+    [ "$got" = "$1" ] || wrong "names '$got' instead of '$1'"
 }
 
 # The named value of a key plans on the cluster that was refused.
 named() {
     key=$1
     shift
-    value=$(sed -n "s/.*or $key: \([0-9]*\).*/\1/p" "$dir/refusal")
+    value=$(sed -n "s/.*--set $key=\([0-9]*\).*/\1/p" "$dir/refusal")
     [ -n "$value" ] || wrong "names no $key"
     cluster "$orin0" "$orin1" "$anna" "$ben"
     works plan "$shape" --devices "$dir/cluster.yaml" "$@" --set "$key=$value"
@@ -70,9 +88,10 @@ named() {
 for technique in parallel lora full; do
     applied 300 300 250 200 --set "technique.name=$technique" --set cache=none
     raised "$(most_lacking)" 1
-    expect 4 'lacks' plan "$shape" --devices "$dir/cluster.yaml" --set "technique.name=$technique" --set cache=none
+    expect 4 'no plan was found that fits' plan "$shape" --devices "$dir/cluster.yaml" --set "technique.name=$technique" --set cache=none
 done
 applied 300 300 250 200
+names 'model.stream=true model.dtype=bf16 '
 applied 350 290.5 260 210 --set train.optimizer=sgd
 applied 400 300 100 100 --set technique.name=lora --set cache=none --set train.microbatches=4
 applied 300 300 250 2500 --set technique.name=full --set cache=none
@@ -83,7 +102,45 @@ named train.microbatches --set cache=none
 applied 304.0 415.1 257.5 202.9 --set cache=none
 named train.batch --set cache=none
 applied 300 300 250 200 --set cache=none --set train.microbatches=4
-! grep -q 'or train' "$dir/refusal" || wrong "names a way that does not help"
+! grep -q 'set train' "$dir/refusal" || wrong "names a way that does not help"
+
+# Groups, the paper's planner and a plan's file make do with the same lines; plan and simulate say the same.
+cluster 400 400 400 400
+refused() {
+    expect 4 'the plan does not fit' "$@"
+    cp "$dir/stderr" "$dir/refusal"
+    pasted "$@"
+}
+refused plan "$shape" --devices "$dir/cluster.yaml" --set 'system.groups=[2,2]'
+names 'model.stream=true model.dtype=bf16 system.groups=auto '
+cp "$dir/ways" "$dir/of_plan"
+status=0
+start simulate "$shape" --devices "$dir/cluster.yaml" --set 'system.groups=[2,2]' || status=$?
+[ "$status" = 4 ] || wrong "simulate ends with $status"
+cp "$dir/stderr" "$dir/refusal"
+pasted simulate "$shape" --devices "$dir/cluster.yaml" --set 'system.groups=[2,2]'
+cmp -s "$dir/ways" "$dir/of_plan" || wrong "plan says $(cat "$dir/of_plan"), simulate $(cat "$dir/ways")"
+refused plan "$shape" --devices "$dir/cluster.yaml" --set 'system.groups=[2,2]' --set train.microbatches=1 --set cache=none --set system.memory=590MiB
+grep -q '^train.microbatches=auto$' "$dir/ways" || wrong "does not say that other micro-batches fit"
+refused plan "$shape" --devices "$dir/cluster.yaml" --set system.planner=paper
+names 'cache=none model.stream=true model.dtype=bf16 system.planner=pac '
+cluster 100 100 100 100
+expect 4 'no plan fits' plan "$shape" --devices "$dir/cluster.yaml" --set system.planner=paper
+cp "$dir/stderr" "$dir/refusal"
+pasted plan "$shape" --devices "$dir/cluster.yaml" --set system.planner=paper
+works plan "$shape" --devices "$dir/cluster.yaml" --set 'system.memory=4GiB' -o "$dir/plan.yaml"
+status=0
+start simulate "$shape" --devices "$dir/cluster.yaml" --plan "$dir/plan.yaml" || status=$?
+[ "$status" = 4 ] || wrong "simulate ends with $status"
+cp "$dir/stderr" "$dir/refusal"
+pasted simulate "$shape" --devices "$dir/cluster.yaml" --plan "$dir/plan.yaml"
+
+# EDDL has one plan, so the planner does not drop its cache.
+cluster 6144 6144 4096 935
+expect 4 'no plan was found that fits' plan "$shape" --devices "$dir/cluster.yaml" --rows 3668 --set system.name=eddl
+cp "$dir/stderr" "$dir/refusal"
+pasted plan "$shape" --devices "$dir/cluster.yaml" --rows 3668 --set system.name=eddl
+grep -q '^cache=none$' "$dir/ways" || wrong "does not name cache: none"
 
 # Disks: a way out is named where it suffices.
 disk() {
@@ -93,7 +150,7 @@ disk() {
 in_groups() {
     expect 4 'disk space: ' plan "$shape" --devices "$dir/cluster.yaml" --rows 1000 --set "system.groups=[2,2]" "$@"
     cp "$dir/stderr" "$dir/refusal"
-    ways=$(grep -o 'cache\.[a-z]*: [a-z0-9]*' "$dir/refusal" | sed 's/: /=/')
+    ways=$(grep -o 'cache\.[a-z]*=[a-z0-9]*' "$dir/refusal")
     for way in $ways; do
         works plan "$shape" --devices "$dir/cluster.yaml" --rows 1000 --set "system.groups=[2,2]" "$@" --set "$way"
     done
@@ -101,12 +158,13 @@ in_groups() {
 disk 1
 in_groups
 [ -z "$ways" ] || wrong "names ways that do not help: $ways"
-need=$(sed 's/.*cache takes \([0-9]*\)\..*/\1/' "$dir/refusal")
+need=$(sed -n 's/.*orin-0 lacks.*cache takes \([0-9.]*\) GiB.*/\1/p' "$dir/refusal" | awk '{ printf "%d", 1024 * $1 }')
+[ "$(grep -c 'lacks .* on its disk' "$dir/refusal")" = 4 ] || wrong "does not name every disk"
 disk $((need * 9 / 10))
 in_groups
 [ "$ways" = "cache.dtype=bf16
 cache.redistribute=shard" ] || wrong "names '$ways'"
-disk $((need * 3 / 10))
+disk $((need * 28 / 100))
 in_groups
 [ "$ways" = cache.dtype=i8 ] || wrong "names '$ways'"
 in_groups --set cache.dtype=bf16

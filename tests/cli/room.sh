@@ -3,10 +3,10 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 
-lacks=", 1.0 KiB) lacks"
+lacks="no plan was found that fits"
 [ "$ranks" != 1 ] || lacks=" MiB, the budget is 1.0 KiB" # a device alone is not planned for
 expect 4 "$lacks" train "$yaml" --set system.memory=1KiB
-[ "$ranks" = 1 ] || grep -q ' lacks .* MiB' "$dir/stderr" || wrong "does not say by how much"
+[ "$ranks" = 1 ] || grep -q ' (1.0 KiB) lacks .* MiB' "$dir/stderr" || wrong "does not say by how much"
 expect 5 "not finite" train "$yaml" --set train.optimizer=sgd --set train.lr=1000 --set train.clip=0 --set train.epochs=9 \
     --set "cache.dir=$dir/other"
 expect 5 "not finite" train "$yaml" --set train.optimizer=sgd --set train.lr=1000 --set train.clip=0 --set train.epochs=9 --set cache=none

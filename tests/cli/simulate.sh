@@ -79,7 +79,7 @@ done
 sed 's/alpha,/&disk_space: 100 KB,/' "$cluster" >"$dir/small.yaml"
 lacks='disk space'
 does_not_fit "$yaml" --devices "$dir/small.yaml" --plan "$dir/plan.yaml" --json
-grep -q 'alpha has room for 0.09 MiB' "$dir/stderr" || wrong "does not say whose disk"
+grep -q 'alpha lacks .* on its disk: 97.7 KiB are free' "$dir/stderr" || wrong "does not say whose disk"
 lacks=memory
 
 # Bytes that a profile says: layers that keep 10 MB more of each sample are too much for these devices.
