@@ -106,6 +106,15 @@ for name in plan simulate; do
     ! grep -q 'is not there' "$dir/stderr" || wrong "an example forecasts without --rows"
 done
 
+# The walk-through prints what pac prints today, and shows its chart.
+walk="experiments/clusters/run.yaml --devices experiments/clusters/two-orin-two-laptops.yaml --rows 2000"
+command="plan and simulate of experiments/clusters/README.md"
+# shellcheck disable=SC2086
+(cd "$dir/clone" && "$program" plan $walk && "$program" simulate $walk --set technique.name=full -o full.svg) >"$dir/stdout" 2>"$dir/stderr"
+grep -vxF -f "$clusters/README.md" "$dir/stdout" >"$dir/stale"
+[ ! -s "$dir/stale" ] || wrong "the walk-through does not say: $(head -n 1 "$dir/stale")"
+cmp -s "$dir/clone/full.svg" "$clusters/full.svg" || wrong "full.svg is of another version: pac simulate ... -o full.svg"
+
 # What is assumed or not taken is said.
 works plan "$shape" --profile "$dir/profile.yaml" --rows 1000
 grep -q 'an epoch 1000 samples' "$dir/stdout" || wrong "does not take --rows"
