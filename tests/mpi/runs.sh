@@ -134,15 +134,16 @@ rm -rf "$dir/cache"
 # ---- profiles, plans and budgets
 pac_run 0 2 profile "$dir/run.yaml" -o "$dir/profile.yaml" --json
 pac_run 0 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --json --set 'system.memory=[1MB,2MB]' --set 'system.groups=[1,1]'
-says '"bytes":[0-9.]*,"budget":1000000.0}'
-says '"bytes":[0-9.]*,"budget":2000000.0}'
+says '"bytes":[0-9.]*,"budget":1000000}'
+says '"bytes":[0-9.]*,"budget":2000000}'
 pac_run 2 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set 'system.memory=[1MB,2MB,3MB]'
 pac_run 4 1 plan "$dir/run.yaml" --profile "$dir/profile.yaml" --set system.memory=100kB
 pac_run 0 1 eval "$dir/run.yaml" --json --set 'system.memory=[1MB,2MB]'
 train 2 1 --set 'system.memory=[1MB,2MB]'
 train 2 2 --profile "$dir/profile.yaml" --set technique.name=full # and of another technique
-grep -q 'the profile is of technique parallel' "$dir/log" || fail "no clear message"
-train 0 2 --profile "$dir/profile.yaml" --set train.optimizer=sgd
+grep -q 'of another technique (parallel) than this run' "$dir/log" || fail "no clear message"
+train 2 2 --profile "$dir/profile.yaml" --set train.optimizer=sgd
+grep -q 'of another optimizer (adamw) than this run' "$dir/log" || fail "no clear message"
 sed -i 's/{encoder: 2, decoder: 3}/{encoder: 3, decoder: 2}/' "$dir/profile.yaml" # a profile of another model
 train 2 2 --profile "$dir/profile.yaml"
 grep -q 'profile again' "$dir/log" || fail "no clear message"
