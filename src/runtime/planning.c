@@ -155,15 +155,14 @@ void profile_set_optimizer(const pac_job *job, pac_profile *p)
     p->optimizer_states = adamw ? 2 : 0;
 }
 
-/* A described device has no more than its description says; of a measured one the profile knows a budget. */
-static void take_budget(const pac_job *job, const pac_profile *p, pac_device *d, double budget)
+/* What the configuration says counts, so that "what if it had more" can be asked without another description. */
+static void take_budget(const pac_profile *p, pac_device *d, double budget)
 {
     char more[32], has[32];
     if (p->derived[0] != '\0' && budget > d->memory)
-        pac_log(PAC_LOG_WARN, "system.memory in %s is %s, but %s has %s (%s), which counts", job->cfg.path,
-                pac_mib_text(budget, more), d->name, pac_mib_text(d->memory, has), p->derived);
-    else
-        d->memory = budget;
+        pac_log(PAC_LOG_WARN, "system.memory: planned as if %s had %s; its description (%s) has %s", d->name,
+                pac_mib_text(budget, more), p->derived, pac_mib_text(d->memory, has));
+    d->memory = budget;
 }
 
 pac_err profile_fit(const pac_job *job, pac_profile *p)
@@ -172,7 +171,7 @@ pac_err profile_fit(const pac_job *job, pac_profile *p)
     PAC_TRY(budgets_check(&job->cfg, p->devices));
     profile_set_optimizer(job, p);
     for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)
-        take_budget(job, p, &p->device[d], budget_of(&job->cfg, d));
+        take_budget(p, &p->device[d], budget_of(&job->cfg, d));
     return PAC_OK;
 }
 

@@ -122,8 +122,10 @@ works plan "$shape" --profile "$dir/profile.yaml" --quiet
 ! grep -q '^candidate' "$dir/stdout" || wrong "explains, though quiet"
 grep -q "pac: warning: task.train: $dir/none.jsonl is not there: .* only 32 rows; --rows N" "$dir/stderr" || wrong "forecasts 32 rows silently"
 works plan "$shape" --devices "$clusters/nano4.yaml" --rows 1000 --set system.memory=64GiB
-grep -q 'is 65536.0 MiB, but nano-0 has 2560.0 MiB' "$dir/stderr" || wrong "gives devices more memory than they have"
-awk '$3 == "nano-0" { found = $7 == "2560.0" || $8 == "2560.0" } END { exit !found }' "$dir/stdout" || wrong "takes a budget that a device does not have"
+grep -q 'as if nano-0 had 65536.0 MiB; its description .* has 2560.0 MiB' "$dir/stderr" || wrong "gives devices more memory than they have"
+sed 's/count: 4/&, memory: 256 MiB/' "$clusters/nano4.yaml" >"$dir/tight.yaml"
+expect 4 'the plan does not fit' plan "$shape" --devices "$dir/tight.yaml" --rows 1000 --set 'system.groups=[2,2]'
+works plan "$shape" --devices "$dir/tight.yaml" --rows 1000 --set 'system.groups=[2,2]' --set "$(grep -o 'system.memory=[^'"'"']*' "$dir/stderr" | head -n 1)"
 expect 2 'a cluster file is wanted here' plan "$shape" --devices 4
 expect 2 'the name of a cluster file is empty' plan "$shape" --devices ''
 expect 2 'are for pac plan RUN.yaml --devices FILE' estimate "$shape" --devices "$clusters/nano4.yaml"
