@@ -114,7 +114,7 @@ grep -q 'does not fit' "$dir/stdout" || wrong "does not say that it does not fit
 
 expect 2 "RUN.yaml or --shape NAME is needed" estimate
 expect 2 "unknown shape 't5-smal'" estimate --shape t5-smal
-expect 2 "'x' is not a whole number" estimate "$yaml" --devices x
+expect 2 "estimate takes a number of equal devices" estimate "$yaml" --devices x
 expect 2 "--plan or --devices, not both" estimate "$yaml" --devices 2 --plan p
 expect 2 "standalone is one device" estimate "$yaml" --devices 2 --set system.name=standalone
 expect 2 "use head: classification" estimate --shape bert-base
