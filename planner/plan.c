@@ -1,4 +1,4 @@
-/* Plans and profiles as values: make, name, free. */
+/* Plans and profiles as values: make, copy, name, free. */
 #include "pac/plan.h"
 
 #include <math.h>
@@ -38,6 +38,35 @@ void pac_plan_free(pac_plan *p)
     pac_mem_free(p->stage);
     pac_mem_free(p->cached_share);
     *p = (pac_plan){0};
+}
+
+pac_err pac_plan_copy(const pac_plan *from, pac_plan *out)
+{
+    pac_plan p;
+    pac_err err;
+    PAC_TRY(pac_plan_alloc(from->stages, &p));
+    pac_stage_plan *stage = p.stage;
+    p = *from;
+    p.stage = stage;
+    p.cached_share = NULL;
+    for (int64_t i = 0; i < p.stages; i++) {
+        const pac_stage_plan *st = &from->stage[i];
+        PAC_GO(pac_stage_alloc(st->ranks, &stage[i]));
+        stage[i].first = st->first;
+        stage[i].last = st->last;
+        memcpy(stage[i].rank, st->rank, (size_t)st->ranks * sizeof *st->rank);
+        memcpy(stage[i].share, st->share, (size_t)st->ranks * sizeof *st->share);
+    }
+    if (from->cached_share != NULL) {
+        void *v;
+        PAC_GO(pac_mem_array(PAC_MEM_OTHER, p.world, sizeof(double), &v));
+        p.cached_share = memcpy(v, from->cached_share, (size_t)p.world * sizeof(double));
+    }
+    *out = p;
+    return PAC_OK;
+out:
+    pac_plan_free(&p);
+    return err;
 }
 
 pac_err pac_profile_alloc(int64_t layers, int64_t devices, pac_profile *p)

@@ -15,35 +15,6 @@ bool pac_sim_caches(const pac_sim_request *q)
 
 /* ---- bytes ---- */
 
-static pac_err copy_plan(const pac_plan *from, pac_plan *out)
-{
-    pac_plan p;
-    pac_err err;
-    PAC_TRY(pac_plan_alloc(from->stages, &p));
-    pac_stage_plan *stage = p.stage;
-    p = *from;
-    p.stage = stage;
-    p.cached_share = NULL;
-    for (int64_t i = 0; i < p.stages; i++) {
-        const pac_stage_plan *st = &from->stage[i];
-        PAC_GO(pac_stage_alloc(st->ranks, &stage[i]));
-        stage[i].first = st->first;
-        stage[i].last = st->last;
-        memcpy(stage[i].rank, st->rank, (size_t)st->ranks * sizeof *st->rank);
-        memcpy(stage[i].share, st->share, (size_t)st->ranks * sizeof *st->share);
-    }
-    if (from->cached_share != NULL) {
-        void *v;
-        PAC_GO(pac_mem_array(PAC_MEM_OTHER, p.world, sizeof(double), &v));
-        p.cached_share = memcpy(v, from->cached_share, (size_t)p.world * sizeof(double));
-    }
-    *out = p;
-    return PAC_OK;
-out:
-    pac_plan_free(&p);
-    return err;
-}
-
 /* What the cost model says of 1F1B, taken apart: what a micro-batch keeps, times those in flight; the rest. */
 static void split_bytes(const pac_sim_request *q, const pac_plan *plan, int64_t n, pac_sim_bytes *out)
 {
@@ -70,7 +41,7 @@ static pac_err model_bytes(const pac_sim_request *q, int64_t n, pac_sim_bytes **
     pac_plan plan;
     void *v = NULL;
     pac_err err;
-    PAC_TRY(copy_plan(q->plan, &plan));
+    PAC_TRY(pac_plan_copy(q->plan, &plan));
     PAC_GO(pac_plan_predict(q->profile, q->run, &plan));
     PAC_GO(pac_mem_array(PAC_MEM_OTHER, q->profile->devices, sizeof **out, &v));
     *out = v;

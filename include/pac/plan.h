@@ -48,6 +48,9 @@ void pac_plan_free(pac_plan *p);
 pac_err pac_plan_alloc(int64_t stages, pac_plan *out);
 pac_err pac_stage_alloc(int64_t ranks, pac_stage_plan *st);
 
+/** The same plan in arrays of its own, for pac_plan_free(). Errors: PAC_ENOMEM, with *out untouched. */
+pac_err pac_plan_copy(const pac_plan *from, pac_plan *out);
+
 /** Ranks of the plan's stages, in the order of stages: to[0..n), n = world - left_out. */
 int64_t pac_plan_ranks(const pac_plan *p, int64_t to[static PAC_MAX_DEVICES]);
 

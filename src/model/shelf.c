@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 enum {
     PAGE = 1 << 16, /* a multiple of every system's */
@@ -62,8 +63,8 @@ static pac_err lay_out(const pac_model_desc *d, const pac_backend *be, pac_shelf
         bool here = pac_tensor_packs(d, t) && !t->repeated;
         s->at[i] = here ? s->bytes : -1;
         s->bytes += here ? pages(pac_packed_size(be, t->shape[0], t->shape[1])) : 0;
-        uint64_t kind = here ? (uint64_t)pac_packed_layout(be, t->shape[0], t->shape[1]) : 1;
-        s->layout = (s->layout ^ (uint64_t)s->bytes ^ kind << 40) * 0x100000001b3; /* FNV-1a's prime */
+        int64_t kind[] = {s->bytes, here ? pac_packed_layout(be, t->shape[0], t->shape[1]) : 1};
+        s->layout = XXH3_64bits_withSeed(kind, sizeof kind, s->layout);
     }
     return PAC_OK;
 }

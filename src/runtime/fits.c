@@ -30,31 +30,6 @@ typedef struct question {
     double peak[PAC_MAX_DEVICES]; /* bytes of the plan that was made last, while looking for enough memory */
 } question;
 
-static pac_err copy_plan(const pac_plan *from, pac_plan *to)
-{
-    PAC_TRY(pac_plan_alloc(from->stages, to));
-    to->world = from->world;
-    to->layers = from->layers;
-    to->microbatches = from->microbatches;
-    to->left_out = from->left_out;
-    to->cached = from->cached;
-    for (int64_t s = 0; s < from->stages; s++) {
-        const pac_stage_plan *st = &from->stage[s];
-        PAC_TRY(pac_stage_alloc(st->ranks, &to->stage[s]));
-        to->stage[s].first = st->first;
-        to->stage[s].last = st->last;
-        memcpy(to->stage[s].rank, st->rank, (size_t)st->ranks * sizeof *st->rank);
-        memcpy(to->stage[s].share, st->share, (size_t)st->ranks * sizeof *st->share);
-    }
-    if (from->cached_share == NULL)
-        return PAC_OK;
-    void *v;
-    PAC_TRY(pac_mem_array(PAC_MEM_OTHER, from->world, sizeof(double), &v));
-    to->cached_share = v;
-    memcpy(v, from->cached_share, (size_t)from->world * sizeof(double));
-    return PAC_OK;
-}
-
 static pac_err book_plan(const pac_job *job, pac_profile *p, const pac_plan_request *q, pac_plan *out)
 {
     pac_plan_answer a;
@@ -71,7 +46,7 @@ static pac_err make_again(const question *t, const pac_job *job, pac_profile *p,
     pac_plan_request q = plan_request(job, p);
     if (t->given == NULL)
         return job->cfg.system.ngroups > 0 ? plan_of_groups(job, p, &q, out) : book_plan(job, p, &q, out);
-    PAC_TRY(copy_plan(t->given, out));
+    PAC_TRY(pac_plan_copy(t->given, out));
     return plan_predict(job, &q, out);
 }
 
@@ -188,41 +163,31 @@ static pac_err enough(question *t, const double *peak, double *budget, bool *fou
 static pac_err planner_finds(question *t, bool *finds)
 {
     double budget[PAC_MAX_DEVICES], lacks = 1;
-    void *v;
     pac_plan_answer a;
+    pac_job other = *t->job;
     *finds = false;
     if (t->searches < 1)
         return PAC_OK;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *t->job, &v));
-    pac_job *other = v;
-    *other = *t->job;
-    other->cfg.system.ngroups = 0;
-    other->cfg.system.planner = PAC_PLANNER_PAC;
+    other.cfg.system.ngroups = 0;
+    other.cfg.system.planner = PAC_PLANNER_PAC;
     for (int64_t d = 0; d < t->p->devices; d++)
         budget[d] = t->p->device[d].memory;
-    pac_plan_request q = plan_request(other, t->p);
-    pac_err err = plan_fit(other, t->p, budget, &q, &t->searches, &a, &lacks);
-    if (err == PAC_OK)
-        pac_plan_answer_free(&a);
-    *finds = err == PAC_OK && lacks <= 0;
-    pac_mem_free(other);
-    return err;
+    pac_plan_request q = plan_request(&other, t->p);
+    PAC_TRY(plan_fit(&other, t->p, budget, &q, &t->searches, &a, &lacks));
+    pac_plan_answer_free(&a);
+    *finds = lacks <= 0;
+    return PAC_OK;
 }
 
 /* A number of micro-batches that was given may be what does not fit. */
 static pac_err any_microbatches(question *t, bool *fits)
 {
-    void *v;
+    pac_job other = *t->job;
     *fits = false;
     if (t->given != NULL || t->job->cfg.train.microbatches == 0)
         return PAC_OK;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *t->job, &v));
-    pac_job *other = v;
-    *other = *t->job;
-    other->cfg.train.microbatches = 0;
-    pac_err err = fits_changed(t, other, t->p, fits);
-    pac_mem_free(other);
-    return err;
+    other.cfg.train.microbatches = 0;
+    return fits_changed(t, &other, t->p, fits);
 }
 
 static const char *leave_out(const question *t)

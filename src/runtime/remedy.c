@@ -32,12 +32,18 @@ void refusal_say(refusal *w, const char *format, ...)
         memcpy(w->text + sizeof w->text - 4, "...", 4);
 }
 
+/* Rounded up to the digit that is printed. */
+static double tenths_of_mib(double bytes)
+{
+    return ceil(10 * bytes / MIB - 1e-6);
+}
+
 void refusal_say_missing(const pac_profile *p, const double *missing, refusal *w)
 {
     int64_t named = 0, more = 0;
     double sum = 0;
     for (int64_t d = 0; d < p->devices; d++) {
-        double tenths = ceil(10 * missing[d] / MIB - 1e-6);
+        double tenths = tenths_of_mib(missing[d]);
         char has[32];
         if (!(missing[d] > 0))
             continue;
@@ -55,7 +61,7 @@ void refusal_say_missing(const pac_profile *p, const double *missing, refusal *w
 /* What was raised is rounded up, which is as good; a budget that stays is exactly what it is. */
 static void say_budget(double has, double needs, refusal *w)
 {
-    double tenths = ceil(10 * needs / MIB - 1e-6);
+    double tenths = tenths_of_mib(needs);
     if (needs <= has && fabs(10 * has / MIB - rint(10 * has / MIB)) > 1e-6)
         refusal_say(w, "%.0f", floor(has));
     else if (fmod(tenths, 10) > 0)
@@ -151,22 +157,15 @@ static bool profile_again(pac_job *job, const pac_profile *old, pac_profile *out
 
 static pac_err try_word(const pac_job *job, pac_profile *p, size_t i, remedy_test test, void *with, bool *fits)
 {
-    void *v;
     pac_profile fresh;
-    pac_err err = PAC_OK;
-    PAC_TRY(pac_mem_alloc(PAC_MEM_OTHER, sizeof *job, &v));
-    pac_job *other = v;
-    *other = *job;
-    words[i].apply(&other->cfg);
+    pac_job other = *job;
+    words[i].apply(&other.cfg);
     if (words[i].model)
-        err = job_describe(other);
-    if (err == PAC_OK && words[i].model && profile_again(other, p, &fresh)) {
-        err = test(with, other, &fresh, fits);
-        pac_profile_free(&fresh);
-    } else if (err == PAC_OK) {
-        err = test(with, other, p, fits);
-    }
-    pac_mem_free(other);
+        PAC_TRY(job_describe(&other));
+    if (!words[i].model || !profile_again(&other, p, &fresh))
+        return test(with, &other, p, fits);
+    pac_err err = test(with, &other, &fresh, fits);
+    pac_profile_free(&fresh);
     return err;
 }
 

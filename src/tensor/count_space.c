@@ -98,16 +98,20 @@ static struct {
     size_t bytes;
 } scratch[USERS];
 
+static void release(scratch_user user)
+{
+    pac_space_free(pac_backend_count_device(false)->space, scratch[user].block);
+    scratch[user].block = NULL;
+    scratch[user].bytes = 0;
+}
+
 static void hold(scratch_user user, int64_t bytes)
 {
-    const pac_space *space = pac_backend_count_device(false)->space;
     void *p;
     if ((size_t)bytes <= scratch[user].bytes)
         return;
-    pac_space_free(space, scratch[user].block);
-    scratch[user].block = NULL;
-    scratch[user].bytes = 0;
-    if (pac_space_array(space, PAC_MEM_WORK, bytes, 1, &p) == PAC_OK) {
+    release(user);
+    if (pac_space_array(pac_backend_count_device(false)->space, PAC_MEM_WORK, bytes, 1, &p) == PAC_OK) {
         scratch[user].block = p;
         scratch[user].bytes = (size_t)bytes;
     }
@@ -115,11 +119,8 @@ static void hold(scratch_user user, int64_t bytes)
 
 void pac_backend_count_device_release(void)
 {
-    for (int i = 0; i < USERS; i++) {
-        pac_space_free(pac_backend_count_device(false)->space, scratch[i].block);
-        scratch[i].block = NULL;
-        scratch[i].bytes = 0;
-    }
+    for (scratch_user user = 0; user < USERS; user++)
+        release(user);
 }
 
 /* Two operands of 16 bits: rows, and where both are rows (a weight's gradient) the other too. */

@@ -39,22 +39,9 @@ static void encode(const pac_model_desc *d, int64_t last, float y[ROWS * WIDTH])
     pac_arena_free(&work);
 }
 
-/* Bytes of shared memory that this process has mapped in pages. */
-static long shared_bytes(void)
+static int64_t shared_bytes(void)
 {
-    char line[512];
-    long kib, sum = 0;
-    bool ours = false;
-    FILE *f = fopen("/proc/self/smaps", "r");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f) != NULL) {
-        if (strchr(line, '-') != NULL && strstr(line, "kB") == NULL)
-            ours = strstr(line, "memfd:pac-weights") != NULL;
-        else if (ours && sscanf(line, "Rss: %ld kB", &kib) == 1)
-            sum += kib;
-    }
-    fclose(f);
-    return sum * 1024;
+    return resident_bytes("memfd:pac-weights");
 }
 
 static int status_of(pid_t child)

@@ -36,24 +36,6 @@ static void fill(rows *r)
     r->batch = (pac_batch){.B = SAMPLES, .soff = r->off, .toff = r->off, .sids = r->ids, .tids = r->ids};
 }
 
-/* Bytes of the model's file that lie in pages of this process. */
-static int64_t resident(const place *p)
-{
-    char line[512];
-    long kib, sum = 0;
-    bool ours = false;
-    FILE *f = fopen("/proc/self/smaps", "r");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f) != NULL) {
-        if (strchr(line, '-') != NULL && strstr(line, "kB") == NULL)
-            ours = strstr(line, p->weights) != NULL;
-        else if (ours && sscanf(line, "Rss: %ld kB", &kib) == 1)
-            sum += kib;
-    }
-    fclose(f);
-    return sum * 1024;
-}
-
 /* All layers [0, L); *most: resident bytes behind any of them. */
 static void run(const place *p, const pac_model *m, int64_t L, rows *r, int64_t *most)
 {
@@ -68,7 +50,7 @@ static void run(const place *p, const pac_model *m, int64_t L, rows *r, int64_t 
         }
         OK(pac_model_block(m, l, &r->batch, enc, r->b[l], x, work));
         memcpy(x, r->b[l], sizeof x);
-        *most = resident(p) > *most ? resident(p) : *most;
+        *most = resident_bytes(p->weights) > *most ? resident_bytes(p->weights) : *most;
     }
     if (L > 6)
         OK(pac_model_logits(m, r->logits, x, ROWS));
@@ -108,7 +90,7 @@ static void compare(const place *p, const char *config, int64_t L)
     if (part > room + riders + slack)
         fail_msg("%lld bytes resident, expected at most %lld", (long long)part, (long long)(room + riders + slack));
     pac_model_free(&m);
-    assert_int_equal(resident(p), 0);
+    assert_int_equal(resident_bytes(p->weights), 0);
     assert_int_equal(pac_mem_current(PAC_MEM_WEIGHTS), bytes);
     pac_backend_release();
     assert_int_equal(pac_mem_blocks(), blocks);

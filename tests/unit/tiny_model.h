@@ -92,6 +92,25 @@ static inline const pac_backend *backend(const char *name)
     return be;
 }
 
+/* Bytes that lie in pages of this process, of what is mapped under that name. */
+static inline int64_t resident_bytes(const char *mapping)
+{
+    char line[512];
+    long kib;
+    int64_t sum = 0;
+    bool ours = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) != NULL) {
+        if (strchr(line, '-') != NULL && strstr(line, "kB") == NULL)
+            ours = strstr(line, mapping) != NULL;
+        else if (ours && sscanf(line, "Rss: %ld kB", &kib) == 1)
+            sum += kib;
+    }
+    fclose(f);
+    return sum * 1024;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 #endif
