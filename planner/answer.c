@@ -61,14 +61,14 @@ static pac_err nothing_fits(const pac_plan_request *q, const pac_partition *best
     join(near->ranks, near->stages, false, shape, sizeof shape);
     return pac_fail(
         PAC_ENOMEM,
-        "no plan fits: at best (ranks by stage %s, %lld micro-batches) rank %lld (%s) lacks %s of memory\n  its budget is "
-        "%s, layers %lld to %lld take %s of weights, %s of learning parameters with gradients and optimizer states and "
-        "%s of activations for %.3g samples",
-        shape, (long long)near->microbatches, (long long)least.rank, p->device[least.rank].name,
-        pac_bytes_up(least.lacks, lacks), pac_bytes_text(p->device[least.rank].memory, has), (long long)least.first,
-        (long long)least.last - 1, pac_bytes_text(b.weights, weights),
+        "no plan fits: at best (ranks by stage %s, %lld micro-batch%s) rank %lld (%s) lacks %s of memory\n  its budget is "
+        "%s, layers %lld to %lld take %s of weights,\n  %s of learning parameters with gradients and optimizer states and "
+        "%s of activations for %.3g sample%s",
+        shape, (long long)near->microbatches, PAC_PLURAL(near->microbatches, "es"), (long long)least.rank,
+        p->device[least.rank].name, pac_bytes_up(least.lacks, lacks), pac_bytes_text(p->device[least.rank].memory, has),
+        (long long)least.first, (long long)least.last - 1, pac_bytes_text(b.weights, weights),
         pac_bytes_text(b.tuned * (2 + p->optimizer_states), learn), pac_bytes_text(b.activations * least.samples, act),
-        least.samples);
+        least.samples, PAC_PLURAL(least.samples, "s"));
 }
 
 /* ---- candidates ---- */

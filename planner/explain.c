@@ -295,8 +295,8 @@ pac_err pac_explain_misfit(pac_search *k)
                 pac_bytes_text(d->memory, has), pac_bytes_up(k->bytes[r] - d->memory, text));
     }
     return pac_fail(PAC_ENOMEM,
-                    "%s; the plan that came nearest (ranks by stage %s, layers %s, devices %s, %lld micro-batches) would fit "
+                    "%s; the plan that came nearest (ranks by stage %s, layers %s, devices %s, %lld micro-batch%s) would fit "
                     "with more memory: %s",
                     k->exact ? "no plan fits" : "no plan was found that fits", named.shape, named.layers, named.devices,
-                    (long long)x.microbatches, list);
+                    (long long)x.microbatches, PAC_PLURAL(x.microbatches, "es"), list);
 }

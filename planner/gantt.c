@@ -6,6 +6,7 @@
 #include "cost.h"
 #include "file.h"
 
+#include "pac/bytes.h"
 #include "pac/simulate.h"
 
 #include <math.h>
@@ -118,8 +119,9 @@ static void emit_title(chart *c)
     int64_t M = p->microbatches < c->q->run->batch ? p->microbatches : c->q->run->batch;
     pac_emit(&c->out, "<text x=\"12\" y=\"24\" font-size=\"16\">Simulated mini-batch (not measured): %.4g s</text>\n", c->end);
     pac_emit(&c->out,
-             "<text x=\"12\" y=\"42\" class=\"small\">schedule %s; devices by stage %s; %lld samples in %lld micro-batches",
-             schedule_name(c->q->schedule), shape, (long long)c->q->run->batch, (long long)M);
+             "<text x=\"12\" y=\"42\" class=\"small\">schedule %s; devices by stage %s; %lld sample%s in %lld micro-batch%s",
+             schedule_name(c->q->schedule), shape, (long long)c->q->run->batch, PAC_PLURAL(c->q->run->batch, "s"), (long long)M,
+             PAC_PLURAL(M, "es"));
     if (c->q->profile->model[0] != '\0') {
         pac_emit(&c->out, "; ");
         emit_name(&c->out, c->q->profile->model, 60);

@@ -49,7 +49,8 @@ static pac_err write_fault(const char *path, const char *doing, size_t total)
 {
     if (errno == ENOSPC || errno == EDQUOT)
         return pac_fail(PAC_ENOSPACE, "%s: no space left for %zu bytes: free some or choose another disk", path, total);
-    return pac_fail(PAC_EIO, "%s: cannot %s: %s", path, doing, strerror(errno));
+    return pac_fail(PAC_EIO, "%s: cannot %s: %s%s", path, doing, strerror(errno),
+                    errno == ENOENT ? ": make its directory first" : "");
 }
 
 static pac_err write_all(int fd, const char *path, const pac_piece *piece, size_t total)
@@ -112,7 +113,7 @@ pac_err pac_file_replace(const char *path, const pac_piece *pieces, int64_t n)
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
-        return write_fault(tmp, "create", 0);
+        return write_fault(path, "create", 0);
     size_t total;
     pac_err err = write_pieces(fd, tmp, pieces, n, &total);
     if (err == PAC_OK && fsync(fd) != 0)

@@ -199,9 +199,9 @@ static const char *leave_out(const question *t)
 
 /* ---- the message ---- */
 
-static pac_err ways(question *t, const double *peak, refusal *to)
+/* found: *budget makes it fit. */
+static pac_err ways(question *t, const double *peak, refusal *to, double *budget, bool *enough_found)
 {
-    double budget[PAC_MAX_DEVICES];
     bool found;
     PAC_TRY(remedy_words(t->job, t->p, fits_changed, t, to));
     PAC_TRY(any_microbatches(t, &found));
@@ -210,16 +210,26 @@ static pac_err ways(question *t, const double *peak, refusal *to)
     PAC_TRY(planner_finds(t, &found));
     if (found)
         refusal_say(to, "\n    %s", leave_out(t));
-    PAC_TRY(enough(t, peak, budget, &found));
-    if (found)
+    PAC_TRY(enough(t, peak, budget, enough_found));
+    if (*enough_found)
         refusal_say_budgets(t->p, budget, to);
     return PAC_OK;
 }
 
-static pac_err refuse(question *t, const double *peak, refusal *w)
+/* What devices lack is what the budgets add with which it was found to fit, so that both say the same; where none were found,
+ * what the plan in hand takes beyond. missing: NULL, where there is no such plan. */
+static pac_err refuse(question *t, const double *peak, double *missing, refusal *w)
 {
     refusal to = {.n = 0};
-    PAC_TRY(ways(t, peak, &to));
+    double budget[PAC_MAX_DEVICES], more[PAC_MAX_DEVICES] = {0};
+    bool found;
+    PAC_TRY(ways(t, peak, &to, budget, &found));
+    for (int64_t d = 0; d < t->p->devices && found; d++)
+        more[d] = budget[d] - t->p->device[d].memory;
+    if (found || missing != NULL) {
+        refusal_say(w, missing != NULL ? "\n  " : "\n  those sums leave out what a run takes beside; with that ");
+        refusal_say_missing(t->p, found ? more : missing, w);
+    }
     if (to.n > 0)
         refusal_say(w, "\n  each of these makes it fit:%s", to.text);
     return PAC_OK;
@@ -231,7 +241,7 @@ pac_err plan_book_misfit(const pac_job *job, pac_profile *p)
     refusal w = {.n = 0};
     question t = {.job = job, .p = p, .searches = plan_most_searches(p->devices)};
     refusal_say(&w, "%s", pac_err_message());
-    PAC_TRY(refuse(&t, NULL, &w));
+    PAC_TRY(refuse(&t, NULL, NULL, &w));
     return pac_fail(PAC_ENOMEM, "%s", w.text);
 }
 
@@ -243,30 +253,32 @@ pac_err fits_memory(const pac_job *job, pac_profile *p, const pac_plan *plan, fi
     question t = {.job = job, .p = p, .given = how == FITS_GIVEN ? plan : NULL, .searches = plan_most_searches(p->devices)};
     if (!missing_bytes(p, peak, missing))
         return PAC_OK;
-    refusal_say(&w, "the plan does not fit\n  ");
-    refusal_say_missing(p, missing, &w);
-    if (how != FITS_OTHERWISE)
-        PAC_TRY(refuse(&t, peak, &w));
+    refusal_say(&w, "the plan does not fit");
+    if (how != FITS_OTHERWISE) {
+        PAC_TRY(refuse(&t, peak, missing, &w));
+    } else {
+        refusal_say(&w, "\n  ");
+        refusal_say_missing(p, missing, &w);
+    }
     snprintf(why, FITS_WHY, "%s", w.text);
     return PAC_OK;
 }
 
 /* ---- disks ---- */
 
-/* Those changes of the configuration with which every disk of the plan has room. */
-static void ways_to_store(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, refusal *w)
+/* Those changes of the cache, each after `before`, with which every disk of the plan has room. */
+static void ways_to_store(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, const char *before,
+                          refusal *w)
 {
     pac_plan_request shard = *run;
     double need, half = c->cache.dtype == PAC_F32 ? 0.5 : 1, quarter = (c->cache.dtype == PAC_F32 ? 1 : 2) * WITH_SCALES / 4;
     shard.sharded = true;
-    refusal_say(w, "\n  each of these makes it fit:");
     if (half < 1 && pac_plan_lacks_disk(run->profile, run, plan, half, &need) < 0)
-        refusal_say(w, "\n    --set cache.dtype=bf16");
+        refusal_say(w, "%s--set cache.dtype=bf16", before);
     else if (c->cache.dtype != PAC_I8 && pac_plan_lacks_disk(run->profile, run, plan, quarter, &need) < 0)
-        refusal_say(w, "\n    --set cache.dtype=i8");
+        refusal_say(w, "%s--set cache.dtype=i8", before);
     if (!run->sharded && pac_plan_lacks_disk(run->profile, &shard, plan, 1, &need) < 0)
-        refusal_say(w, "\n    --set cache.redistribute=shard");
-    refusal_say(w, "\n    --set cache=none\n    more disk");
+        refusal_say(w, "%s--set cache.redistribute=shard", before);
 }
 
 /* Rounded up to the digit that is printed: as much more is enough. */
@@ -300,9 +312,23 @@ bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan
             say_disk(&p->device[d], need, &w);
     for (int64_t d = 0; d < p->devices; d++)
         p->device[d].disk_space = space[d];
-    ways_to_store(c, run, plan, &w);
+    refusal_say(&w, "\n  each of these makes it fit:");
+    ways_to_store(c, run, plan, "\n    ", &w);
+    refusal_say(&w, "\n    --set cache=none\n    more disk");
     snprintf(why, FITS_WHY, "%s", w.text);
     return false;
+}
+
+void fits_note_storing(const pac_config *c, const pac_plan_request *run, pac_plan_answer *a)
+{
+    double need;
+    refusal w = {.n = 0};
+    if (!run->cached || a->plan.cached || pac_plan_lacks_disk(run->profile, run, &a->plan, 1, &need) < 0)
+        return;
+    ways_to_store(c, run, &a->plan, ", or ", &w);
+    size_t used = strlen(a->note);
+    if (w.n > 0)
+        snprintf(a->note + used, sizeof a->note - used, "; it has room with %s", w.text + strlen(", or "));
 }
 
 pac_err pac_job_plan_fits(const pac_job *job, pac_profile *profile, const pac_plan *plan)

@@ -175,6 +175,7 @@ pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_req
     PAC_TRY(plan_fit(job, profile, budget, q, &first, &a, &lacks));
     if (lacks > 0)
         return plan_misfit(job, profile, q, first + rest, &a);
+    fits_note_storing(&job->cfg, q, &a);
     *out = a;
     return PAC_OK;
 }

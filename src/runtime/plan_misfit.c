@@ -10,6 +10,8 @@
 #include "plan_search.h"
 #include "remedy.h"
 
+#include "pac/bytes.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -194,7 +196,7 @@ static void say_plan(const pac_profile *p, const pac_plan *plan, refusal *w)
     refusal_say(w, "ranks by stage %s, layers ", shape);
     for (int64_t s = 0; s < plan->stages; s++)
         refusal_say(w, "%s%lld", s > 0 ? "-" : "", (long long)(plan->stage[s].last - plan->stage[s].first));
-    refusal_say(w, ", %lld micro-batch%s%s", (long long)plan->microbatches, plan->microbatches > 1 ? "es" : "",
+    refusal_say(w, ", %lld micro-batch%s%s", (long long)plan->microbatches, PAC_PLURAL(plan->microbatches, "es"),
                 plan->cached ? ", cached" : "");
     for (int64_t s = 0; s < plan->stages && plan->world <= MOST_IN_PLAN; s++)
         for (int64_t i = 0; i < plan->stage[s].ranks; i++)

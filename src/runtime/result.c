@@ -1,6 +1,7 @@
 /* What is reported of a run: log lines while it goes, memory per phase and rank, and the JSON object at its end. */
 #include "trainer.h"
 #include "plan_search.h"
+#include "pac/bytes.h"
 #include "pac/device.h"
 #include "pac/log.h"
 #include "pac/version.h"
@@ -117,8 +118,8 @@ void run_report_plan(const run *r)
     const pac_plan *plan = &r->planned;
     char shape[64];
     pac_plan_shape(plan, shape, sizeof shape);
-    pac_log(PAC_LOG_INFO, "plan %s (%s): %lld stages, %lld micro-batches", shape, plan->planner, (long long)plan->stages,
-            (long long)plan->microbatches);
+    pac_log(PAC_LOG_INFO, "plan %s (%s): %lld stage%s, %lld micro-batch%s", shape, plan->planner, (long long)plan->stages,
+            PAC_PLURAL(plan->stages, "s"), (long long)plan->microbatches, PAC_PLURAL(plan->microbatches, "es"));
     for (int64_t s = 0; s < plan->stages; s++) {
         const pac_stage_plan *st = &plan->stage[s];
         char line[1024] = "";

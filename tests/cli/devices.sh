@@ -69,6 +69,13 @@ for how in 'system.groups=[1,2]' system.planner=paper; do
     grep -q '^cached: false' "$dir/plan.yaml" || wrong "the plan file speaks of a cache that there is not"
 done
 grep -q "equation 6" "$dir/stdout" || wrong "does not say by what the paper's planner ranks"
+sed 's/count: 4/&, disk_space: 2 GiB/' "$clusters/nano4.yaml" >"$dir/disks.yaml"
+works plan "$shape" --devices "$dir/disks.yaml" --rows 1000
+ways=$(grep '^no cache: ' "$dir/stdout" | grep -o 'cache\.[a-z]*=[a-z0-9]*') || wrong "does not say what would make room for the cache"
+for way in $ways; do
+    works plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$way"
+    ! grep -q '^no cache: the disk' "$dir/stdout" || wrong "$way does not make room"
+done
 
 # A plan that was written is one that estimate accepts.
 works plan "$shape" --devices "$clusters/nano4.yaml" -o "$dir/plan.yaml"
@@ -125,6 +132,8 @@ works plan "$shape" --devices "$clusters/nano4.yaml" --rows 1000 --set system.me
 grep -q 'as if nano-0 had 65536.0 MiB; its description .* has 2560.0 MiB' "$dir/stderr" || wrong "gives devices more memory than they have"
 sed 's/count: 4/&, memory: 256 MiB/' "$clusters/nano4.yaml" >"$dir/tight.yaml"
 expect 4 'the plan does not fit' plan "$shape" --devices "$dir/tight.yaml" --rows 1000 --set 'system.groups=[2,2]'
+has=$(grep -o 'lacks [0-9.]* MiB' "$dir/stderr" | awk '{ printf "%s%dMiB", n++ ? "," : "", 256 + $2 }')
+grep -qF "system.memory=[$has]" "$dir/stderr" || wrong "what is lacking and the line to paste are not the same: $has"
 works plan "$shape" --devices "$dir/tight.yaml" --rows 1000 --set 'system.groups=[2,2]' --set "$(grep -o 'system.memory=[^'"'"']*' "$dir/stderr" | head -n 1)"
 expect 2 'a cluster file is wanted here' plan "$shape" --devices 4
 expect 2 'the name of a cluster file is empty' plan "$shape" --devices ''
