@@ -109,8 +109,9 @@ static double bound(const exact *e, int64_t i, int64_t y, int64_t left)
 static bool hopeless(const exact *e, double step)
 {
     bool cached;
+    double other;
     pac_score s = {.step = step};
-    return pac_search_total(e->k, &s, e->set, &cached) * (1 - 1e-9) >= e->k->best[e->stages].total;
+    return pac_search_total(e->k, &s, e->set, &cached, &other) * (1 - 1e-9) >= e->k->best[e->stages].total;
 }
 
 /* ---- pieces ---- */

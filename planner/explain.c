@@ -130,6 +130,8 @@ static void say_why(const pac_search *k, const pac_layout *x, const pac_layout *
         add(&l, "as fast as the best");
     else
         add(&l, "slower by %.3g %%", 100 * (x->total / win->total - 1));
+    if (isfinite(x->total) && isfinite(x->other) && !x->cached)
+        add(&l, "; with the cache %.1f s", x->other);
 }
 
 static void add_candidate(pac_search *k, pac_layout x, const pac_layout *win, const char *what, pac_plan_answer *a)

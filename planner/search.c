@@ -85,12 +85,13 @@ const pac_set_cost *pac_search_set(pac_search *k, const int64_t *rank, int64_t n
     return at;
 }
 
-double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_cost *set, bool *cached)
+double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_cost *set, bool *cached, double *other)
 {
     double without = pac_run_seconds(&k->c, s, NULL).total_s, with = INFINITY;
     if (set->possible)
         with = pac_run_seconds(&k->c, s, &set->cost).total_s;
     *cached = with <= without;
+    *other = fmax(with, without);
     return fmin(with, without);
 }
 
@@ -138,7 +139,7 @@ void pac_search_score(pac_search *k, pac_layout *x)
         x->lacks += fmax(k->bytes[r] - k->c.p->device[k->rank[r]].memory, 0);
     pac_set_cost set = *pac_search_set(k, k->rank, x->ranks);
     set.possible = set.possible && layout_has_room(k, x->stages);
-    x->total = pac_search_total(k, &s, &set, &x->cached);
+    x->total = pac_search_total(k, &s, &set, &x->cached, &x->other);
     x->step = x->cached ? pac_larger(s.step, s.write) : s.step;
     if (x->lacks > 0)
         x->step = x->total = INFINITY;

@@ -15,7 +15,8 @@ typedef struct pac_layout {
     bool equal;                     /* equal shares instead of shares by speed */
     bool cached;                    /* scored: later epochs run from the cache */
     double step, total;             /* scored: seconds; infinity: does not fit */
-    double lacks;                   /* scored: bytes over the budgets, summed over the devices */
+    double other; /* scored: the total with the cache where it is better without, and the other way round; or infinity */
+    double lacks; /* scored: bytes over the budgets, summed over the devices */
 } pac_layout;
 
 /* The cached phase of a set of ranks. */
@@ -77,8 +78,8 @@ bool pac_search_try(pac_search *k, pac_layout *x);
 /** The cached phase of the n ranks. */
 const pac_set_cost *pac_search_set(pac_search *k, const int64_t *rank, int64_t n);
 
-/** Seconds of the run with the better of cache and none. */
-double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_cost *set, bool *cached);
+/** Seconds of the run with the better of cache and none; *other: with the worse, or infinity. */
+double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_cost *set, bool *cached, double *other);
 
 /** The best layout of any number of stages, or NULL. */
 const pac_layout *pac_search_winner(const pac_search *k);
