@@ -163,16 +163,17 @@ double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n,
     return 2 * (double)(n - 1) * (k.latency + pac_wire_bytes(p, bytes) / (double)n / k.bandwidth);
 }
 
-int64_t pac_reduce_pieces(double bytes)
+int64_t pac_reduce_pieces(const pac_plan_request *q, double bytes)
 {
     enum { BUCKET = 1 << 20 }; /* default of train.bucket */
-    double pieces = ceil(bytes / BUCKET);
+    double pieces = ceil(bytes / (q->bucket > 0 ? q->bucket : BUCKET));
     return pieces < 1 ? 1 : pieces > PAC_MOST_PIECES ? PAC_MOST_PIECES : (int64_t)pieces;
 }
 
-double pac_reduce_behind(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes, double backward)
+double pac_reduce_behind(const pac_profile *p, const pac_plan_request *q, const int64_t *ranks, int64_t n, double bytes,
+                         double backward)
 {
-    double pieces = (double)pac_reduce_pieces(bytes), part = 1 / pieces;
+    double pieces = (double)pac_reduce_pieces(q, bytes), part = 1 / pieces;
     double all = pac_allreduce_time(p, ranks, n, bytes), last = pac_allreduce_time(p, ranks, n, bytes * part);
     return fmax(last, all - backward * (1 - part));
 }

@@ -54,12 +54,13 @@ double pac_allreduce_time(const pac_profile *p, const int64_t *ranks, int64_t n,
 
 /**
  * Pieces that a sum of so many bytes of gradients is cut into, each started when the last backward has completed it: those of
- * the default train.bucket, at most PAC_MOST_PIECES, which is fine enough for times.
+ * the request's bucket, at most PAC_MOST_PIECES, which is fine enough for times.
  */
 enum { PAC_MOST_PIECES = 8 };
-int64_t pac_reduce_pieces(double bytes);
+int64_t pac_reduce_pieces(const pac_plan_request *q, double bytes);
 
 /** What of pac_allreduce_time() is left behind a last backward of so many seconds. */
-double pac_reduce_behind(const pac_profile *p, const int64_t *ranks, int64_t n, double bytes, double backward);
+double pac_reduce_behind(const pac_profile *p, const pac_plan_request *q, const int64_t *ranks, int64_t n, double bytes,
+                         double backward);
 
 #endif

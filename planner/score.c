@@ -115,7 +115,7 @@ static void stage_times(const pac_costs *c, const pac_stage_plan *stage, int64_t
         if (i > 0)
             t->send_bwd[k] = crossing(c, st, lo, st - 1, &b->lo[k][b->at[i - 1]], c->p->boundary_bwd[st->first]);
     }
-    t->reduce = pac_reduce_behind(c->p, st->rank, st->ranks, s->learning, t->bwd[0]);
+    t->reduce = pac_reduce_behind(c->p, c->q, st->rank, st->ranks, s->learning, t->bwd[0]);
     t->update = slowest_update(c, st, s->learning);
 }
 

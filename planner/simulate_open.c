@@ -118,7 +118,7 @@ static pac_err open_ring(pac_ring *r, int64_t number, const int64_t *device, int
 
 static pac_err open_pieces(pac_sim_stepper *x, int64_t p, const pac_stage_plan *st, double bytes)
 {
-    int64_t n = pac_reduce_pieces(bytes), first = p * PAC_MOST_PIECES;
+    int64_t n = pac_reduce_pieces(x->q->run, bytes), first = p * PAC_MOST_PIECES;
     x->pieces[p] = st->ranks > 1 && bytes > 0 ? n : 0;
     for (int64_t i = 0; i < x->pieces[p]; i++)
         PAC_TRY(open_ring(&x->ring[first + i], first + i, st->rank, st->ranks, pac_wire_bytes(x->p, bytes) / (double)n));

@@ -81,8 +81,10 @@ typedef struct pac_plan_request {
     int64_t microbatches; /* 0: try 1..batch */
     int64_t most_stages,
         most_ranks; /* stages of a plan, ranks of a stage; 0: any number. EDDL is one stage, Eco-FL one rank a stage */
-    bool sharded;   /* a device receives the parts of its own samples only (cache.redistribute: shard), not all of the cache */
-    bool cached;    /* the cache may be used: epochs after the first run from it, if that is faster and fits on the disks */
+    double
+        bucket; /* bytes of gradients that are summed in one piece behind the last backward; 0: 1 MiB; infinity: all after it */
+    bool sharded; /* a device receives the parts of its own samples only (cache.redistribute: shard), not all of the cache */
+    bool cached;  /* the cache may be used: epochs after the first run from it, if that is faster and fits on the disks */
     bool every_device; /* none may be left out */
     bool keep_first;   /* device 0 takes part: it reads the data and writes the results */
     bool nearest;      /* pac_plan_best(): where nothing fits, the plan that lacks the fewest bytes instead of an error */

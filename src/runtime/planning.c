@@ -9,6 +9,7 @@
 #include "pac/bytes.h"
 #include "pac/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -131,6 +132,12 @@ pac_err system_check_plan(const pac_job *job, const pac_plan *plan)
     return PAC_OK;
 }
 
+/* As buckets_open() has it: sums of gradients that lie on a device follow the backward. */
+static bool sums_overlap(const pac_job *job)
+{
+    return job->cfg.train.overlap && (job->be == NULL || job->be->space == NULL);
+}
+
 pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
 {
     const pac_config *c = &job->cfg;
@@ -141,6 +148,7 @@ pac_plan_request plan_request(const pac_job *job, const pac_profile *profile)
                               .rows = job->train.rows,
                               .epochs = c->train.epochs,
                               .microbatches = c->train.microbatches,
+                              .bucket = sums_overlap(job) ? (double)c->train.bucket : INFINITY,
                               .sharded = c->cache.redistribute == PAC_REDIST_SHARD,
                               .cached = train_uses_cache(c) && c->train.epochs > 1,
                               .every_device = c->system.kind == PAC_SYS_EDDL || c->system.kind == PAC_SYS_ECOFL,

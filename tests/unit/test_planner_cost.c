@@ -70,6 +70,29 @@ static void test_predicts_what_links_cost_the_cached_phase(void **state)
          (rows * x.p.cached_step_bytes_read / 2 + tuned * 3) / 1e6); /* with two moments */
 }
 
+/* Sums behind the last backward: in pieces of a bucket all but the last one hide; with train.overlap: false none does. */
+static void test_sums_hide_behind_the_backward(void **state)
+{
+    (void)state;
+    fixture x;
+    plain(&x, 4, 0, 2);
+    memset(x.latency, 0, sizeof x.latency);
+    for (int i = 0; i < 4; i++)
+        x.bandwidth[i] = 4e6; /* of 4e4 bytes that learn: 10 ms in two rounds of half, less than the backward takes */
+    const double bucket[] = {INFINITY, 2e4, 1e4, 0}, left[] = {1, 0.5, 0.25, 1}; /* 0: a MiB holds all */
+    double step[4];
+    for (int i = 0; i < 4; i++) {
+        pac_plan plan = even((const int64_t[]){2}, 1, 4, 1);
+        pac_plan_request q = request(&x, 8, 0);
+        q.bucket = bucket[i];
+        assert_int_equal(pac_plan_predict(&x.p, &q, &plan), PAC_OK);
+        step[i] = plan.predicted.hybrid_step_s;
+        pac_plan_free(&plan);
+    }
+    for (int i = 0; i < 4; i++)
+        near(step[0] - step[i], (1 - left[i]) * 4e4 / 4e6);
+}
+
 /* For given stages: as many as hide the pipeline's ends, one where they only cost, as many as memory asks for. */
 static void test_chooses_microbatches(void **state)
 {
@@ -422,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_predicts_a_pipeline_of_equal_stages),
         cmocka_unit_test(test_predicts_what_links_cost_the_cached_phase),
         cmocka_unit_test(test_predicts_bytes_in_flight),
+        cmocka_unit_test(test_sums_hide_behind_the_backward),
         cmocka_unit_test(test_chooses_microbatches),
         cmocka_unit_test(test_predicts_the_steady_phase_by_the_slowest_stage),
         cmocka_unit_test(test_without_cache_epochs_are_equal),

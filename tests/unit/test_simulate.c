@@ -130,6 +130,10 @@ static void test_pieces(void **state)
     check_event(&t, 0, -1, PAC_OP_REDUCE, -1, 6, 11);
     pac_plan_predict(&t.x.p, &t.run, &t.plan); /* and the planner's formula agrees */
     near(t.plan.predicted.hybrid_step_s, 11);
+    t.run.bucket = INFINITY; /* train.overlap: false */
+    near(step(&t), 6 + 8);
+    pac_plan_predict(&t.x.p, &t.run, &t.plan);
+    near(t.plan.predicted.hybrid_step_s, 6 + 8);
     done(&t);
 }
 
