@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { RING = 4, TICKETS = 64, UP = 0, DOWN = 1 };
+enum { RING = 4, TICKETS = 256, UP = 0, DOWN = 1 };
 static const size_t ring_bytes = (size_t)2 << 20;
 
 static struct {

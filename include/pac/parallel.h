@@ -164,6 +164,8 @@ pac_err pac_link_send(pac_link *k, int64_t n, const pac_slot *slots, int64_t nsl
  * micro-batches may be posted ahead. Not collective.
  */
 pac_err pac_link_post(pac_link *k, int64_t n, const pac_slot *slots, int64_t nslots, float *const *data, int64_t tag);
+/** *here: would pac_link_take() not wait? Not collective. */
+pac_err pac_link_arrived(const pac_link *k, int64_t tag, bool *here);
 /** Wait, with the deadline, for what was posted with this tag. */
 pac_err pac_link_take(pac_link *k, int64_t tag);
 /** Both, one after the other. */

@@ -170,6 +170,16 @@ static pac_err settle(queue *q, int64_t tag, pac_err (*wait)(message *m))
     return PAC_OK;
 }
 
+pac_err pac_link_arrived(const pac_link *k, int64_t tag, bool *here)
+{
+    int done = 1;
+    for (int64_t i = 0; i < k->receives.count && done; i++)
+        if (k->receives.v[i].tag == tag)
+            PAC_MPI(MPI_Request_get_status(k->receives.v[i].request, &done, MPI_STATUS_IGNORE));
+    *here = done;
+    return PAC_OK;
+}
+
 pac_err pac_link_take(pac_link *k, int64_t tag)
 {
     return settle(&k->receives, tag, receive);

@@ -70,7 +70,7 @@ pac_err boxes_arrive(boxes *b, micro *x, int64_t m)
     return PAC_OK;
 }
 
-pac_err boxes_leave(boxes *b, micro *x, int64_t m)
+pac_err boxes_leave(boxes *b, micro *x, int64_t m, departure *out)
 {
     stage *s = b->s;
     micro *box = &b->leave[b->left++ % BOXES_LEAVING];
@@ -86,7 +86,7 @@ pac_err boxes_leave(boxes *b, micro *x, int64_t m)
     PAC_TRY(wire_copy(s, s->first, box, &box->din, x, &x->din, WIRE_BOTH, true));
     if (b->prev == NULL)
         return PAC_OK;
-    return wire_send(s, b->prev, s->first, box, &box->din, WIRE_BOTH, true, boxes_bwd_tag(m));
+    return wire_start(s, b->prev, s->first, box, &box->din, WIRE_BOTH, true, boxes_bwd_tag(m), out);
 }
 
 pac_err boxes_flush(boxes *b)

@@ -37,8 +37,9 @@ int64_t boxes_bwd_tag(int64_t m);
 pac_err boxes_expect(boxes *b, const parcel *p);
 /** x->in is what was asked for, until the slot's micro-batch is done. Waits. */
 pac_err boxes_arrive(boxes *b, micro *x, int64_t m);
-/** x->din leaves; the slot may be used again. Waits only for the gradients of the second last micro-batch. */
-pac_err boxes_leave(boxes *b, micro *x, int64_t m);
+/** x->din is to leave with *out (wire_depart()); the slot may be used again then. Waits only for the gradients of the second
+ * last micro-batch. */
+pac_err boxes_leave(boxes *b, micro *x, int64_t m, departure *out);
 /** Wait for all that leaves. */
 pac_err boxes_flush(boxes *b);
 

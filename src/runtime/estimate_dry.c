@@ -53,6 +53,13 @@ pac_footprint dry_peaks(void)
 
 /* ---- one micro-batch ---- */
 
+/* Rows of a device that go to the cache pass through places of the host's. */
+static pac_err stage_rows(const device *v, const micro *x, int64_t rows)
+{
+    float *place;
+    return x->staging != NULL ? pac_arena_floats(x->staging, rows * v->s->D, &place) : PAC_OK;
+}
+
 /* The cache's writer keeps a micro-batch's rows until the next one. */
 static pac_err write_cache(device *v, const micro *x)
 {
@@ -62,9 +69,14 @@ static pac_err write_cache(device *v, const micro *x)
         return PAC_OK;
     for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
         for (int64_t i = 0; i <= v->d->t.job->desc.layers[stack]; i++)
-            all += x->acts.b[stack][i] != NULL ? rows[stack] : 0;
-    if (x->acts.final != NULL && map->final >= 0)
+            if (x->acts.b[stack][i] != NULL) {
+                PAC_TRY(stage_rows(v, x, rows[stack]));
+                all += rows[stack];
+            }
+    if (x->acts.final != NULL && map->final >= 0) {
+        PAC_TRY(stage_rows(v, x, rows[pac_last_stack(&v->d->t.job->desc)]));
         all += head_rows(v->d->t.job, &x->batch);
+    }
     int64_t sample = all / x->batch.B * pac_cache_row_bytes(&map->shape);
     int64_t bytes = pac_cache_write_buffers(x->batch.B, sample), part = pac_cache_write_record(x->batch.B, sample);
     v->d->record = part > v->d->record ? part : v->d->record;
@@ -169,6 +181,7 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
 {
     stage *s = v->s;
     double loss;
+    departure none;
     micro *x = op->slot >= 0 ? &s->slot[op->slot] : NULL;
     switch (op->kind) {
     case PAC_OP_RECV_FWD:
@@ -182,7 +195,7 @@ static pac_err run_op(device *v, pac_range r, const pac_op *op)
     case PAC_OP_BWD:
         return backward(v, x);
     case PAC_OP_SEND_BWD:
-        return v->d->inference ? PAC_OK : boxes_leave(&v->boxes, x, op->m);
+        return v->d->inference ? PAC_OK : boxes_leave(&v->boxes, x, op->m, &none);
     case PAC_OP_STEP:
         if (v->opt != NULL)
             pac_optimizer_step(v->opt, s->job->be, pac_tuned_params(s->tuned), 0, 1);

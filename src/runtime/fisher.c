@@ -91,9 +91,10 @@ static void report(fisher *f)
         w->progress(w->user, &now);
 }
 
-static pac_err add_squares(void *user)
+static pac_err add_squares(void *user, micro *x)
 {
     fisher *f = user;
+    (void)x;
     pac_params *p = pac_tuned_params(f->pipe.stage->tuned);
     f->job.be->add_squares(f->sum, p->g, p->total);
     f->job.be->zero(p->g, p->total);

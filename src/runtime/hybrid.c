@@ -2,7 +2,8 @@
  * The hybrid phase: mini-batches through the pipeline of stages, an optimizer step behind each.
  *
  * Each block's rows are lent to the cache's writing thread at once, while the backbone goes on; a slot is not taken again
- * before its rows are out of use there.
+ * before its rows are out of use there. Rows of a device are copied to the host meanwhile, and lent when the backward pass is
+ * queued.
  */
 #include "fisher.h"
 #include "train.h"
@@ -10,87 +11,69 @@
 
 #include <math.h>
 
+/* Rows for the cache on their way from a device. */
+typedef struct row_copy {
+    const micro *from;
+    int64_t part, ticket;
+    const float *place;
+} row_copy;
+
 struct hybrid {
     train *t;
     pipeline pipe;
     reducer reduce;
+    row_copy *copies; /* [ncopies] */
+    int64_t ncopies, room;
 };
 
 /* ---- the cache ---- */
 
-typedef struct cached_rows {
-    int64_t part;
-    const float *rows;
-} cached_rows;
-
-/* The parts that this stage has made of a micro-batch. */
-static int64_t parts_of(const train *t, const micro *x, cached_rows *out)
+/* A place of staging memory, which the writer may read until the slot is taken again: nobody waits before the backward pass is
+ * queued. */
+static pac_err start_copy(hybrid *h, const micro *x, int64_t part, const float *rows)
 {
-    int64_t n = 0;
-    for (int stack = PAC_ENC; stack <= PAC_DEC; stack++)
-        for (int64_t i = 0; i <= t->job->desc.layers[stack]; i++)
-            if (x->acts.b[stack][i] != NULL)
-                out[n++] = (cached_rows){t->map.part[stack][i], x->acts.b[stack][i]};
-    if (x->acts.final != NULL && t->map.final >= 0)
-        out[n++] = (cached_rows){t->map.final, x->acts.final};
-    return n;
-}
-
-static size_t bytes_of(const train *t, const micro *x, int64_t part)
-{
-    const int64_t *off = t->map.shape.stack[part] == PAC_ENC ? x->batch.soff : x->batch.toff;
-    return (size_t)(off[x->batch.B] * t->map.shape.D) * sizeof(float);
-}
-
-/*
- * Rows that are not the host's come through two places of staging memory, one being filled while the writer may still read the
- * other.
- */
-static pac_err lend_staged(const train *t, const micro *x, const cached_rows *v, int64_t n)
-{
-    const pac_space *space = t->job->be->space;
-    float *place[2];
-    int64_t ticket[2], lent[2] = {0, 0};
-    size_t most = 0;
-    for (int64_t i = 0; i < n; i++)
-        most = bytes_of(t, x, v[i].part) > most ? bytes_of(t, x, v[i].part) : most;
-    size_t mark = pac_arena_mark(x->staging);
-    for (int k = 0; k < 2; k++)
-        PAC_TRY(pac_arena_floats(x->staging, (int64_t)(most / sizeof(float)), &place[k]));
-    PAC_TRY(space->download_start(place[0], v[0].rows, bytes_of(t, x, v[0].part), &ticket[0]));
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t next = (i + 1) % 2;
-        PAC_TRY(space->wait(ticket[i % 2]));
-        PAC_TRY(pac_cache_settle(t->cache, lent[next]));
-        if (i + 1 < n)
-            PAC_TRY(space->download_start(place[next], v[i + 1].rows, bytes_of(t, x, v[i + 1].part), &ticket[next]));
-        PAC_TRY(pac_cache_lend(t->cache, v[i].part, x->batch.sample, x->batch.B, place[i % 2], &lent[i % 2]));
-    }
-    PAC_TRY(pac_cache_settle(t->cache, INT64_MAX));
-    pac_arena_release(x->staging, mark);
+    const int64_t *off = h->t->map.shape.stack[part] == PAC_ENC ? x->batch.soff : x->batch.toff;
+    const int64_t n = off[x->batch.B] * h->t->map.shape.D;
+    void *p = h->copies;
+    float *place;
+    PAC_TRY(pac_mem_grow(PAC_MEM_CACHE, &p, &h->room, h->ncopies + 1, sizeof *h->copies));
+    h->copies = p;
+    PAC_TRY(pac_arena_floats(x->staging, n, &place));
+    row_copy c = {.from = x, .part = part, .place = place};
+    PAC_TRY(h->t->job->be->space->download_start(place, rows, (size_t)n * sizeof(float), &c.ticket));
+    h->copies[h->ncopies++] = c;
     return PAC_OK;
-}
-
-static pac_err after_forward(void *user, const micro *x)
-{
-    const hybrid *h = user;
-    const train *t = h->t;
-    cached_rows v[2 * PAC_MAX_LAYERS + 3];
-    if (t->cache == NULL || x->staging == NULL || x->batch.B == 0)
-        return PAC_OK;
-    int64_t n = parts_of(t, x, v);
-    return n > 0 ? lend_staged(t, x, v, n) : PAC_OK;
 }
 
 /* While the backbone goes on with its next block. */
 static pac_err lend_rows(void *user, micro *x, int stack, int64_t i, const float *rows)
 {
-    const hybrid *h = user;
+    hybrid *h = user;
     const cache_map *map = &h->t->map;
     int64_t part = i < 0 ? map->final : map->part[stack][i];
     if (part < 0 || x->batch.B == 0)
         return PAC_OK;
+    if (h->t->job->be->space != NULL)
+        return start_copy(h, x, part, rows);
     return pac_cache_lend(h->t->cache, part, x->batch.sample, x->batch.B, rows, &x->lent);
+}
+
+/* The device has the backward pass to do while the host waits here for the rows of the forward, the first ones first. */
+static pac_err after_backward(void *user, micro *x)
+{
+    hybrid *h = user;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < h->ncopies; i++) {
+        const row_copy c = h->copies[i];
+        if (c.from != x) {
+            h->copies[kept++] = c;
+            continue;
+        }
+        PAC_TRY(h->t->job->be->space->wait(c.ticket));
+        PAC_TRY(pac_cache_lend(h->t->cache, c.part, x->batch.sample, x->batch.B, c.place, &x->lent));
+    }
+    h->ncopies = kept;
+    return PAC_OK;
 }
 
 /* Rows of the slot's last micro-batch are about to be overwritten. */
@@ -123,7 +106,7 @@ static pac_err hybrid_local(hybrid *h)
                          .layout = &t->layout,
                          .ahead = t->job->cfg.train.overlap,
                          .before = before_operation,
-                         .after_forward = after_forward,
+                         .after_backward = after_backward,
                          .user = h};
     PAC_TRY(stage_new(t->job, mine->first, mine->last, STAGE_LEARNS, &h->pipe.stage));
     return pipeline_open(&h->pipe);
@@ -194,6 +177,7 @@ void hybrid_free(hybrid **hp)
     pipeline_close(&h->pipe);
     reducer_free(&h->reduce);
     stage_free(&h->pipe.stage);
+    pac_mem_free(h->copies);
     pac_mem_free(h);
     pac_mem_trim(); /* the backbone is gone: let the resident size say so */
     *hp = NULL;
@@ -243,7 +227,7 @@ static pac_err run_epoch(hybrid *h, int64_t epoch, epoch_result *out)
 pac_err hybrid_epoch(hybrid *h, int64_t epoch, epoch_result *out)
 {
     stage *s = h->pipe.stage;
-    bool lends = h->t->cache != NULL && h->t->job->be->space == NULL;
+    bool lends = h->t->cache != NULL;
     s->sink = lends ? lend_rows : NULL;
     s->sink_user = h;
     s->watch = buckets_watch(&h->reduce.buckets);

@@ -46,11 +46,39 @@ static pac_err use_schedule(pipeline *p, int64_t M)
     return stage_reserve(p->stage, stage_by_layers(p->stage, M) ? M : ops.in_flight);
 }
 
+/* ---- what leaves ---- */
+
+static pac_err depart(pipeline *p)
+{
+    return wire_depart(p->stage, &p->leaving);
+}
+
+/* Where nothing is asked for ahead, at once. */
+static pac_err to_leave(pipeline *p, const micro *x, const departure *d)
+{
+    p->leaving = *d;
+    p->from = x;
+    return p->ahead && d->copied ? PAC_OK : depart(p);
+}
+
+/* Before waiting for rows of a neighbour, which may itself be waiting for these. */
+static pac_err depart_first(pipeline *p, pac_link *k, int64_t tag)
+{
+    bool here = true;
+    if (p->leaving.link != NULL && k != NULL)
+        PAC_TRY(pac_link_arrived(k, tag, &here));
+    return here ? PAC_OK : depart(p);
+}
+
+/* ---- slots ---- */
+
 /* A slot is taken again: what its last micro-batch sent must have left (upwards it has: its gradient came back). */
 static pac_err flush_slot(pipeline *p, const micro *x)
 {
     if (!x->used)
         return PAC_OK;
+    if (p->from == x)
+        PAC_TRY(depart(p));
     if (p->next != NULL)
         PAC_TRY(pac_link_flush(p->next, boxes_fwd_tag(x->m)));
     return p->ahead ? PAC_OK : boxes_flush(&p->boxes);
@@ -88,6 +116,7 @@ static pac_err receive_activations(pipeline *p, const minibatch *b, const pac_op
 {
     PAC_TRY(take_slot(p, b, op));
     PAC_TRY(expect(p, b, op->m));
+    PAC_TRY(depart_first(p, p->prev, boxes_fwd_tag(op->m)));
     return boxes_arrive(&p->boxes, &p->stage->slot[op->slot], op->m);
 }
 
@@ -95,7 +124,10 @@ static pac_err receive_activations(pipeline *p, const minibatch *b, const pac_op
 static pac_err send_activations(pipeline *p, micro *x, int64_t m)
 {
     stage *s = p->stage;
-    PAC_TRY(wire_send(s, p->next, s->last, x, &x->out, WIRE_BOTH, false, boxes_fwd_tag(m)));
+    departure d;
+    PAC_TRY(depart(p));
+    PAC_TRY(wire_start(s, p->next, s->last, x, &x->out, WIRE_BOTH, false, boxes_fwd_tag(m), &d));
+    PAC_TRY(to_leave(p, x, &d));
     return p->ahead ? wire_post(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, boxes_bwd_tag(m)) : PAC_OK;
 }
 
@@ -104,8 +136,19 @@ static pac_err receive_gradients(pipeline *p, micro *x, int64_t m)
     stage *s = p->stage;
     if (!p->ahead)
         PAC_TRY(wire_post(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, boxes_bwd_tag(m)));
+    PAC_TRY(depart_first(p, p->next, boxes_bwd_tag(m)));
     return wire_take(s, p->next, s->last, x, &x->dout, WIRE_BOTH, true, boxes_bwd_tag(m));
 }
+
+static pac_err send_gradients(pipeline *p, micro *x, int64_t m)
+{
+    departure d = {0};
+    PAC_TRY(depart(p));
+    PAC_TRY(boxes_leave(&p->boxes, x, m, &d));
+    return to_leave(p, x, &d);
+}
+
+/* ---- operations ---- */
 
 static pac_err forward(pipeline *p, const minibatch *b, micro *x)
 {
@@ -113,7 +156,7 @@ static pac_err forward(pipeline *p, const minibatch *b, micro *x)
     pac_err err = stage_fwd(p->stage, x, b->scale);
     pac_comm_away(false);
     PAC_TRY(err);
-    return p->after_forward != NULL ? p->after_forward(p->user, x) : PAC_OK;
+    return depart(p);
 }
 
 static pac_err backward(pipeline *p, micro *x)
@@ -122,7 +165,8 @@ static pac_err backward(pipeline *p, micro *x)
     pac_err err = stage_bwd(p->stage, x);
     pac_comm_away(false);
     PAC_TRY(err);
-    return p->after_backward != NULL ? p->after_backward(p->user) : PAC_OK;
+    PAC_TRY(depart(p));
+    return p->after_backward != NULL ? p->after_backward(p->user, x) : PAC_OK;
 }
 
 static pac_err run_op(pipeline *p, const minibatch *b, const pac_op *op)
@@ -144,7 +188,7 @@ static pac_err run_op(pipeline *p, const minibatch *b, const pac_op *op)
     case PAC_OP_BWD:
         return backward(p, x);
     case PAC_OP_SEND_BWD:
-        return boxes_leave(&p->boxes, x, op->m);
+        return send_gradients(p, x, op->m);
     case PAC_OP_REDUCE:
     case PAC_OP_STEP:
         return PAC_OK; /* after the list, by who runs it */
@@ -192,5 +236,6 @@ pac_err pipeline_run(pipeline *p, minibatch *b, int64_t microbatches)
     p->boxes.expected = 0;
     for (int64_t i = 0; i < p->ops.count; i++)
         PAC_TRY(run_op(p, b, &p->ops.v[i]));
+    PAC_TRY(depart(p));
     return stage_take_loss(p->stage, &b->loss);
 }

@@ -1,6 +1,9 @@
 /*
  * One rank's part of pipelined mini-batches: the operation list of its stage, mapped to links and the stage. Training and the
- * Fisher pass drive it; what each does beside is in the three hooks.
+ * Fisher pass drive it; what each does beside is in the two hooks.
+ *
+ * Rows that are not the host's are copied there before they leave. The host does not stand by for that: it queues the next
+ * operation's work and posts the messages then, but before it waits for a neighbour.
  */
 #ifndef PAC_RUNTIME_PIPELINE_H
 #define PAC_RUNTIME_PIPELINE_H
@@ -23,10 +26,11 @@ typedef struct pipeline {
     bool ahead;            /* ask for rows before they are needed, and do not wait for gradients that leave (train.overlap) */
     pac_oplist ops;        /* for `microbatches` micro-batches */
     int64_t microbatches;  /* of the list at hand: a small last mini-batch has fewer */
+    departure leaving;     /* copies have been started, messages are to follow */
+    const micro *from;     /* whose rows they are */
     /* NULL: nothing to do */
     pac_err (*before)(void *user, const pac_op *op);
-    pac_err (*after_forward)(void *user, const micro *x);
-    pac_err (*after_backward)(void *user);
+    pac_err (*after_backward)(void *user, micro *x);
     void *user;
 } pipeline;
 

@@ -120,6 +120,20 @@ enum { WIRE_ENCODE = 1, WIRE_DECODE = 2, WIRE_BOTH = 3 };
 
 /** Send / receive the flow of `x` over the boundary in front of `layer`. grad: gradients, of whatever carries them. */
 pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag);
+/*
+ * Its halves: note what leaves, and start the copies where rows are not the host's; later, wait for those and post the
+ * messages. Between the two the rows and the offsets of x stay as they are, while the host may queue other work.
+ */
+typedef struct departure {
+    pac_link *link; /* NULL: nothing is to leave */
+    int64_t n, nslots, tag, ticket;
+    bool copied; /* the ticket is of copies */
+    pac_slot slots[PAC_MAX_SLOTS];
+    float *data[PAC_MAX_SLOTS];
+} departure;
+pac_err wire_start(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag,
+                   departure *out);
+pac_err wire_depart(const stage *s, departure *d);
 /** The room for what wire_recv() receives, in the micro-batch's arena. */
 pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool grad);
 pac_err wire_recv(stage *s, pac_link *k, int64_t layer, micro *x, flow *f, int parts, bool grad, int64_t tag);

@@ -63,26 +63,46 @@ static pac_err slots_of(const stage *s, const micro *x, const field *f, int64_t 
     return PAC_OK;
 }
 
-/* All copies are started before one is waited for. */
-static pac_err stage_rows(const pac_space *space, const micro *x, const field *f, int64_t n, float *const *data)
+/* Copies end in the order in which they were started: the last one's ticket is all of them. Rows that leave from where they
+ * are only have to be made. */
+static pac_err start_copies(const pac_space *space, const micro *x, const field *f, departure *d)
 {
-    int64_t ticket[PAC_MAX_SLOTS];
-    for (int64_t i = 0; i < n; i++)
-        PAC_TRY(space->download_start(data[i], *f[i].rows, (size_t)size_of(x, &f[i]) * sizeof(float), &ticket[i]));
-    for (int64_t i = 0; i < n; i++)
-        PAC_TRY(space->wait(ticket[i]));
+    for (int64_t i = 0; i < d->nslots; i++) {
+        const size_t bytes = d->data[i] != *f[i].rows ? (size_t)size_of(x, &f[i]) * sizeof(float) : 0;
+        PAC_TRY(space->download_start(d->data[i], *f[i].rows, bytes, &d->ticket));
+        d->copied = true;
+    }
+    return PAC_OK;
+}
+
+pac_err wire_start(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag,
+                   departure *out)
+{
+    field fields[PAC_MAX_SLOTS];
+    departure d = {.link = k, .n = x->n, .tag = tag, .nslots = boundary_fields(s, layer, f, parts, grad, fields)};
+    PAC_TRY(slots_of(s, x, fields, d.nslots, d.slots, d.data));
+    if (s->job->be->space != NULL)
+        PAC_TRY(start_copies(s->job->be->space, x, fields, &d));
+    *out = d;
+    return PAC_OK;
+}
+
+pac_err wire_depart(const stage *s, departure *d)
+{
+    if (d->link == NULL)
+        return PAC_OK;
+    if (d->copied)
+        PAC_TRY(s->job->be->space->wait(d->ticket));
+    PAC_TRY(pac_link_send(d->link, d->n, d->slots, d->nslots, (const float *const *)d->data, d->tag));
+    d->link = NULL;
     return PAC_OK;
 }
 
 pac_err wire_send(stage *s, pac_link *k, int64_t layer, const micro *x, flow *f, int parts, bool grad, int64_t tag)
 {
-    field fields[PAC_MAX_SLOTS];
-    pac_slot slots[PAC_MAX_SLOTS];
-    float *data[PAC_MAX_SLOTS];
-    int64_t n = boundary_fields(s, layer, f, parts, grad, fields);
-    PAC_TRY(slots_of(s, x, fields, n, slots, data));
-    PAC_TRY(stages(s, x) ? stage_rows(s->job->be->space, x, fields, n, data) : pac_space_sync(s->job->be->space));
-    return pac_link_send(k, x->n, slots, n, (const float *const *)data, tag);
+    departure d;
+    PAC_TRY(wire_start(s, k, layer, x, f, parts, grad, tag, &d));
+    return wire_depart(s, &d);
 }
 
 pac_err wire_room(stage *s, int64_t layer, micro *x, flow *f, int parts, bool grad)

@@ -1,0 +1,36 @@
+#!/bin/sh
+# usage: waits.sh PAC_EMU RUN_SH FIXTURES
+# How often the host waits until the emulated device has nothing left to do: in a step that fills the cache no more often than in one
+# that does not, and in a pipeline not once for each micro-batch's rows that leave for a neighbour.
+set -u
+pac=$1 run=$2 fixtures=$3
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failed=0
+export PAC_EMU_REPORT=1
+
+idle() { # RANKS GROUPS OPTION...: of all ranks together
+    ranks=$1 groups=$2
+    shift 2
+    cat >"$dir/run.yaml" <<YAML
+model: {path: $fixtures/t5v10}
+task: {name: tokens, train: $(dirname "$0")/../mpi/tokens.jsonl, max_source: 24, max_target: 6}
+technique: {name: parallel, reduction: 4}
+train: {epochs: 1, batch: 4, microbatches: 4, seed: 3, optimizer: sgd, lr: 0.05}
+backend: cuda
+cache: none
+YAML
+    rm -rf "$dir/out" "$dir/cache"
+    "$run" "$ranks" "$pac" train "$dir/run.yaml" --quiet --json --set "output=$dir/out" --set "system.groups=[$groups]" "$@" \
+        >"$dir/json" 2>"$dir/log" || cat "$dir/log" >&2
+    sed -n 's/^cuda-emu: .* waits, \([0-9]*\) of them.*/\1/p' "$dir/log" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+steps=9 # of 4 micro-batches
+none=$(idle 1 1) cached=$(idle 1 1 --set "cache.dir=$dir/cache")
+echo "without a cache $none waits, with $cached"
+[ "$none" -gt 0 ] && [ "$cached" -lt $((none + steps)) ] || { echo "the host waits for the rows of the cache"; failed=1; }
+ahead=$(idle 2 1,1) at_once=$(idle 2 1,1 --set train.overlap=false)
+echo "two stages: $ahead waits, $at_once where nothing overlaps"
+[ "$ahead" -gt 0 ] && [ "$ahead" -le $((at_once - steps)) ] || { echo "the host waits for rows that leave"; failed=1; }
+exit $failed
