@@ -31,7 +31,8 @@ static const cublasGemmAlgo_t half_algorithm =
     CUBLAS_GEMM_DEFAULT_TENSOR_OP; /* these versions leave the units alone unless asked */
 #endif
 
-int64_t pac_gpu_least_16bit = (int64_t)1 << 24;
+/* Multiply-adds from which it is worth to round operands that are not kept rounded. */
+static const int64_t least_16bit = (int64_t)1 << 24;
 
 static pac_precision precision;
 
@@ -44,6 +45,9 @@ static struct {
     cublasStatus_t (*gemm)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void *, const void *,
                            cudaDataType, int, const void *, cudaDataType, int, const void *, void *, cudaDataType, int,
                            compute_type, cublasGemmAlgo_t);
+    cublasStatus_t (*gemm_each)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void *, const void *,
+                                cudaDataType, int, long long, const void *, cudaDataType, int, long long, const void *, void *,
+                                cudaDataType, int, long long, int, compute_type, cublasGemmAlgo_t);
 } blas;
 
 static cublasHandle_t handle;
@@ -55,6 +59,7 @@ static pac_err open_library(void)
     blas.destroy = cublasDestroy_v2;
     blas.set_stream = cublasSetStream_v2;
     blas.gemm = cublasGemmEx;
+    blas.gemm_each = cublasGemmStridedBatchedEx;
     return PAC_OK;
 }
 #else
@@ -82,7 +87,8 @@ static pac_err open_library(void)
               "LD_LIBRARY_PATH, or use backend cpu",
               name, dlerror());
     bool all = look_up(library, "cublasCreate_v2", &blas.create) && look_up(library, "cublasDestroy_v2", &blas.destroy) &&
-               look_up(library, "cublasSetStream_v2", &blas.set_stream) && look_up(library, "cublasGemmEx", &blas.gemm);
+               look_up(library, "cublasSetStream_v2", &blas.set_stream) && look_up(library, "cublasGemmEx", &blas.gemm) &&
+               look_up(library, "cublasGemmStridedBatchedEx", &blas.gemm_each);
     PAC_CHECK(all, PAC_ECONFIG, "%s lacks a function: it is not the one of the CUDA toolkit", name);
     return PAC_OK;
 }
@@ -109,11 +115,11 @@ typedef struct constant {
 } constant;
 
 static constant *constants; /* by rising address */
-static int64_t count, room;
+static int64_t known, room;
 
 static int64_t first_after(const float *x)
 {
-    int64_t low = 0, high = count;
+    int64_t low = 0, high = known;
     while (low < high) {
         int64_t middle = (low + high) / 2;
         if (constants[middle].x <= x)
@@ -143,12 +149,12 @@ void pac_device_constant(const float *x, int64_t n)
     void *p = constants;
     if (x == NULL || n <= 0 || (at > 0 && constants[at - 1].x == x))
         return;
-    if (pac_mem_grow(PAC_MEM_OTHER, &p, &room, count + 1, sizeof *constants) != PAC_OK)
+    if (pac_mem_grow(PAC_MEM_OTHER, &p, &room, known + 1, sizeof *constants) != PAC_OK)
         return;
     constants = p;
-    memmove(constants + at + 1, constants + at, (size_t)(count - at) * sizeof *constants);
+    memmove(constants + at + 1, constants + at, (size_t)(known - at) * sizeof *constants);
     constants[at] = (constant){.x = x, .n = n};
-    count++;
+    known++;
     if (precision >= PAC_PREC_BF16)
         make_room(&constants[at]);
 }
@@ -159,18 +165,18 @@ void pac_device_constant_release(const float *x)
     if (at < 0 || constants[at].x != x)
         return;
     uint16_t *rounded = constants[at].rounded;
-    memmove(constants + at, constants + at + 1, (size_t)(count - at - 1) * sizeof *constants);
-    count--;
+    memmove(constants + at, constants + at + 1, (size_t)(known - at - 1) * sizeof *constants);
+    known--;
     pac_space_free(&pac_cuda_space, rounded);
 }
 
 void pac_gpu_blas_close(void)
 {
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < known; i++)
         pac_space_free(&pac_cuda_space, constants[i].rounded);
     pac_mem_free(constants);
     constants = NULL;
-    count = room = 0;
+    known = room = 0;
     if (handle != NULL)
         blas.destroy(handle);
     handle = NULL;
@@ -180,10 +186,36 @@ void pac_gpu_blas_close(void)
 
 enum { CUT = 4096 };
 
+/* One factor of a product, or the same of `count` products, each `step` numbers behind the last one. */
 typedef struct operand {
     const void *x;
-    int64_t ld;
+    int64_t ld, step;
+    int64_t rows, columns; /* as it is stored */
 } operand;
+
+static operand stored(const float *x, int64_t ld, int64_t step, bool transposed, int64_t rows, int64_t columns)
+{
+    return (operand){
+        .x = x, .ld = ld, .step = step, .rows = transposed ? columns : rows, .columns = transposed ? rows : columns};
+}
+
+/* From its first number behind its last. */
+static int64_t extent(const operand *o, int64_t count)
+{
+    return (count - 1) * o->step + (o->rows - 1) * o->ld + o->columns;
+}
+
+/* All of them as one matrix: they lie side by side, or one under another. */
+static bool join(operand *o, int64_t count)
+{
+    if (o->step + o->columns <= o->ld || count == 1)
+        o->columns += (count - 1) * o->step;
+    else if (o->step % o->ld == 0)
+        o->rows += (count - 1) * (o->step / o->ld);
+    else
+        return false;
+    return o->columns <= o->ld || o->rows == 1;
+}
 
 static void round_to(uint16_t *to, int64_t ldto, const float *x, int64_t ld, int64_t rows, int64_t columns)
 {
@@ -193,7 +225,7 @@ static void round_to(uint16_t *to, int64_t ldto, const float *x, int64_t ld, int
         pac_cuda_to_bf16(to, ldto, x, ld, rows, columns);
 }
 
-/* The rounded copy of a constant that holds the whole matrix at x, NULL if there is none. */
+/* The rounded copy of a constant that holds all of x, NULL if there is none. */
 static const uint16_t *kept(const float *x, int64_t floats)
 {
     int64_t at = first_after(x) - 1;
@@ -211,23 +243,40 @@ static const uint16_t *kept(const float *x, int64_t floats)
     return c->rounded + (x - c->x);
 }
 
-static operand rounded(const float *x, int64_t ld, int64_t rows, int64_t columns, pac_scratch_user user)
+/* o in 16 bits; its x is NULL where there is no memory. */
+static operand rounded(operand o, int64_t count, pac_scratch_user user)
 {
-    const uint16_t *same = kept(x, (rows - 1) * ld + columns);
-    if (same != NULL)
-        return (operand){same, ld};
-    int64_t ldto = (columns + 7) / 8 * 8; /* rows of whole 16 bytes */
-    uint16_t *to = pac_gpu_scratch(user, (size_t)(rows * ldto) * sizeof *to);
+    const uint16_t *same = kept(o.x, extent(&o, count));
+    operand all = o;
+    if (same != NULL) {
+        o.x = same;
+        return o;
+    }
+    join(&all, count);
+    const int64_t ldto = (all.columns + 7) / 8 * 8; /* rows of whole 16 bytes */
+    uint16_t *to = pac_gpu_scratch(user, (size_t)(all.rows * ldto) * sizeof *to);
     if (to != NULL)
-        round_to(to, ldto, x, ld, rows, columns);
-    return (operand){to, ldto};
+        round_to(to, ldto, all.x, all.ld, all.rows, all.columns);
+    if (all.rows > o.rows)
+        o.step = o.step / o.ld * ldto;
+    o.x = to;
+    o.ld = ldto;
+    return o;
 }
 
-/* Is op(x) [rows, columns] most of a constant? Its products are rounded however few rows meet it, in every layout of a run. */
-static bool whole(const float *x, int64_t rows, int64_t columns, int64_t ld, bool transposed)
+/* Is it most of a constant? Its products are rounded however few rows meet it, in every layout of a run. */
+static bool whole(const operand *o, int64_t count)
 {
-    int64_t at = first_after(x) - 1, floats = ((transposed ? columns : rows) - 1) * ld + (transposed ? rows : columns);
-    return at >= 0 && x + floats <= constants[at].x + constants[at].n && 2 * floats > constants[at].n;
+    int64_t at = first_after(o->x) - 1, floats = extent(o, count);
+    return at >= 0 && (const float *)o->x + floats <= constants[at].x + constants[at].n && 2 * floats > constants[at].n;
+}
+
+static bool to_be_rounded(const operand *a, const operand *b, int64_t count, int64_t m, int64_t n, int64_t k)
+{
+    operand a_all = *a, b_all = *b;
+    bool large = m * n >= (least_16bit + k * count - 1) / (k * count);
+    return precision >= PAC_PREC_BF16 && join(&a_all, count) && join(&b_all, count) &&
+           (large || whole(a, count) || whole(b, count));
 }
 
 /* ---- the product ---- */
@@ -245,35 +294,48 @@ pac_precision pac_device_precision(pac_precision wanted)
     return precision;
 }
 
-void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
-                   int64_t n, int64_t k, float alpha, float beta)
+static bool counts_in_int(int64_t n)
 {
-    if (m == 0 || n == 0)
-        return;
-    if (k == 0) {
-        pac_cuda_scale_matrix(c, ldc, m, n, beta);
-        return;
-    }
-    if (m > INT_MAX || n > INT_MAX || k > INT_MAX || lda > INT_MAX || ldb > INT_MAX || ldc > INT_MAX) {
+    if (n > INT_MAX)
         pac_gpu_fault(PAC_ESHAPE, "a product is larger than cuBLAS can count");
+    return n <= INT_MAX;
+}
+
+void pac_cuda_gemm_each(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa, bool ta,
+                        const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
+                        float beta)
+{
+    if (m == 0 || n == 0 || count == 0)
         return;
-    }
-    operand oa = {a, lda}, ob = {b, ldb};
+    for (int64_t h = 0; h < count && k == 0; h++)
+        pac_cuda_scale_matrix(c + h * sc, ldc, m, n, beta);
+    if (k == 0 || !counts_in_int(m) || !counts_in_int(n) || !counts_in_int(k) || !counts_in_int(lda) || !counts_in_int(ldb) ||
+        !counts_in_int(ldc) || !counts_in_int(count))
+        return;
+    operand oa = stored(a, lda, sa, ta, m, k), ob = stored(b, ldb, sb, tb, k, n);
     cudaDataType type = CUDA_R_32F;
     compute_type compute = precision == PAC_PREC_F32 || !has_tensor_f32() ? in_f32 : in_tf32;
-    bool large = m * n >= (pac_gpu_least_16bit + k - 1) / k;
-    if (precision >= PAC_PREC_BF16 && (large || whole(a, m, k, lda, ta) || whole(b, k, n, ldb, tb))) {
-        oa = rounded(a, lda, ta ? k : m, ta ? m : k, PAC_SCRATCH_A);
-        ob = rounded(b, ldb, tb ? n : k, tb ? k : n, PAC_SCRATCH_B);
+    if (to_be_rounded(&oa, &ob, count, m, n, k)) {
+        oa = rounded(oa, count, PAC_SCRATCH_A);
+        ob = rounded(ob, count, PAC_SCRATCH_B);
         type = precision == PAC_PREC_F16 ? CUDA_R_16F : bf16;
         compute = in_f32;
         if (oa.x == NULL || ob.x == NULL)
             return;
     }
-    cublasGemmAlgo_t algorithm = type == CUDA_R_32F ? CUBLAS_GEMM_DEFAULT : half_algorithm;
-    cublasStatus_t s =
-        blas.gemm(handle, tb ? CUBLAS_OP_T : CUBLAS_OP_N, ta ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)k, &alpha, ob.x,
-                  type, (int)ob.ld, oa.x, type, (int)oa.ld, &beta, c, CUDA_R_32F, (int)ldc, compute, algorithm);
+    const cublasGemmAlgo_t algorithm = type == CUDA_R_32F ? CUBLAS_GEMM_DEFAULT : half_algorithm;
+    const cublasOperation_t opa = ta ? CUBLAS_OP_T : CUBLAS_OP_N, opb = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasStatus_t s = count == 1 ? blas.gemm(handle, opb, opa, (int)n, (int)m, (int)k, &alpha, ob.x, type, (int)ob.ld, oa.x,
+                                              type, (int)oa.ld, &beta, c, CUDA_R_32F, (int)ldc, compute, algorithm)
+                                  : blas.gemm_each(handle, opb, opa, (int)n, (int)m, (int)k, &alpha, ob.x, type, (int)ob.ld,
+                                                   ob.step, oa.x, type, (int)oa.ld, oa.step, &beta, c, CUDA_R_32F, (int)ldc, sc,
+                                                   (int)count, compute, algorithm);
     if (s != CUBLAS_STATUS_SUCCESS)
         pac_gpu_fault(PAC_EINTERNAL, "cuBLAS refused a product");
+}
+
+void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
+                   int64_t n, int64_t k, float alpha, float beta)
+{
+    pac_cuda_gemm_each(1, c, ldc, 0, a, lda, 0, ta, b, ldb, 0, tb, m, n, k, alpha, beta);
 }

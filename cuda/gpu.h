@@ -64,9 +64,6 @@ void pac_gpu_table_close(void);
 pac_err pac_gpu_blas_open(void);
 void pac_gpu_blas_close(void);
 
-/** Products with fewer multiply-adds than this are not worth rounding operands to 16 bits for; TF32 is taken instead. */
-extern int64_t pac_gpu_least_16bit;
-
 #ifdef __cplusplus
 }
 #endif

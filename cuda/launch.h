@@ -97,6 +97,9 @@ void pac_cuda_scale_matrix(float *c, int64_t ldc, int64_t m, int64_t n, float be
 /* blas.c */
 void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
                    int64_t n, int64_t k, float alpha, float beta);
+void pac_cuda_gemm_each(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa, bool ta,
+                        const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
+                        float beta);
 
 #ifdef __cplusplus
 }

@@ -25,7 +25,8 @@
 enum { WARM_UP = 5 };
 
 extern int64_t emu_waited(void) __attribute__((weak)); /* tests/cuda/emu: how often the host waited */
-static int64_t waited_inside;                          /* of steps */
+extern int64_t emu_products(void) __attribute__((weak));
+static int64_t waited_inside; /* of steps */
 
 static void must(pac_err err)
 {
@@ -214,8 +215,8 @@ static int rising(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Median milliseconds of single steps, each between two waits; the loss of the last. */
-static double milliseconds(bench *x, void (*step)(bench *), int64_t rounds, float *loss)
+/* Median milliseconds of single steps, each between two waits; the loss of the last. On the emulator: products of one step. */
+static double milliseconds(bench *x, void (*step)(bench *), int64_t rounds, float *loss, int64_t *products)
 {
     double *t = malloc((size_t)rounds * sizeof *t);
     if (t == NULL)
@@ -223,8 +224,10 @@ static double milliseconds(bench *x, void (*step)(bench *), int64_t rounds, floa
     for (int64_t i = -WARM_UP; i < rounds; i++) {
         must(pac_device_sync());
         int64_t waited = emu_waited != NULL ? emu_waited() : 0;
+        int64_t before = emu_products != NULL ? emu_products() : 0;
         double start = pac_now();
         step(x);
+        *products = emu_products != NULL ? emu_products() - before : 0;
         waited_inside += emu_waited != NULL && i >= 0 ? emu_waited() - waited : 0;
         must(pac_device_sync());
         if (i >= 0)
@@ -297,20 +300,21 @@ static void measure(const options *o, const char *model, size_t precision)
 {
     bench x;
     float loss[3];
+    int64_t products[3] = {0};
     pac_device_info info;
     if (pac_device_precision(precisions[precision].value) != precisions[precision].value)
         return;
     open_bench(&x, o, model);
-    double hybrid = milliseconds(&x, hybrid_step, o->rounds, &loss[0]),
-           cached = milliseconds(&x, cached_step, o->rounds, &loss[1]);
+    double hybrid = milliseconds(&x, hybrid_step, o->rounds, &loss[0], &products[0]),
+           cached = milliseconds(&x, cached_step, o->rounds, &loss[1], &products[1]);
     prepare_feeding(&x);
-    double fed = milliseconds(&x, fed_step, o->rounds, &loss[2]);
+    double fed = milliseconds(&x, fed_step, o->rounds, &loss[2], &products[2]);
     must(pac_device_query(&info));
-    printf(
-        "{\"model\": \"%s\", \"precision\": \"%s\", \"by\": \"pac\", \"hybrid_ms\": %.4f, \"cached_ms\": %.4f, "
-        "\"fed_ms\": %.4f, \"losses\": [%.6g, %.6g, %.6g], \"waits_inside\": %lld, \"device\": \"%s\", \"backend\": \"%s\"}\n",
-        model, precisions[precision].name, hybrid, cached, fed, (double)loss[0], (double)loss[1], (double)loss[2],
-        (long long)waited_inside, info.name, x.be->name);
+    printf("{\"model\": \"%s\", \"precision\": \"%s\", \"by\": \"pac\", \"hybrid_ms\": %.4f, \"cached_ms\": %.4f, "
+           "\"fed_ms\": %.4f, \"losses\": [%.6g, %.6g, %.6g], \"waits_inside\": %lld, \"products\": [%lld, %lld], \"device\": "
+           "\"%s\", \"backend\": \"%s\"}\n",
+           model, precisions[precision].name, hybrid, cached, fed, (double)loss[0], (double)loss[1], (double)loss[2],
+           (long long)waited_inside, (long long)products[0], (long long)products[1], info.name, x.be->name);
     fflush(stdout);
     close_bench(&x);
 }

@@ -55,6 +55,11 @@ typedef struct pac_backend {
     const char *name;       /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "split", "cuda" */
     const pac_space *space; /* where its rows live; NULL: memory of the host */
 
+    /* What pac_gemm_each() says, in one launch; NULL: as many calls of gemm. */
+    void (*gemm_each)(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa, bool ta,
+                      const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
+                      float beta);
+
     /* C[m,n] = alpha * op(A) op(B) + beta * C; op(A) is [m,k], transposed when ta. beta == 0 does not read C. */
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
                  int64_t n, int64_t k, float alpha, float beta);
@@ -162,6 +167,15 @@ typedef struct pac_backend {
     /* sum of squares in double, in a fixed order */
     double (*sumsq)(const float *x, int64_t n);
 } pac_backend;
+
+/**
+ * `count` products of one size, C_h = alpha * op(A_h) op(B_h) + beta * C_h: each operand of a product starts sc, sa, sb numbers
+ * behind that of the one before (heads lie side by side: K apart; a head's rows of a weight: K rows apart). The C_h do not
+ * overlap.
+ */
+void pac_gemm_each(const pac_backend *be, int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda,
+                   int64_t sa, bool ta, const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k,
+                   float alpha, float beta);
 
 /**
  * The backend called `name`: "ref", "cpu" or "auto" (the fastest that this processor runs), "cuda" (its arrays are in the

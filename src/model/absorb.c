@@ -72,9 +72,8 @@ static pac_err shared_attn(const block_ctx *c, pac_attn *out)
 static void lora_narrow(const block_ctx *c, float *z, const float *narrow, const pac_lora *l)
 {
     int64_t H = c->cfg->H, K = c->cfg->K;
-    for (int64_t h = 0; h < H; h++)
-        c->be->gemm(z + h * l->r, H * l->r, narrow + h * K, c->I, false, l->b + h * K * l->r, l->r, false, c->N, l->r, K,
-                    l->scale, 0.0f);
+    pac_gemm_each(c->be, H, z, H * l->r, l->r, narrow, c->I, K, false, l->b, l->r, K * l->r, false, c->N, l->r, K, l->scale,
+                  0.0f);
 }
 
 /* z[n,h] = wide_h a^T */
@@ -95,9 +94,10 @@ static pac_err values(const block_ctx *c, const pac_linear *w, pac_widened *out)
     return PAC_OK;
 }
 
-static const float *head_values(const block_ctx *c, const pac_widened *w, int64_t h)
+/* From a head's values to the next one's. */
+static int64_t head_step(const block_ctx *c, const pac_widened *w)
 {
-    return w->w + h * c->cfg->K * (w->turned ? 1 : w->ld);
+    return c->cfg->K * (w->turned ? 1 : w->ld);
 }
 
 static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const pac_linear *w)
@@ -105,9 +105,8 @@ static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const
     int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
     pac_widened v;
     PAC_TRY(values(c, w, &v));
-    for (int64_t h = 0; h < H; h++)
-        c->be->gemm(wide + h * D, H * D, narrow + h * K, c->I, false, head_values(c, &v, h), v.ld, v.turned, c->N, D, K, 1.0f,
-                    0.0f);
+    pac_gemm_each(c->be, H, wide, H * D, D, narrow, c->I, K, false, v.w, v.ld, head_step(c, &v), v.turned, c->N, D, K, 1.0f,
+                  0.0f);
     if (w->lora == NULL)
         return PAC_OK;
     float *z;
@@ -124,17 +123,15 @@ static pac_err narrow_down(const block_ctx *c, float *narrow, const float *wide,
     int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
     pac_widened v;
     PAC_TRY(values(c, w, &v));
-    for (int64_t h = 0; h < H; h++)
-        c->be->gemm(narrow + h * K, c->I, wide + h * D, H * D, false, head_values(c, &v, h), v.ld, !v.turned, c->N, K, D, 1.0f,
-                    0.0f);
+    pac_gemm_each(c->be, H, narrow, c->I, K, wide, H * D, D, false, v.w, v.ld, head_step(c, &v), !v.turned, c->N, K, D, 1.0f,
+                  0.0f);
     if (l == NULL)
         return PAC_OK;
     float *z;
     PAC_TRY(scratch(c, c->N * H, l->r, &z));
     lora_wide(c, z, wide, l);
-    for (int64_t h = 0; h < H; h++)
-        c->be->gemm(narrow + h * K, c->I, z + h * l->r, H * l->r, false, l->b + h * K * l->r, l->r, true, c->N, K, l->r,
-                    l->scale, 1.0f);
+    pac_gemm_each(c->be, H, narrow, c->I, K, z, H * l->r, l->r, false, l->b, l->r, K * l->r, true, c->N, K, l->r, l->scale,
+                  1.0f);
     return PAC_OK;
 }
 
@@ -150,9 +147,8 @@ static pac_err learn_lora(const block_ctx *c, const float *narrow, const float *
     if (l->db == NULL)
         return PAC_OK;
     lora_wide(c, z, wide, l);
-    for (int64_t h = 0; h < H; h++)
-        c->be->gemm(l->db + h * K * l->r, l->r, narrow + h * K, c->I, true, z + h * l->r, H * l->r, false, K, l->r, c->N,
-                    l->scale, 1.0f);
+    pac_gemm_each(c->be, H, l->db, l->r, K * l->r, narrow, c->I, K, true, z, H * l->r, l->r, false, K, l->r, c->N, l->scale,
+                  1.0f);
     return PAC_OK;
 }
 
@@ -160,8 +156,8 @@ static pac_err learn_lora(const block_ctx *c, const float *narrow, const float *
 static pac_err learn(const block_ctx *c, const float *narrow, const float *wide, const pac_linear *w)
 {
     int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
-    for (int64_t h = 0; h < H && w->dw != NULL; h++)
-        c->be->gemm(w->dw + h * K * D, D, narrow + h * K, c->I, true, wide + h * D, H * D, false, K, D, c->N, 1.0f, 1.0f);
+    if (w->dw != NULL)
+        pac_gemm_each(c->be, H, w->dw, D, K * D, narrow, c->I, K, true, wide, H * D, D, false, K, D, c->N, 1.0f, 1.0f);
     return w->lora != NULL ? learn_lora(c, narrow, wide, w->lora) : PAC_OK;
 }
 

@@ -111,6 +111,18 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
     return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu, cuda or ref", name);
 }
 
+void pac_gemm_each(const pac_backend *be, int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda,
+                   int64_t sa, bool ta, const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k,
+                   float alpha, float beta)
+{
+    if (be->gemm_each != NULL) {
+        be->gemm_each(count, c, ldc, sc, a, lda, sa, ta, b, ldb, sb, tb, m, n, k, alpha, beta);
+        return;
+    }
+    for (int64_t h = 0; h < count; h++)
+        be->gemm(c + h * sc, ldc, a + h * sa, lda, ta, b + h * sb, ldb, tb, m, n, k, alpha, beta);
+}
+
 /* ---- scratch ---- */
 
 typedef struct place {

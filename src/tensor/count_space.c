@@ -123,13 +123,26 @@ void pac_backend_count_device_release(void)
         release(user);
 }
 
-/* Two operands of 16 bits: rows, and where both are rows (a weight's gradient) the other too. */
+/* Two operands of 16 bits: rows, and where both are rows (a weight's gradient) the other too. Heads lie side by side. */
+static void hold_operands(int64_t count, bool ta, int64_t m, int64_t n, int64_t k)
+{
+    int64_t first = 2 * (ta ? k : m) * ((count * (ta ? m : k) + 7) / 8 * 8);
+    hold(OPERANDS, first + (ta ? 2 * k * ((count * n + 7) / 8 * 8) : 0));
+}
+
 static void gemm_rounding(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb,
                           int64_t m, int64_t n, int64_t k, float alpha, float beta)
 {
-    int64_t first = 2 * (ta ? k : m) * (((ta ? m : k) + 7) / 8 * 8), second = ta ? 2 * k * ((n + 7) / 8 * 8) : 0;
-    hold(OPERANDS, first + second);
+    hold_operands(1, ta, m, n, k);
     pac_backend_count.gemm(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, alpha, beta);
+}
+
+static void gemm_each_rounding(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa,
+                               bool ta, const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k,
+                               float alpha, float beta)
+{
+    hold_operands(count, ta, m, n, k);
+    pac_gemm_each(&pac_backend_count, count, c, ldc, sc, a, lda, sa, ta, b, ldb, sb, tb, m, n, k, alpha, beta);
 }
 
 /* delta and norm of each row and head; each block of eight rows' part of the bias table (cuda/attn_bwd.cu). */
@@ -188,7 +201,7 @@ static void fill_tables(void)
         tables[rounds].rmsnorm_bwd = rmsnorm_bwd;
         tables[rounds].bias_bwd = bias_bwd;
         if (rounds)
-            tables[rounds].gemm = gemm_rounding;
+            tables[rounds].gemm = gemm_rounding, tables[rounds].gemm_each = gemm_each_rounding;
     }
 }
 

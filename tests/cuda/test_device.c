@@ -296,6 +296,79 @@ static void check_products(void)
     free(b);
 }
 
+/* ---- a product for each head ---- */
+
+enum { HEADS = 16, HEAD = 64, HEAD_ROWS = 64, WIDE = 256 }; /* 2^24 multiply-adds: rounded whether the weight is kept or not */
+
+/* wide_h = narrow_h W_h: the worst error over the sum of the absolute products. */
+static double heads_error(const float *wide, const float *narrow, const float *w)
+{
+    double worst = 0;
+    for (int64_t n = 0; n < HEAD_ROWS; n++)
+        for (int64_t h = 0; h < HEADS; h++)
+            for (int64_t d = 0; d < WIDE; d++) {
+                double sum = 0, size = 0;
+                for (int64_t i = 0; i < HEAD; i++) {
+                    double p = (double)narrow[n * HEADS * HEAD + h * HEAD + i] * w[(h * HEAD + i) * WIDE + d];
+                    sum += p;
+                    size += fabs(p);
+                }
+                double e = fabs(wide[(n * HEADS + h) * WIDE + d] - sum) / size;
+                worst = e > worst || isnan(e) ? e : worst;
+            }
+    return worst;
+}
+
+/* narrow_h = wide_h W_h^T, back again, with the values of the processor's table. */
+static double heads_back_error(const float *narrow, const float *wide, const float *w)
+{
+    float *right = host(sizeof *right * HEAD_ROWS * HEADS * HEAD);
+    double worst = 0, most = 0;
+    pac_gemm_each(ref, HEADS, right, HEADS * HEAD, HEAD, wide, HEADS * WIDE, WIDE, false, w, WIDE, HEAD * WIDE, true, HEAD_ROWS,
+                  HEAD, WIDE, 1, 0);
+    for (int64_t i = 0; i < HEAD_ROWS * HEADS * HEAD; i++) {
+        most = fmax(most, fabs((double)right[i]));
+        worst = fmax(worst, isnan(narrow[i]) ? INFINITY : fabs((double)right[i] - narrow[i]));
+    }
+    free(right);
+    return worst / most;
+}
+
+static void check_heads(void)
+{
+    const int64_t rows = HEADS * HEAD, n = HEAD_ROWS * rows, wide = HEAD_ROWS * HEADS * WIDE;
+    float *x = floats(n, 13), *w = floats(rows * WIDE, 14), *dx = there(x, n), *dw = there(w, rows * WIDE),
+          *dy = device_floats(wide);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (pac_device_precision(modes[i].mode) != modes[i].mode)
+            continue;
+        for (int kept = 0; kept < 2; kept++) {
+            must(pac_device_upload(dx, x, (size_t)n * sizeof *x));
+            if (kept)
+                pac_device_constant(dw, rows * WIDE);
+            gpu->gemm_each(HEADS, dy, HEADS * WIDE, WIDE, dx, rows, HEAD, false, dw, WIDE, HEAD * WIDE, false, HEAD_ROWS, WIDE,
+                           HEAD, 1, 0);
+            gpu->gemm_each(HEADS, dx, rows, HEAD, dy, HEADS * WIDE, WIDE, false, dw, WIDE, HEAD * WIDE, true, HEAD_ROWS, HEAD,
+                           WIDE, 1, 0);
+            float *y = back(dy, wide), *x2 = back(dx, n);
+            double e = heads_error(y, x, w), e2 = heads_back_error(x2, y, w);
+            printf("%s products by heads, weights %s: errors %.2g, back %.2g\n", modes[i].name, kept ? "kept" : "not kept", e,
+                   e2);
+            expect(e <= modes[i].bound && e >= modes[i].least, "%s products by heads: error %.2g", modes[i].name, e);
+            expect(e2 <= modes[i].bound, "%s products by heads, back: error %.2g", modes[i].name, e2);
+            free(y);
+            free(x2);
+        }
+        pac_device_constant_release(dw);
+    }
+    pac_device_precision(PAC_PREC_F32);
+    pac_device_free(dx);
+    pac_device_free(dw);
+    pac_device_free(dy);
+    free(x);
+    free(w);
+}
+
 /* ---- attention beyond the sizes of tests/ops ---- */
 
 typedef struct shape {
@@ -460,6 +533,7 @@ int main(void)
     check_indices();
     check_faults();
     check_products();
+    check_heads();
     check_attentions();
     check_vocabulary();
     if (strcmp(gpu->name, "cuda-emu") == 0)

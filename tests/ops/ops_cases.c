@@ -41,6 +41,33 @@ static void gemm_call(const pac_backend *be, const fixture *f)
     be->gemm(X(0), f->a[0].ld, X(1), f->a[1].ld, ta, X(2), f->a[2].ld, tb, f->N, f->D, f->V, 0.75f, beta_of(f->variant));
 }
 
+/* ---- several products: heads side by side in a and c; b a weight's rows, head under head, or side by side too ---- */
+
+static void gemm_each_setup(fixture *f, int64_t n, int64_t d, int variant)
+{
+    enum { HEADS = 3 };
+    const int64_t K = variant & 1 ? 8 : 7, m = variant & 4 ? K : n, rows = variant & 4 ? n : K;
+    f->N = m, f->D = d, f->V = rows;
+    f->flops = 2.0 * HEADS * (double)m * (double)d * (double)rows;
+    if (variant & 4) { /* dW_h += narrow_h^T wide_h */
+        add(f, ADDED, "c", HEADS * K, d);
+        add_strided(f, IN, "a", n, HEADS * K, HEADS * K + 1);
+        add_strided(f, IN, "b", n, HEADS * d, HEADS * d + 3);
+    } else { /* wide_h = narrow_h W_h, or with W_h transposed */
+        add_strided(f, variant & 2 ? OUT : CHANGED, "c", n, HEADS * d, HEADS * d + 3);
+        add_strided(f, IN, "a", n, HEADS * K, HEADS * K + 1);
+        add(f, IN, "b", variant & 2 ? HEADS * d : HEADS * K, variant & 2 ? K : d);
+    }
+}
+
+static void gemm_each_call(const pac_backend *be, const fixture *f)
+{
+    const int64_t K = f->variant & 1 ? 8 : 7, d = f->D, H = 3;
+    const bool learns = f->variant & 4, turned = !learns && (f->variant & 2);
+    pac_gemm_each(be, H, X(0), f->a[0].ld, learns ? K * d : d, X(1), f->a[1].ld, K, learns, X(2), f->a[2].ld,
+                  learns ? d : K * d, turned, f->N, d, f->V, 0.75f, turned ? 0.0f : 1.0f);
+}
+
 /* ---- bias ---- */
 
 static void bias_fwd_setup(fixture *f, int64_t n, int64_t d, int variant)
@@ -431,6 +458,7 @@ static void adamw_call(const pac_backend *be, const fixture *f)
 
 const op_case row_cases[] = {
     {CASE(gemm), .variants = 12, .tolerance = SUM},
+    {CASE(gemm_each), .variants = 6, .tolerance = SUM},
     {CASE(bias_fwd), .variants = 1, .tolerance = EXACT},
     {CASE(bias_bwd), .variants = 1, .tolerance = SUM},
     {CASE(rmsnorm_fwd), .variants = 3, .tolerance = ROUND},

@@ -24,6 +24,13 @@ cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperat
                             const void *alpha, const void *a, cudaDataType atype, int lda, const void *b, cudaDataType btype,
                             int ldb, const void *beta, void *c, cudaDataType ctype, int ldc, cublasComputeType_t compute,
                             cublasGemmAlgo_t algo);
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                                          const void *alpha, const void *a, cudaDataType atype, int lda, long long sa,
+                                          const void *b, cudaDataType btype, int ldb, long long sb, const void *beta, void *c,
+                                          cudaDataType ctype, int ldc, long long sc, int count, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t algo);
+/* Calls of the two so far. */
+int64_t emu_products(void);
 
 #ifdef __cplusplus
 }

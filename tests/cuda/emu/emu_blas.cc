@@ -48,6 +48,8 @@ static std::vector<float> widen(const void *p, cudaDataType type, int rows, int 
     return x;
 }
 
+static int64_t products;
+
 extern "C" {
 
 cublasStatus_t cublasCreate_v2(cublasHandle_t *h)
@@ -68,25 +70,46 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t h, cudaStream_t s)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
-                            const void *alpha, const void *a, cudaDataType atype, int lda, const void *b, cudaDataType btype,
-                            int ldb, const void *beta, void *c, cudaDataType ctype, int ldc, cublasComputeType_t compute,
-                            cublasGemmAlgo_t)
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                                          const void *alpha, const void *a, cudaDataType atype, int lda, long long sa,
+                                          const void *b, cudaDataType btype, int ldb, long long sb, const void *beta, void *c,
+                                          cudaDataType ctype, int ldc, long long sc, int count, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t)
 {
     int arows = ta == CUBLAS_OP_N ? m : k, brows = tb == CUBLAS_OP_N ? k : n;
     float al = *(const float *)alpha, be = *(const float *)beta;
-    if (m <= 0 || n <= 0 || k <= 0 || lda < arows || ldb < brows || ldc < m || ctype != CUDA_R_32F)
+    if (m <= 0 || n <= 0 || k <= 0 || lda < arows || ldb < brows || ldc < m || ctype != CUDA_R_32F || count < 1)
         return CUBLAS_STATUS_INVALID_VALUE;
     emu_check_pointer(a, "a product");
     emu_check_pointer(b, "a product");
     emu_check_pointer(c, "a product");
+    products++;
     bool tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
     emu_queue(h->stream, [=] {
-        std::vector<float> x = widen(a, atype, arows, ta == CUBLAS_OP_N ? k : m, lda, tf32);
-        std::vector<float> y = widen(b, btype, brows, tb == CUBLAS_OP_N ? n : k, ldb, tf32);
-        cblas_sgemm(CblasColMajor, ta == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, tb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans,
-                    m, n, k, al, x.data(), arows, y.data(), brows, be, (float *)c, ldc);
+        for (long long i = 0; i < count; i++) {
+            const char *ai = (const char *)a + i * sa * (atype == CUDA_R_32F ? 4 : 2);
+            const char *bi = (const char *)b + i * sb * (btype == CUDA_R_32F ? 4 : 2);
+            std::vector<float> x = widen(ai, atype, arows, ta == CUBLAS_OP_N ? k : m, lda, tf32);
+            std::vector<float> y = widen(bi, btype, brows, tb == CUBLAS_OP_N ? n : k, ldb, tf32);
+            cblas_sgemm(CblasColMajor, ta == CUBLAS_OP_N ? CblasNoTrans : CblasTrans,
+                        tb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, al, x.data(), arows, y.data(), brows, be,
+                        (float *)c + i * sc, ldc);
+        }
     });
     return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                            const void *alpha, const void *a, cudaDataType atype, int lda, const void *b, cudaDataType btype,
+                            int ldb, const void *beta, void *c, cudaDataType ctype, int ldc, cublasComputeType_t compute,
+                            cublasGemmAlgo_t algo)
+{
+    return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, alpha, a, atype, lda, 0, b, btype, ldb, 0, beta, c, ctype, ldc, 0, 1,
+                                      compute, algo);
+}
+
+int64_t emu_products(void)
+{
+    return products;
 }
 }
