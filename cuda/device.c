@@ -191,11 +191,29 @@ pac_err pac_device_memory(int64_t *total, int64_t *available)
     return PAC_OK;
 }
 
+/* Indices do not say it: each process may see other devices, or all of them under another number. FNV-1a. */
+static uint64_t hash(const void *bytes, size_t n, uint64_t h)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const unsigned char *)bytes)[i]) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static uint64_t place_of(const struct cudaDeviceProp *p)
+{
+    const int slot[] = {p->pciDomainID, p->pciBusID, p->pciDeviceID};
+    uint64_t h = hash(slot, sizeof slot, hash(&p->uuid, sizeof p->uuid, UINT64_C(0xcbf29ce484222325)));
+    return h != 0 ? h : 1;
+}
+
 pac_err pac_device_query(pac_device_info *out)
 {
+    struct cudaDeviceProp p;
     pac_device_info info = {.major = pac_gpu.major, .minor = pac_gpu.minor, .integrated = pac_gpu.integrated};
     PAC_TRY(pac_device_memory(&info.total, &info.available));
-    PAC_TRY(pac_device_name(pac_gpu.index, info.name, sizeof info.name));
+    PAC_TRY(pac_gpu_error(cudaGetDeviceProperties(&p, pac_gpu.index), PAC_EINTERNAL, "cannot ask for a device's name"));
+    snprintf(info.name, sizeof info.name, "%s", p.name);
+    info.place = place_of(&p);
     *out = info;
     return PAC_OK;
 }

@@ -31,6 +31,7 @@ typedef struct pac_device_info {
     int64_t total, available; /* bytes of memory; integrated: shared with the host */
     int64_t major, minor;     /* compute capability */
     bool integrated;          /* device and host share one memory */
+    uint64_t place;           /* the same number in every process of the machine that has this device; never 0 */
 } pac_device_info;
 
 /** Devices that can be used; 0 where there are none, no driver, or no backend was built. */

@@ -58,32 +58,35 @@ static pac_err choose(pac_job *j)
     return open_device(j, index);
 }
 
-static int64_t sharers_of(int64_t index, int64_t devices)
+/* How many ranks of the node have the device that is known by `place`; 0: none, and only asks. Collective on the node. */
+static pac_err sharers_of(uint64_t place, int64_t *out)
 {
-    int64_t n = 0;
+    size_t counts[PAC_MAX_DEVICES];
+    void *p;
     for (int64_t r = 0; r < pac_node_size(); r++)
-        n += r % devices == index;
-    return n;
-}
-
-/* A device's memory is divided among the ranks that share it; an integrated one has no other memory than the host's. */
-static pac_err limit_to_device(pac_budget *limit)
-{
-    pac_device_info d;
-    int64_t index = pac_node_rank() % pac_device_count(), n = sharers_of(index, pac_device_count());
-    PAC_TRY(pac_device_query(&d));
-    double bytes = (double)d.available / (double)n;
-    if (d.integrated && limit->bytes > 0 && limit->bytes <= bytes)
-        return PAC_OK;
-    *limit = (pac_budget){.bytes = bytes, .sharers = n};
-    snprintf(limit->what, sizeof limit->what, "memory of device %lld (%.60s)", (long long)index, d.name);
-    return PAC_OK;
+        counts[r] = sizeof place;
+    PAC_TRY(pac_agree(pac_node(), pac_mem_array(PAC_MEM_OTHER, pac_node_size(), sizeof place, &p)));
+    pac_err err = pac_allgatherv(pac_node(), &place, sizeof place, p, counts);
+    *out = 0;
+    for (int64_t r = 0; r < pac_node_size() && err == PAC_OK; r++)
+        *out += ((const uint64_t *)p)[r] == place;
+    pac_mem_free(p);
+    return err;
 }
 
 pac_err job_device_limit(const pac_job *j, pac_budget *limit)
 {
-    bool device = j->be != NULL && j->be->space != NULL && pac_device_is_open();
-    return device ? limit_to_device(limit) : PAC_OK;
+    pac_device_info d = {0};
+    int64_t n;
+    const bool device = j->be != NULL && j->be->space != NULL && pac_device_is_open();
+    PAC_TRY(pac_agree(pac_node(), device ? pac_device_query(&d) : PAC_OK));
+    PAC_TRY(sharers_of(d.place, &n));
+    double bytes = (double)d.available / (double)n;
+    if (!device || (d.integrated && limit->bytes > 0 && limit->bytes <= bytes))
+        return PAC_OK;
+    *limit = (pac_budget){.bytes = bytes, .sharers = n};
+    snprintf(limit->what, sizeof limit->what, "memory of %.60s", d.name);
+    return PAC_OK;
 }
 
 static pac_err check_dtype(const pac_job *j)

@@ -80,7 +80,7 @@ pac_err job_budget(pac_job *j)
 {
     const pac_config *c = &j->cfg;
     PAC_TRY(pac_memory_budget(&j->limit));
-    PAC_TRY(pac_agree(pac_node(), job_device_limit(j, &j->limit)));
+    PAC_TRY(job_device_limit(j, &j->limit));
     j->budget = c->system.memory_auto ? j->limit.bytes : budget_of(c, pac_world_rank());
     return PAC_OK;
 }

@@ -16,7 +16,8 @@ pac_err job_backend(pac_job *j);
 void job_backend_done(pac_job *j);
 /** With PAC_CUDA_AWARE_MPI=1: messages of device memory without staging, if a trial sum is right (j->direct). Collective. */
 pac_err job_try_direct(pac_job *j);
-/** What this rank may use of its device in the place of *limit, the host's; unchanged where there is none. Not collective. */
+/** What this rank may use of its device in the place of *limit, the host's; unchanged where there is none. Collective on the
+ * node. */
 pac_err job_device_limit(const pac_job *j, pac_budget *limit);
 /** Memory that this rank may use: the configuration's, else what the system allows. Collective on the node. */
 pac_err job_budget(pac_job *j);

@@ -1,5 +1,4 @@
 /* Facts about this process that the system tells: resident size and its peak, memory limits, cores. Linux's /proc and /sys. */
-#include "pac/device.h"
 #include "pac/limits.h"
 #include "pac/parallel.h"
 #include "pac/runtime.h"
@@ -43,21 +42,6 @@ void pac_process_reset_peak(void)
     close(fd);
 }
 
-/*
- * An accelerator with memory of its own is one more limit; one that shares the host's adds no bytes and no limit, so that the
- * memory counts once.
- */
-static int64_t own_limits(pac_limit out[PAC_MOST_LIMITS])
-{
-    pac_device_info device;
-    int64_t n = pac_limits_read("", out);
-    if (n == PAC_MOST_LIMITS || !pac_device_is_open() || pac_device_query(&device) != PAC_OK || device.integrated)
-        return n;
-    out[n] = (pac_limit){.bytes = (double)device.available};
-    snprintf(out[n].what, sizeof out[n].what, "memory of %.90s", device.name);
-    return n + 1;
-}
-
 /* How many of the node's processes are under a limit. */
 static int64_t sharers(const uint64_t *places, int64_t processes, uint64_t place)
 {
@@ -84,7 +68,7 @@ static pac_err exchange_places(const pac_limit *limit, int64_t n, uint64_t **out
 pac_err pac_memory_budget(pac_budget *out)
 {
     pac_limit limit[PAC_MOST_LIMITS];
-    int64_t n = own_limits(limit);
+    int64_t n = pac_limits_read("", limit);
     uint64_t *places = NULL;
     pac_err err;
     PAC_GO(exchange_places(limit, n, &places));

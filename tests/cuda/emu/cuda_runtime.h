@@ -45,9 +45,15 @@ struct cudaFuncAttributes {
     size_t sharedSizeBytes;
 };
 
+typedef struct cudaUUID_t {
+    char bytes[16];
+} cudaUUID_t;
+
 struct cudaDeviceProp {
     char name[256];
+    cudaUUID_t uuid;
     size_t totalGlobalMem;
+    int pciDomainID, pciBusID, pciDeviceID;
 };
 
 enum {
@@ -58,7 +64,8 @@ enum {
     cudaHostAllocMapped = 2
 };
 
-/* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED. */
+/* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED;
+ * PAC_EMU_OWN: each process has another one. */
 int emu_switch(const char *name);
 /* How often the host has waited for work that was not done, or freed memory, which waits too. */
 int64_t emu_waited(void);
