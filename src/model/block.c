@@ -181,6 +181,8 @@ static pac_err attn_sub(const block_ctx *c, float *y, const float *x, const pac_
     sub_weights sub = pac_block_attn_sub(block, cross);
     const float *n;
     float *f;
+    if (!cross && !is_its_value(c, cross) && pac_frozen_attend(c, y, x, block))
+        return PAC_OK;
     PAC_TRY(enter(c, &n, x, &sub, &s->sub));
     PAC_TRY(rows(c, true, c->N, c->I, &s->q));
     PAC_TRY(rows(c, pac_block_learns(&w->o), c->N, c->I, &s->o));
@@ -190,33 +192,16 @@ static pac_err attn_sub(const block_ctx *c, float *y, const float *x, const pac_
     return leave(c, y, x, f, &sub, &s->sub);
 }
 
-/* The feed-forward at once where its matrices are packed, none is changed, and nothing between is kept or dropped. */
-static bool feed(const block_ctx *c, float *f, const float *n, const pac_block_weights *w)
-{
-    const pac_linear *wg = c->cfg->gated ? &w->wg : NULL;
-    bool plain = c->keep == NULL && (c->io->drop == NULL || !c->cfg->inner_dropout) && w->wi.lora == NULL && w->wo.lora == NULL;
-    if (!plain || w->wi.packed == NULL || w->wo.packed == NULL || (wg != NULL && (wg->packed == NULL || wg->lora != NULL)))
-        return false;
-    const pac_packed_ff ff = {.wi = w->wi.packed,
-                              .wg = wg != NULL ? wg->packed : NULL,
-                              .wo = w->wo.packed,
-                              .bi = w->wi.b,
-                              .bg = wg != NULL ? wg->b : NULL,
-                              .bo = w->wo.b,
-                              .act = c->cfg->act};
-    return pac_packed_feed(c->be, f, n, &ff, c->N);
-}
-
 static pac_err ff_sub(const block_ctx *c, float *y, const float *x, const pac_block_weights *w, ff_saved *s)
 {
     sub_weights sub = pac_block_ff_sub(w);
     const float *n;
     float *h, *f;
     int64_t inner = c->N * c->F;
+    if (pac_frozen_feed(c, y, x, w))
+        return PAC_OK;
     PAC_TRY(enter(c, &n, x, &sub, &s->sub));
     PAC_TRY(output_rows(c, &sub, &f));
-    if (feed(c, f, n, w))
-        return leave(c, y, x, f, &sub, &s->sub);
     PAC_TRY(rows(c, true, c->N, c->F, &s->wi));
     if (c->cfg->gated)
         PAC_TRY(rows(c, true, c->N, c->F, &s->wg));

@@ -66,6 +66,11 @@ pac_err pac_absorb_fwd(const block_ctx *c, const pac_attn_weights *w, attn_saved
 pac_err pac_absorb_bwd(const block_ctx *c, float *dq, float *denc, const float *d_o, const pac_attn_weights *w,
                        const attn_saved *s);
 
+/* y = the whole sub-layer of x where it is frozen, packed, and nothing in it is kept or dropped (frozen.c); false: nothing
+ * done. */
+bool pac_frozen_attend(const block_ctx *c, float *y, const float *x, const pac_block_weights *w);
+bool pac_frozen_feed(const block_ctx *c, float *y, const float *x, const pac_block_weights *w);
+
 /* o = attention of the new rows with the cache io->kv; n is the normed input of the new rows. Self-attention puts them in. */
 pac_err pac_kv_attend(const block_ctx *c, float *o, const float *q, const float *n, const pac_attn_weights *w, bool cross);
 

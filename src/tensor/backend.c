@@ -4,6 +4,7 @@
  * The cpu kernels exist once per instruction set; "cpu" and "auto" choose the widest that this processor runs. The narrower
  * ones stay reachable by name, for tests and for runs that must not depend on the processor.
  */
+#include "half.h"
 #include "packed_parts.h"
 
 #include "pac/blas.h"
@@ -28,6 +29,7 @@ extern const pac_backend pac_ref_backend, pac_base_backend, pac_split_backend;
 extern const pac_backend pac_avx2_backend, pac_avx512_backend;
 #ifdef PAC_AMX
 extern const pac_backend pac_amx_backend;
+extern const half_ops pac_amx_half;
 #endif
 #endif
 
@@ -77,6 +79,16 @@ const pac_backend *const *pac_backend_all(void)
 {
     pthread_once(&detected, detect);
     return available;
+}
+
+const half_ops *pac_half_of(const pac_backend *be)
+{
+#if defined(WIDE_KERNELS) && defined(PAC_AMX)
+    return be == &pac_amx_backend ? &pac_amx_half : NULL;
+#else
+    (void)be;
+    return NULL;
+#endif
 }
 
 static pac_err find_device(const pac_backend **out)

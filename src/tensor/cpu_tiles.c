@@ -12,7 +12,7 @@
 
 #ifdef __AMX_BF16__
 
-#include <immintrin.h>
+#include "cpu_amx.h"
 
 enum {
     PARTS = 3,
@@ -81,11 +81,6 @@ ALWAYS_INLINE cut_vectors cut(__m512 low, __m512 high, __m512i how)
     return c;
 }
 
-ALWAYS_INLINE __mmask16 first(int64_t n)
-{
-    return n >= SIDE ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
-}
-
 /* Two lines that are needed some hundred nanoseconds later, to the second-level cache: what comes from memory is what takes the
  * time where a matrix is narrow. */
 ALWAYS_INLINE void fetch(const float *x)
@@ -135,41 +130,6 @@ static void cut_across(char *to, operand o, int64_t side, int64_t columns, int64
     }
 }
 
-/* A tile as a matrix of 16 x 16 pairs changes rows for columns. */
-static void turn(char *tile)
-{
-    __m512i r[16], t[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
-        r[i] = _mm512_load_si512(tile + 64 * i);
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4)
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; j++) {
-            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
-            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
-        }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        _mm512_store_si512(tile + 64 * i, _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88));
-        _mm512_store_si512(tile + 64 * (i + 4), _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88));
-        _mm512_store_si512(tile + 64 * (i + 8), _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd));
-        _mm512_store_si512(tile + 64 * (i + 12), _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd));
-    }
-}
-
 /*
  * n rows, or columns, and K along k: [n / 16][K / 32][part][tile], read in the order of memory; the last strip is filled with
  * zeros. Tiles of A have k side by side, tiles of B pairs of k below each other: one of the ways of reading makes each, and the
@@ -189,28 +149,6 @@ static void cut_block(char *to, operand o, int64_t n, int64_t K, bool of_b)
 }
 
 /* ---- multiplying ---- */
-
-/* Tile loads are instructions whose reading the compiler does not see (gcc 12): what was written must be in memory by then. */
-ALWAYS_INLINE void forget_memory(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
-
-/* Tiles 0 to 3: C; 4 and 5: A; 6 and 7: B; all of 16 rows of 64 bytes. */
-static void configure(void)
-{
-    struct {
-        uint8_t palette, start, zero[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } __attribute__((packed, aligned(64))) c = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        c.row_bytes[i] = 64;
-        c.rows[i] = SIDE;
-    }
-    forget_memory();
-    _tile_loadconfig(&c);
-}
 
 #define LOAD_A(part)                                                                                                           \
     _tile_loadd(4, a + (part)*TILE_BYTES, 64);                                                                                 \
@@ -294,7 +232,7 @@ bool CPU(tiles)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, con
     const int64_t strip = 2 * depth / CHUNK * CHUNK_BYTES, group = ta ? GROUP : 1;
     const int64_t strips = (ROOM - group * strip) / (strip + SUMS);
     const places at = {group, room, room + group * strip, (float *)(void *)(room + (group + strips) * strip)};
-    configure();
+    configure_tiles();
     for (int64_t j = 0; j < n; j += strips * STRIP)
         for (int64_t i = 0; i < k; i += depth)
             multiply_block(c + j, ldc, (operand){left.x + i * left.column, left.row, left.column},

@@ -1,6 +1,6 @@
 /*
- * Native bf16 products by oneDNN: rows are rounded block by block into scratch that stays in the second-level cache, and each
- * block is one product with f32 sums.
+ * Native bf16 products by oneDNN, for the backend that has none of its own (cpu-avx512): rows are rounded block by block into
+ * scratch that stays in the second-level cache, and each block is one product with f32 sums.
  *
  * oneDNN compiles a product for its exact sizes. Rows come in any number (ragged text), so blocks have a multiple of 16 rows up
  * to BLOCK, and what is left over goes through a product of 16 rows in scratch. Threads: the project's pool splits the rows,

@@ -14,7 +14,7 @@
 
 enum {
     FEW_ROWS = 64,           /* of a thread at least; fewer are split by columns */
-    FEED_ROWS = 128,         /* of a feed-forward at once */
+    AT_ONCE = 256,           /* rows that are rounded before they are multiplied */
     COLUMN_TILES = 4,        /* that a thread gets at least */
     LARGEST_TURNED = 1 << 24 /* bytes of scratch for a transposed matrix */
 };
@@ -23,8 +23,11 @@ enum {
 
 bool pac_packed_native(const pac_backend *be, const char **why)
 {
+    *why = "AMX";
+    if (pac_half_of(be) != NULL)
+        return true;
     *why = "native only on backends cpu-amx and cpu-avx512";
-    return (strcmp(be->name, "cpu-amx") == 0 || strcmp(be->name, "cpu-avx512") == 0) && pac_native_here(why);
+    return strcmp(be->name, "cpu-avx512") == 0 && pac_native_here(why);
 }
 
 static void pack_row(const pac_packed *p, int64_t n, const float *row)
@@ -61,7 +64,10 @@ static pac_err fill(const pac_packed *p, const void *w, pac_dtype from)
 static void set_layout(const pac_backend *be, pac_packed *m)
 {
     const char *why;
-    if (pac_packed_native(be, &why)) {
+    m->half = pac_half_of(be);
+    if (m->half != NULL) {
+        m->nb = m->turned = HALF_SIDE;
+    } else if (pac_packed_native(be, &why)) {
         m->nb = pac_native_tile(m->in, m->out);
         m->turned = pac_native_tile(m->out, m->in);
     }
@@ -169,6 +175,30 @@ void pac_packed_read(float *w, const pac_packed *p)
 
 /* ---- native products on the pool ---- */
 
+/* By the backend's own tiles. */
+static bool run_half(const native_product *c, int64_t rows)
+{
+    int64_t K = round_up(c->K, TILE_K), most = rows < AT_ONCE ? round_up(rows, HALF_ROWS) : AT_ONCE;
+    uint16_t *room = pac_scratch((size_t)(most * K) * sizeof *room);
+    half_product p = {.x = half_tiles(room, K),
+                      .K = c->K,
+                      .N = c->N,
+                      .w = {c->w},
+                      .bias = {c->bias},
+                      .alpha = c->alpha,
+                      .act = HALF_NO_ACT,
+                      .ldy = c->ldy};
+    bool done = room != NULL;
+    for (int64_t at = 0; at < rows && done; at += p.rows) {
+        p.rows = rows - at < AT_ONCE ? rows - at : AT_ONCE;
+        p.y = c->y + at * c->ldy;
+        p.add = c->sum ? p.y : NULL;
+        c->half->round(p.x, c->x + at * c->K, c->K, p.rows, c->K);
+        done = c->half->product(&p);
+    }
+    return done;
+}
+
 typedef struct shared_product {
     native_product c;
     int64_t rows;
@@ -192,7 +222,7 @@ static void product_part(void *user, int64_t lo, int64_t hi)
         c.x += lo * c.K;
         rows = hi - lo;
     }
-    if (!pac_native_run(&c, rows))
+    if (!(c.half != NULL ? run_half(&c, rows) : pac_native_run(&c, rows)))
         atomic_store(&s->failed, true);
 }
 
@@ -205,60 +235,6 @@ static void run_native(const native_product *c, int64_t rows)
         pac_pool_run(rows, FEW_ROWS, product_part, &s);
     if (atomic_load(&s.failed))
         pac_fill_nan(c->y, c->ldy, rows, c->N);
-}
-
-/* ---- a feed-forward ---- */
-
-typedef struct feeding {
-    const pac_backend *be;
-    const pac_packed_ff *w;
-    float *y;
-    const float *x;
-    atomic_bool failed;
-} feeding;
-
-static bool multiply(float *y, const float *x, const pac_packed *p, const float *bias, int64_t rows)
-{
-    native_product c = {
-        .y = y, .ldy = p->out, .x = x, .w = p->w, .nb = p->nb, .K = p->in, .N = p->out, .bias = bias, .alpha = 1.0f};
-    return pac_native_run(&c, rows);
-}
-
-static bool feed_block(const feeding *f, float *buffer, int64_t at, int64_t rows)
-{
-    const pac_packed_ff *w = f->w;
-    int64_t F = w->wi->out;
-    const float *x = f->x + at * w->wi->in;
-    float *h = buffer, *g = buffer + FEED_ROWS * F;
-    if (!multiply(h, x, w->wi, w->bi, rows) || (w->wg != NULL && !multiply(g, x, w->wg, w->bg, rows)))
-        return false;
-    if (w->wg != NULL)
-        f->be->glu_fwd(h, h, g, rows * F, w->act);
-    else
-        f->be->act_fwd(h, h, rows * F, w->act);
-    return multiply(f->y + at * w->wo->out, h, w->wo, w->bo, rows);
-}
-
-static void feed_part(void *user, int64_t lo, int64_t hi)
-{
-    feeding *f = user;
-    float *h = pac_scratch_outer((size_t)(FEED_ROWS * f->w->wi->out * (f->w->wg != NULL ? 2 : 1)) * sizeof(float));
-    bool done = h != NULL;
-    for (int64_t at = lo; at < hi && done; at += FEED_ROWS)
-        done = feed_block(f, h, at, hi - at < FEED_ROWS ? hi - at : FEED_ROWS);
-    if (!done)
-        atomic_store(&f->failed, true);
-}
-
-bool pac_packed_feed(const pac_backend *be, float *y, const float *x, const pac_packed_ff *w, int64_t N)
-{
-    if (w->wi->nb == 0 || w->wo->nb == 0 || (w->wg != NULL && w->wg->nb == 0) || N < 2 * FEW_ROWS)
-        return false;
-    feeding f = {.be = be, .w = w, .y = y, .x = x};
-    pac_pool_run(N, FEW_ROWS, feed_part, &f);
-    if (atomic_load(&f.failed))
-        pac_fill_nan(y, w->wo->out, N, w->wo->out);
-    return true;
 }
 
 /* ---- the transposed matrix, tile by tile ---- */
@@ -315,8 +291,16 @@ void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_p
         if (bias != NULL)
             be->bias_fwd(y, bias, N, p->out);
     } else if (N > 0) {
-        native_product c = {
-            .y = y, .ldy = p->out, .x = x, .w = p->w, .nb = p->nb, .K = p->in, .N = p->out, .bias = bias, .alpha = alpha};
+        native_product c = {.y = y,
+                            .ldy = p->out,
+                            .x = x,
+                            .w = p->w,
+                            .nb = p->nb,
+                            .K = p->in,
+                            .N = p->out,
+                            .bias = bias,
+                            .alpha = alpha,
+                            .half = p->half};
         run_native(&c, N);
     }
 }
@@ -338,7 +322,8 @@ void pac_packed_bwd(const pac_backend *be, float *dx, bool accumulate, const flo
                         .K = p->out,
                         .N = p->in,
                         .alpha = alpha,
-                        .sum = accumulate};
+                        .sum = accumulate,
+                        .half = p->half};
     if (c.w == NULL)
         pac_fill_nan(dx, p->in, N, p->in);
     else

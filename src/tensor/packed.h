@@ -6,14 +6,15 @@
 #ifndef PAC_TENSOR_PACKED_H
 #define PAC_TENSOR_PACKED_H
 
-#include "kernels.h"
+#include "half.h"
 #include "pac/packed.h"
 
 enum { TILE_K = 32 };
 
 struct pac_packed {
     int64_t out, in, nb;
-    int64_t turned; /* nb of the tiles of the transposed matrix; 0: there is no native product with it */
+    const half_ops *half; /* products of its backend's own; NULL: oneDNN's */
+    int64_t turned;       /* nb of the tiles of the transposed matrix; 0: there is no native product with it */
     size_t bytes;
     uint16_t *w;
     bool borrowed; /* w is somebody else's memory */
@@ -80,6 +81,7 @@ typedef struct native_product {
     const float *bias; /* NULL: none; not with sum */
     float alpha;
     bool sum;
+    const half_ops *half; /* as in the matrix */
 } native_product;
 
 /** Rows of a tile that products [*, K] x [K, N] read; 0: there are none here. */

@@ -175,50 +175,6 @@ static void test_exact(void **state)
     free(x), free(w), free(y);
 }
 
-/* A feed-forward at once against its products and activation one after the other; few rows, or no tiles: not done. */
-static void feed(const pac_backend *be, int64_t N, bool gated)
-{
-    enum { D = 70, F = 300 };
-    float *x = fill(N * D, 1), *wi = fill(F * D, 2), *wg = fill(F * D, 3), *wo = fill(D * F, 4), *bi = fill(F, 5),
-          *bo = fill(D, 6);
-    float *h = fill(N * F, 7), *g = fill(N * F, 8), *want = fill(N * D, 9), *y = fill(N * D, 10);
-    pac_packed *p[3] = {NULL};
-    const char *why;
-    OK(pac_packed_new(be, wi, PAC_F32, F, D, &p[0]));
-    OK(pac_packed_new(be, wg, PAC_F32, F, D, &p[1]));
-    OK(pac_packed_new(be, wo, PAC_F32, D, F, &p[2]));
-    const pac_packed_ff ff = {.wi = p[0], .wg = gated ? p[1] : NULL, .wo = p[2], .bi = bi, .bo = bo, .act = PAC_ACT_GELU_NEW};
-    pac_packed_fwd(be, h, x, p[0], bi, N, 1.0f);
-    pac_packed_fwd(be, g, x, p[1], NULL, N, 1.0f);
-    if (gated)
-        be->glu_fwd(h, h, g, N * F, ff.act);
-    else
-        be->act_fwd(h, h, N * F, ff.act);
-    pac_packed_fwd(be, want, h, p[2], bo, N, 1.0f);
-    bool done = pac_packed_feed(be, y, x, &ff, N);
-    assert_int_equal(done, pac_packed_native(be, &why) && N >= 128);
-    double apart = 0, size = 0;
-    for (int64_t i = 0; i < N * D && done; i++) {
-        apart += (y[i] - want[i]) * (double)(y[i] - want[i]);
-        size += want[i] * (double)want[i];
-    }
-    assert_true(apart <= 1e-8 * size);
-    for (int i = 0; i < 3; i++)
-        pac_packed_free(&p[i]);
-    free(x), free(wi), free(wg), free(wo), free(bi), free(bo), free(h), free(g), free(want), free(y);
-}
-
-static void test_feed(void **state)
-{
-    (void)state;
-    for (const pac_backend *const *be = pac_backend_all(); *be != NULL; be++)
-        for (int gated = 0; gated < 2; gated++) {
-            feed(*be, 333, gated);
-            feed(*be, 20, gated);
-        }
-    pac_backend_release();
-}
-
 static void test_errors(void **state)
 {
     (void)state;
@@ -244,14 +200,13 @@ static void test_threads(void **state)
     test_products(state);
     test_contents(state);
     test_exact(state);
-    test_feed(state);
     pac_pool_set_threads(1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_contents),
-                                       cmocka_unit_test(test_exact),    cmocka_unit_test(test_feed),
-                                       cmocka_unit_test(test_errors),   cmocka_unit_test(test_threads)};
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_errors),
+                                       cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
