@@ -97,6 +97,8 @@ int64_t pac_packed_numbers(const pac_packed *p);
 /** w as a whole in `to`, the way round that is quicker, for products with parts of it. */
 pac_widened pac_packed_widen(float *to, const pac_packed *p);
 
+/** Are products with it native, so that more of them cost less than widening it? */
+bool pac_packed_is_native(const pac_packed *p);
 /** Do products on `be` use bf16 instructions here? `why` ("AMX", "oneDNN 2.6.3, AMX", "no oneDNN in this build") is a static text. */
 bool pac_packed_native(const pac_backend *be, const char **why);
 

@@ -13,6 +13,8 @@
  */
 #include "block.h"
 
+#include <string.h>
+
 static _Thread_local pac_cross forced;
 
 void pac_cross_force(pac_cross way)

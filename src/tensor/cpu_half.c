@@ -14,7 +14,7 @@ enum {
     STRIP = 32,            /* rows, and columns, of a block of sums */
     BLOCK = STRIP * STRIP, /* numbers in it */
     STRIPS = 2,            /* of rows, that stay */
-    DEPTH = 256 / HALF_K,  /* tiles along k */
+    DEPTH = 192 / HALF_K,  /* tiles along k */
     ACROSS = 128,          /* columns whose sums are kept */
     SUMS = STRIPS * ACROSS / STRIP * BLOCK
 };
@@ -82,9 +82,14 @@ static void finish(const half_product *c, int64_t row, int64_t column, float *su
 
 /* ---- the product ---- */
 
+/* Weights of the columns that come next, as far as they are not yet on their way to the second-level cache. */
+typedef struct reading {
+    const uint16_t *at, *end;
+} reading;
+
 /* Over one depth: rows [row, to), columns [column, least(column + ACROSS, N)), tiles [k, k + chunks). */
 static void multiply_depth(const half_product *c, int64_t row, int64_t to, int64_t column, int64_t k, int64_t chunks,
-                           float *sums)
+                           float *sums, reading *next)
 {
     const int64_t tiles = (c->K + HALF_K - 1) / HALF_K, side = tiles * HALF_SIDE * HALF_K, last = least(column + ACROSS, c->N);
     half_strips s = {.a_row = c->x.row, .a_side = c->x.strip, .a_chunk = c->x.chunk};
@@ -94,7 +99,8 @@ static void multiply_depth(const half_product *c, int64_t row, int64_t to, int64
             s.b_side = j + HALF_SIDE < c->N ? side : 0; /* where there is no second strip its columns are nobody's */
             for (int w = 0; w < 2 && c->w[w] != NULL; w++) {
                 s.b = c->w[w] + j / HALF_SIDE * side + k * HALF_SIDE * HALF_K;
-                half_multiply(sums + w * SUMS, STRIP, &s, chunks, k > 0);
+                half_multiply(sums + w * SUMS, STRIP, &s, chunks, k > 0, next->at < next->end ? next->at : NULL);
+                next->at += chunks * HALF_AHEAD * HALF_K;
             }
             if (k + chunks == tiles)
                 finish(c, i, j, sums);
@@ -108,10 +114,13 @@ bool CPU(half_product)(const half_product *c)
     if (sums == NULL)
         return false;
     configure_tiles();
-    for (int64_t column = 0; column < c->N; column += ACROSS)
+    for (int64_t column = 0; column < c->N; column += ACROSS) {
+        reading next = {c->w[0] + least(column + ACROSS, c->N) * tiles * HALF_K,
+                        c->w[0] + least(column + 2 * ACROSS, c->N) * tiles * HALF_K};
         for (int64_t row = 0; row < c->rows; row += STRIPS * STRIP)
             for (int64_t k = 0; k < tiles; k += DEPTH)
-                multiply_depth(c, row, least(row + STRIPS * STRIP, c->rows), column, k, least(DEPTH, tiles - k), sums);
+                multiply_depth(c, row, least(row + STRIPS * STRIP, c->rows), column, k, least(DEPTH, tiles - k), sums, &next);
+    }
     _tile_release();
     return true;
 }

@@ -5,6 +5,8 @@
 #include "cpu_amx.h"
 #include "half.h"
 
+enum { HALF_AHEAD = 4 };
+
 /* Two strips of 16 rows of A, and two of 16 columns of B, `side` numbers apart; a tile is `chunk` numbers behind the one
  * before, those of B are behind each other. */
 typedef struct half_strips {
@@ -12,11 +14,14 @@ typedef struct half_strips {
     int64_t a_row, a_side, a_chunk, b_side;
 } half_strips;
 
-/* sums [32, 32] of stride `width` = A B over `chunks` tiles, or += */
-ALWAYS_INLINE void half_multiply(float *sums, int64_t width, const half_strips *s, int64_t chunks, bool more)
+/* sums [32, 32] of stride `width` = A B over `chunks` tiles, or +=. HALF_AHEAD lines for each tile, from `ahead` on (NULL:
+ * none), come to the second-level cache. */
+ALWAYS_INLINE void half_multiply(float *sums, int64_t width, const half_strips *s, int64_t chunks, bool more,
+                                 const uint16_t *ahead)
 {
     const size_t line = (size_t)width * sizeof *sums, row = (size_t)s->a_row * sizeof *s->a;
-    const uint16_t *a = s->a, *b = s->b;
+    const uint16_t *a = s->a, *a2 = a + s->a_side, *b = s->b, *b2 = b + s->b_side;
+    const int64_t chunk = s->a_chunk;
     forget_memory();
     if (more) {
         _tile_loadd(0, sums, line);
@@ -29,15 +34,25 @@ ALWAYS_INLINE void half_multiply(float *sums, int64_t width, const half_strips *
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (int64_t i = 0; i < chunks; i++, a += s->a_chunk, b += HALF_SIDE * HALF_K) {
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < chunks; i++) {
         _tile_loadd(6, b, 64);
         _tile_loadd(4, a, row);
-        _tile_loadd(7, b + s->b_side, 64);
+        _tile_loadd(7, b2, 64);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, a + s->a_side, row);
+        _tile_loadd(5, a2, row);
         _tile_dpbf16ps(1, 4, 7);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
+        a += chunk;
+        a2 += chunk;
+        b += HALF_SIDE * HALF_K;
+        b2 += HALF_SIDE * HALF_K;
+        if (ahead != NULL) {
+#pragma GCC unroll 4
+            for (int j = 0; j < HALF_AHEAD; j++)
+                _mm_prefetch((const char *)(ahead + (i * HALF_AHEAD + j) * HALF_K), _MM_HINT_T1);
+        }
     }
     _tile_stored(0, sums, line);
     _tile_stored(1, sums + 16, line);

@@ -144,7 +144,7 @@ static void score(const places *at, const one *x, const half_attention *a)
     half_strips s = {.a = x->q, .a_row = a->ld, .a_side = HALF_SIDE * a->ld, .a_chunk = HALF_K, .b_side = chunks * TILE};
     for (int64_t j = 0; j < x->keys; j += ROWS) {
         s.b = at->keys + j * K;
-        half_multiply(at->scores + j, at->S, &s, chunks, false);
+        half_multiply(at->scores + j, at->S, &s, chunks, false, NULL);
     }
 }
 
@@ -155,7 +155,7 @@ static void weigh(const places *at, const one *x, const pac_attn *p)
     for (int64_t c = 0; c < p->K; c += ROWS) {
         half_strips here = s;
         here.b = at->values + c * up(x->S);
-        half_multiply(at->o + c, p->K, &here, x->keys / HALF_K, false);
+        half_multiply(at->o + c, p->K, &here, x->keys / HALF_K, false, NULL);
     }
 }
 

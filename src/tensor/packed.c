@@ -147,6 +147,11 @@ void pac_packed_free(pac_packed **p)
     *p = NULL;
 }
 
+bool pac_packed_is_native(const pac_packed *p)
+{
+    return p->nb > 0;
+}
+
 int64_t pac_packed_bytes(const pac_packed *p)
 {
     return (int64_t)p->bytes;
