@@ -84,6 +84,8 @@ typedef struct id_arrays {
 static pac_err add_ids_object(pac_data_builder *builder, const pac_lines *in, const json_t *object, int64_t vocab, id_arrays *a)
 {
     pac_example row = {0};
+    if (json_object_get(object, "text") != NULL)
+        return pac_lines_fail(in, "\"text\" beside \"input_ids\"; give one of them");
     PAC_TRY(pac_jsonl_ids(in, object, "input_ids", vocab, &a->ids, &row.nids, &a->ids_capacity));
     row.ids = a->ids;
     if (json_object_get(object, "labels") != NULL) {
