@@ -231,7 +231,7 @@ static void say_no_cache(const pac_search *k, const pac_plan *plan, line *l)
     char has[32], need[32];
     double bytes;
     add(l, "%sno cache: ", plan->left_out > 0 ? "; " : "");
-    int64_t full = pac_cache_lacks_room(&k->c, plan->stage, plan->stages, NULL, 1, &bytes);
+    int64_t full = pac_cache_lacks_room(&k->c, plan->stage, plan->stages, NULL, &bytes);
     if (full >= 0) {
         add(l, "the disk of rank %lld (%.40s) has %s free, %s take %s", (long long)full, k->c.p->device[full].name,
             pac_bytes_text(k->c.p->device[full].disk_space, has), k->q->sharded ? "its activations" : "all activations",

@@ -97,11 +97,10 @@ double pac_cached_bytes(const pac_costs *c, int64_t part);
 bool pac_cache_has_room(const pac_costs *c, int64_t device, double wrote, double share, double *need);
 
 /**
- * The first rank of these stages that has no room for so many times what is stored, -1: all have; *need: those bytes. share:
+ * The first rank of these stages that has no room for what is stored, -1: all have; *need: those bytes. share:
  * [D] parts of the samples that each device takes in the cached phase, NULL: as the planner would share them.
  */
-int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const double *share, double times,
-                             double *need);
+int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const double *share, double *need);
 
 /** Seconds of the run; cached: NULL without a cache. */
 pac_predicted pac_run_seconds(const pac_costs *c, const pac_score *s, const pac_cached_cost *cached);

@@ -79,14 +79,14 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
     return PAC_OK;
 }
 
-int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double times, double *need)
+int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double *need)
 {
     pac_costs c = pac_costs_of(p, q);
     double equal[PAC_MAX_DEVICES];
     for (int64_t d = 0; d < c.D; d++) /* of those that take part: of others it is not asked */
         equal[d] = 1 / (double)(plan->world - plan->left_out);
     const double *share = plan->cached_share != NULL ? plan->cached_share : equal;
-    return pac_cache_lacks_room(&c, plan->stage, plan->stages, share, times, need);
+    return pac_cache_lacks_room(&c, plan->stage, plan->stages, share, need);
 }
 
 /* ---- micro-batches ---- */

@@ -248,8 +248,7 @@ static void own_shares(const pac_costs *c, const pac_stage_plan *stage, int64_t 
         by_device[rank[i]] = fits ? (double)part[i] / (double)c->q->batch : 0;
 }
 
-int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const double *share, double times,
-                             double *need)
+int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, int64_t P, const double *share, double *need)
 {
     double own[PAC_MAX_DEVICES];
     if (share == NULL)
@@ -262,7 +261,6 @@ int64_t pac_cache_lacks_room(const pac_costs *c, const pac_stage_plan *stage, in
             int64_t d = stage[i].rank[r];
             double space = c->p->device[d].disk_space;
             pac_cache_has_room(c, d, here * stage[i].share[r], share != NULL ? share[d] : own[d], need);
-            *need *= times;
             if (space > 0 && *need > space)
                 return d;
         }

@@ -99,7 +99,7 @@ double pac_search_total(const pac_search *k, const pac_score *s, const pac_set_c
 static bool layout_has_room(const pac_search *k, int64_t stages)
 {
     double need;
-    return !k->q->sharded || pac_cache_lacks_room(&k->c, k->stage, stages, NULL, 1, &need) < 0;
+    return !k->q->sharded || pac_cache_lacks_room(&k->c, k->stage, stages, NULL, &need) < 0;
 }
 
 /* ---- layouts ---- */

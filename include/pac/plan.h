@@ -127,9 +127,9 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
 
 /**
  * The first rank of a plan of the profile's devices whose disk has no room for its part of the cache (all of it, unless
- * q->sharded), stored in `times` the bytes (another cache.dtype); -1: all have. *need: the bytes that it would store.
+ * q->sharded); -1: all have. *need: the bytes that it would store.
  */
-int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double times, double *need);
+int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double *need);
 
 /**
  * Choose plan->microbatches for its stages and shares: of 1..batch (at most 1024) the one with the least predicted total among

@@ -69,8 +69,8 @@ typedef struct pac_layer_bytes {
 
 typedef struct pac_profile {
     char model[128], technique[32], optimizer[16];
-    char derived[128]; /* the cluster file that the times follow from; "": they were measured */
-    char shape[PAC_SHAPE_TEXT];     /* of the model, and the technique with the number that sets its size, in words; "": a file */
+    char derived[128];          /* the cluster file that the times follow from; "": they were measured */
+    char shape[PAC_SHAPE_TEXT]; /* of the model, and the technique with the number that sets its size, in words; "": a file */
     char setting[PAC_SETTING_TEXT]; /* of an earlier version */
     char path[256];                 /* the file it was read from, for messages; not in the file */
     int64_t layers_enc, layers_dec;
@@ -78,13 +78,14 @@ typedef struct pac_profile {
     int64_t max_source, max_target;      /* task.max_source and task.max_target; 0: not known */
     double optimizer_states;             /* bytes of optimizer state per byte of learning parameters: 0 SGD, 2 AdamW */
     double gradient_bytes;               /* of a gradient's element in an all-reduce; 0: 4, as the runtime sends them */
-    bool bytes_given;                     /* activations are others' (--activations): no dry run overrules them; not in the file */
-    double fixed;                        /* bytes on every device whatever its stage: data set, maps */
-    pac_layer_bytes *layer;              /* [L]; riders (embedding, head, norms) included in the layer they ride with */
+    bool bytes_given;       /* activations are others' (--activations): no dry run overrules them; not in the file */
+    double fixed;           /* bytes on every device whatever its stage: data set, maps */
+    pac_layer_bytes *layer; /* [L]; riders (embedding, head, norms) included in the layer they ride with */
     double *boundary_fwd, *boundary_bwd; /* [L + 1] bytes per sample that cross in front of layer i */
     int64_t devices;
     pac_device *device;
     double *bandwidth, *latency;   /* [devices * devices] bytes/s and seconds, [i * devices + j] from i to j */
+    double cache_row;              /* bytes of one activation there, which follow from cache.dtype; 0: not known */
     double cached_step_bytes_read; /* bytes of the cache per sample, written once and read in every cached epoch */
     double cached_fixed,
         cached_sample; /* bytes of a device in the cached phase: parameters and buffers; per sample of its part */
@@ -94,7 +95,8 @@ pac_err pac_profile_read(const char *path, pac_profile *out);
 pac_err pac_profile_write(const pac_profile *p, const char *path);
 void pac_profile_free(pac_profile *p);
 
-/** Zeroed arrays for so many layers and devices; p->devices is set, the rest stays. The caller frees, also after an error. Errors: PAC_ENOMEM. */
+/** Zeroed arrays for so many layers and devices; p->devices is set, the rest stays. The caller frees, also after an error.
+ * Errors: PAC_ENOMEM. */
 pac_err pac_profile_alloc(int64_t layers, int64_t devices, pac_profile *p);
 
 #endif

@@ -16,9 +16,8 @@
 
 enum { MOST_RAISES = 12 };
 
-#define MIB         1048576.0
-#define GIB         1073741824.0
-#define WITH_SCALES 1.07 /* i8 rows of 64 values and more: a scale each */
+#define MIB 1048576.0
+#define GIB 1073741824.0
 
 /* ---- making it again ---- */
 
@@ -64,7 +63,7 @@ static bool missing_bytes(const pac_profile *p, const double *peak, double *to)
 static bool disks_hold(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan)
 {
     double need;
-    return !q->cached || !plan->cached || pac_plan_lacks_disk(p, q, plan, 1, &need) < 0;
+    return !q->cached || !plan->cached || pac_plan_lacks_disk(p, q, plan, &need) < 0;
 }
 
 static pac_err fits_changed(void *with, const pac_job *job, pac_profile *p, bool *fits)
@@ -158,6 +157,26 @@ static pac_err enough(question *t, const double *peak, double *budget, bool *fou
     return err;
 }
 
+/* Those budgets, and where a disk is too small as well the word that makes it fit with them; else nothing. */
+static pac_err say_enough(question *t, const double *budget, refusal *to)
+{
+    double kept[PAC_MAX_DEVICES];
+    const char *word = NULL;
+    bool fits;
+    for (int64_t d = 0; d < t->p->devices; d++) {
+        kept[d] = t->p->device[d].memory;
+        t->p->device[d].memory = budget[d];
+    }
+    pac_err err = fits_changed(t, t->job, t->p, &fits);
+    if (err == PAC_OK && !fits)
+        err = remedy_first(t->job, t->p, REMEDY_DISKS, fits_changed, t, &word);
+    for (int64_t d = 0; d < t->p->devices; d++)
+        t->p->device[d].memory = kept[d];
+    if (err == PAC_OK && (fits || word != NULL))
+        refusal_say_budgets(t->p, budget, word, to);
+    return err;
+}
+
 /* ---- leaving it to the planner ---- */
 
 static pac_err planner_finds(question *t, bool *finds)
@@ -203,7 +222,7 @@ static const char *leave_out(const question *t)
 static pac_err ways(question *t, const double *peak, refusal *to, double *budget, bool *enough_found)
 {
     bool found;
-    PAC_TRY(remedy_words(t->job, t->p, fits_changed, t, to));
+    PAC_TRY(remedy_words(t->job, t->p, REMEDY_MEMORY, fits_changed, t, "\n    ", to));
     PAC_TRY(any_microbatches(t, &found));
     if (found)
         refusal_say(to, "\n    --set train.microbatches=auto");
@@ -211,9 +230,7 @@ static pac_err ways(question *t, const double *peak, refusal *to, double *budget
     if (found)
         refusal_say(to, "\n    %s", leave_out(t));
     PAC_TRY(enough(t, peak, budget, enough_found));
-    if (*enough_found)
-        refusal_say_budgets(t->p, budget, to);
-    return PAC_OK;
+    return *enough_found ? say_enough(t, budget, to) : PAC_OK;
 }
 
 /* What devices lack is what the budgets add with which it was found to fit, so that both say the same; where none were found,
@@ -245,41 +262,7 @@ pac_err plan_book_misfit(const pac_job *job, pac_profile *p)
     return pac_fail(PAC_ENOMEM, "%s", w.text);
 }
 
-pac_err fits_memory(const pac_job *job, pac_profile *p, const pac_plan *plan, fits_plan how, const double *peak,
-                    char why[static FITS_WHY])
-{
-    refusal w = {.n = 0};
-    double missing[PAC_MAX_DEVICES];
-    question t = {.job = job, .p = p, .given = how == FITS_GIVEN ? plan : NULL, .searches = plan_most_searches(p->devices)};
-    if (!missing_bytes(p, peak, missing))
-        return PAC_OK;
-    refusal_say(&w, "the plan does not fit");
-    if (how != FITS_OTHERWISE) {
-        PAC_TRY(refuse(&t, peak, missing, &w));
-    } else {
-        refusal_say(&w, "\n  ");
-        refusal_say_missing(p, missing, &w);
-    }
-    snprintf(why, FITS_WHY, "%s", w.text);
-    return PAC_OK;
-}
-
 /* ---- disks ---- */
-
-/* Those changes of the cache, each after `before`, with which every disk of the plan has room. */
-static void ways_to_store(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, const char *before,
-                          refusal *w)
-{
-    pac_plan_request shard = *run;
-    double need, half = c->cache.dtype == PAC_F32 ? 0.5 : 1, quarter = (c->cache.dtype == PAC_F32 ? 1 : 2) * WITH_SCALES / 4;
-    shard.sharded = true;
-    if (half < 1 && pac_plan_lacks_disk(run->profile, run, plan, half, &need) < 0)
-        refusal_say(w, "%s--set cache.dtype=bf16", before);
-    else if (c->cache.dtype != PAC_I8 && pac_plan_lacks_disk(run->profile, run, plan, quarter, &need) < 0)
-        refusal_say(w, "%s--set cache.dtype=i8", before);
-    if (!run->sharded && pac_plan_lacks_disk(run->profile, &shard, plan, 1, &need) < 0)
-        refusal_say(w, "%s--set cache.redistribute=shard", before);
-}
 
 /* Rounded up to the digit that is printed: as much more is enough. */
 static const char *lack_text(double bytes, char buf[static 32])
@@ -296,49 +279,89 @@ static void say_disk(const pac_device *d, double need, refusal *w)
                 lack_text(need - d->disk_space, lacks), pac_bytes_text(d->disk_space, has), lack_text(need, takes));
 }
 
-bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, pac_profile *p,
-                char why[static FITS_WHY])
+static void say_disks(pac_profile *p, const pac_plan_request *q, const pac_plan *plan, refusal *w)
 {
     double need = 0, space[PAC_MAX_DEVICES];
-    refusal w = {.n = 0};
-    if (disks_hold(p, run, plan))
-        return true;
     for (int64_t d = 0; d < p->devices; d++)
         space[d] = p->device[d].disk_space;
-    refusal_say(&w, "the cache does not fit");
-    for (int64_t d; (d = pac_plan_lacks_disk(p, run, plan, 1, &need)) >= 0;
-         p->device[d].disk_space = 0) /* 0: not asked again */
-        if (w.n < REFUSAL_TEXT / 2)
-            say_disk(&p->device[d], need, &w);
+    for (int64_t d; (d = pac_plan_lacks_disk(p, q, plan, &need)) >= 0; p->device[d].disk_space = 0) /* 0: not asked again */
+        if (w->n < REFUSAL_TEXT / 2)
+            say_disk(&p->device[d], need, w);
     for (int64_t d = 0; d < p->devices; d++)
         p->device[d].disk_space = space[d];
-    refusal_say(&w, "\n  each of these makes it fit:");
-    ways_to_store(c, run, plan, "\n    ", &w);
-    refusal_say(&w, "\n    --set cache=none\n    more disk");
-    snprintf(why, FITS_WHY, "%s", w.text);
-    return false;
 }
 
-void fits_note_storing(const pac_config *c, const pac_plan_request *run, pac_plan_answer *a)
+static pac_err stores(void *with, const pac_job *job, pac_profile *p, bool *fits)
 {
-    double need;
+    const pac_plan *const *plan = with;
+    pac_plan_request q = plan_request(job, p);
+    *fits = disks_hold(p, &q, *plan);
+    return PAC_OK;
+}
+
+pac_err fits_disks(const pac_job *job, pac_profile *p, const pac_plan *plan, char why[static FITS_WHY])
+{
+    pac_plan_request q = plan_request(job, p);
     refusal w = {.n = 0};
-    if (!run->cached || a->plan.cached || pac_plan_lacks_disk(run->profile, run, &a->plan, 1, &need) < 0)
-        return;
-    ways_to_store(c, run, &a->plan, ", or ", &w);
+    if (disks_hold(p, &q, plan))
+        return PAC_OK;
+    refusal_say(&w, "the cache does not fit");
+    say_disks(p, &q, plan, &w);
+    refusal_say(&w, "\n  each of these makes it fit:");
+    PAC_TRY(remedy_words(job, p, REMEDY_DISKS, stores, &plan, "\n    ", &w));
+    refusal_say(&w, "\n    more disk");
+    snprintf(why, FITS_WHY, "%s", w.text);
+    return PAC_OK;
+}
+
+pac_err fits_note_storing(const pac_job *job, pac_profile *p, pac_plan_answer *a)
+{
+    pac_plan_request q = plan_request(job, p);
+    pac_plan stored = a->plan;
+    const pac_plan *plan = &stored;
+    refusal w = {.n = 0};
+    stored.cached = true;
+    if (a->plan.cached || disks_hold(p, &q, &stored))
+        return PAC_OK;
+    PAC_TRY(remedy_words(job, p, REMEDY_DISKS | REMEDY_CACHE, stores, &plan, ", or ", &w));
     size_t used = strlen(a->note);
     if (w.n > 0)
         snprintf(a->note + used, sizeof a->note - used, "; it has room with %s", w.text + strlen(", or "));
+    return PAC_OK;
+}
+
+/* ---- memory and disks ---- */
+
+pac_err fits_memory(const pac_job *job, pac_profile *p, const pac_plan *plan, fits_plan how, const double *peak,
+                    char why[static FITS_WHY])
+{
+    refusal w = {.n = 0};
+    double missing[PAC_MAX_DEVICES];
+    question t = {.job = job, .p = p, .given = how == FITS_GIVEN ? plan : NULL, .searches = plan_most_searches(p->devices)};
+    pac_plan_request q = plan_request(job, p);
+    if (!missing_bytes(p, peak, missing))
+        return PAC_OK;
+    refusal_say(&w, "the plan does not fit");
+    if (!disks_hold(p, &q, plan))
+        say_disks(p, &q, plan, &w);
+    if (how != FITS_OTHERWISE) {
+        PAC_TRY(refuse(&t, peak, missing, &w));
+    } else {
+        refusal_say(&w, "\n  ");
+        refusal_say_missing(p, missing, &w);
+    }
+    snprintf(why, FITS_WHY, "%s", w.text);
+    return PAC_OK;
 }
 
 pac_err pac_job_plan_fits(const pac_job *job, pac_profile *profile, const pac_plan *plan)
 {
     double peak[PAC_MAX_DEVICES];
     char why[FITS_WHY] = "";
-    pac_plan_request run = plan_request(job, profile);
     plan_bytes_by_device(plan, peak);
     PAC_TRY(fits_memory(job, profile, plan, FITS_MADE, peak, why));
     if (why[0] != '\0')
         return pac_fail(PAC_ENOMEM, "%s", why);
-    return fits_disks(&job->cfg, &run, plan, profile, why) ? PAC_OK : pac_fail(PAC_ENOSPACE, "%s", why);
+    PAC_TRY(fits_disks(job, profile, plan, why));
+    return why[0] == '\0' ? PAC_OK : pac_fail(PAC_ENOSPACE, "%s", why);
 }

@@ -19,12 +19,11 @@ typedef enum fits_plan {
 pac_err fits_memory(const pac_job *job, pac_profile *p, const pac_plan *plan, fits_plan how, const double *peak,
                     char why[static FITS_WHY]);
 
-/** The same for disks, with the changes of the configuration that were found to help. Returns whether all have room. */
-bool fits_disks(const pac_config *c, const pac_plan_request *run, const pac_plan *plan, pac_profile *p,
-                char why[static FITS_WHY]);
+/** The same for disks. */
+pac_err fits_disks(const pac_job *job, pac_profile *p, const pac_plan *plan, char why[static FITS_WHY]);
 
 /** To the note of an answer that leaves the cache out as a disk is too small: what would make room. */
-void fits_note_storing(const pac_config *c, const pac_plan_request *run, pac_plan_answer *a);
+pac_err fits_note_storing(const pac_job *job, pac_profile *p, pac_plan_answer *a);
 
 /** system.planner: paper found nothing (its error is the last): PAC_ENOMEM with what was tried and helps. Not collective. */
 pac_err plan_book_misfit(const pac_job *job, pac_profile *p);

@@ -164,6 +164,7 @@ static pac_err cached_bytes(dry *d, pac_profile *p)
     pac_plan plan;
     pac_estimate_device device;
     double all, part, step = (double)(batch - batch / parts);
+    p->cache_row = (double)pac_cache_row_bytes(&d->t.map.shape);
     p->cached_step_bytes_read = (double)pac_cache_bytes(&d->t.map.shape) / (double)d->t.job->train.rows;
     if (!d->caches || d->t.job->cfg.train.epochs < 2)
         return PAC_OK;

@@ -175,7 +175,10 @@ pac_err plan_search(const pac_job *job, pac_profile *profile, const pac_plan_req
     PAC_TRY(plan_fit(job, profile, budget, q, &first, &a, &lacks));
     if (lacks > 0)
         return plan_misfit(job, profile, q, first + rest, &a);
-    fits_note_storing(&job->cfg, q, &a);
-    *out = a;
-    return PAC_OK;
+    pac_err err = fits_note_storing(job, profile, &a);
+    if (err != PAC_OK)
+        pac_plan_answer_free(&a);
+    else
+        *out = a;
+    return err;
 }

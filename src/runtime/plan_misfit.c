@@ -182,7 +182,7 @@ static pac_err one_word(question *t, refusal *to)
 {
     int64_t rest = t->searches - (t->searches + 2) / 3;
     t->searches -= rest;
-    pac_err err = remedy_words(t->job, t->p, fits_changed, t, to);
+    pac_err err = remedy_words(t->job, t->p, REMEDY_MEMORY, fits_changed, t, "\n    ", to);
     t->searches += rest;
     return err;
 }
@@ -226,7 +226,7 @@ static pac_err explain(question *t, const pac_plan *near, change *c)
     t->searches += rest;
     if (found) {
         raise_budgets(t->p, c->tenths, budget);
-        refusal_say_budgets(t->p, budget, &ways);
+        refusal_say_budgets(t->p, budget, NULL, &ways);
     }
     PAC_TRY(other_ways(t, &ways));
     raise_budgets(t->p, none, budget);

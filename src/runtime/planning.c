@@ -163,6 +163,16 @@ void profile_set_optimizer(const pac_job *job, pac_profile *p)
     p->optimizer_states = adamw ? 2 : 0;
 }
 
+void profile_set_cache(const pac_job *job, pac_profile *p)
+{
+    pac_cache_layout row = {.dtype = job->cfg.cache.dtype, .D = job->desc.block[PAC_ENC].D};
+    double bytes = (double)pac_cache_row_bytes(&row);
+    if (!(p->cache_row > 0))
+        return;
+    p->cached_step_bytes_read *= bytes / p->cache_row;
+    p->cache_row = bytes;
+}
+
 /* What the configuration says counts, so that "what if it had more" can be asked without another description. */
 static void take_budget(const pac_profile *p, pac_device *d, double budget)
 {
@@ -178,6 +188,7 @@ pac_err profile_fit(const pac_job *job, pac_profile *p)
     PAC_TRY(profile_matches(job, p));
     PAC_TRY(budgets_check(&job->cfg, p->devices));
     profile_set_optimizer(job, p);
+    profile_set_cache(job, p);
     for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)
         take_budget(p, &p->device[d], budget_of(&job->cfg, d));
     return PAC_OK;

@@ -39,9 +39,11 @@ pac_err plan_share(pac_plan *plan);
 pac_err plan_load(const pac_job *job, const char *path, pac_plan *out);
 /** The optimizer's name and its bytes for each byte that learns. */
 void profile_set_optimizer(const pac_job *job, pac_profile *p);
+/** Bytes of the cache in this job's cache.dtype, where the profile knows those of a row. */
+void profile_set_cache(const pac_job *job, pac_profile *p);
 /**
- * Refuse a profile of another model, technique or optimizer (profile_match.h); the configuration's budgets replace those that
- * were profiled. Errors: PAC_ECONFIG. Not collective.
+ * Refuse a profile of another model, technique or optimizer (profile_match.h); the configuration's budgets and its type of
+ * cache replace those that were profiled. Errors: PAC_ECONFIG. Not collective.
  */
 pac_err profile_fit(const pac_job *job, pac_profile *p);
 /** What the planner is asked for this job. */

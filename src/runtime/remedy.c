@@ -70,11 +70,12 @@ static void say_budget(double has, double needs, refusal *w)
         refusal_say(w, "%.0fMiB", tenths / 10);
 }
 
-void refusal_say_budgets(const pac_profile *p, const double *budget, refusal *w)
+void refusal_say_budgets(const pac_profile *p, const double *budget, const char *word, refusal *w)
 {
     if (p->devices > MOST_LISTED)
         return;
-    refusal_say(w, "\n    --set '%s", p->devices > 1 ? "system.memory=[" : "system.memory=");
+    refusal_say(w, "\n    %s%s%s--set '%s", word != NULL ? "--set " : "", word != NULL ? word : "", word != NULL ? " " : "",
+                p->devices > 1 ? "system.memory=[" : "system.memory=");
     for (int64_t d = 0; d < p->devices; d++) {
         if (d > 0)
             refusal_say(w, ",");
@@ -116,6 +117,16 @@ static void bf16(pac_config *c)
     c->model.dtype = PAC_BF16;
 }
 
+static bool may_recompute(const pac_config *c)
+{
+    return !c->train.recompute && pac_technique_through(c->technique.kind);
+}
+
+static void recompute(pac_config *c)
+{
+    c->train.recompute = true;
+}
+
 static bool caches_f32(const pac_config *c)
 {
     return caches(c) && c->cache.dtype == PAC_F32;
@@ -126,19 +137,43 @@ static void cache_bf16(pac_config *c)
     c->cache.dtype = PAC_BF16;
 }
 
+static bool caches_floats(const pac_config *c)
+{
+    return caches(c) && c->cache.dtype != PAC_I8;
+}
+
+static void cache_i8(pac_config *c)
+{
+    c->cache.dtype = PAC_I8;
+}
+
+static bool caches_all(const pac_config *c)
+{
+    return caches(c) && c->cache.redistribute != PAC_REDIST_SHARD;
+}
+
+static void shard(pac_config *c)
+{
+    c->cache.redistribute = PAC_REDIST_SHARD;
+}
+
 static const struct {
     const char *word;
     bool (*possible)(const pac_config *c);
     void (*apply)(pac_config *c);
-    bool model; /* another backbone: its times and bytes are others */
+    bool profile; /* other times or activations */
+    int what;
 } words[] = {
-    {"cache=none", caches, no_cache, false},
-    {"model.stream=true", may_stream, stream, true},
-    {"model.dtype=bf16", may_be_bf16, bf16, true},
-    {"cache.dtype=bf16", caches_f32, cache_bf16, false},
+    {"model.stream=true", may_stream, stream, true, REMEDY_MEMORY},
+    {"model.dtype=bf16", may_be_bf16, bf16, true, REMEDY_MEMORY},
+    {"train.recompute=true", may_recompute, recompute, true, REMEDY_MEMORY},
+    {"cache.dtype=bf16", caches_f32, cache_bf16, false, REMEDY_MEMORY | REMEDY_DISKS | REMEDY_CACHE},
+    {"cache.dtype=i8", caches_floats, cache_i8, false, REMEDY_DISKS | REMEDY_CACHE},
+    {"cache.redistribute=shard", caches_all, shard, false, REMEDY_DISKS | REMEDY_CACHE},
+    {"cache=none", caches, no_cache, false, REMEDY_MEMORY | REMEDY_DISKS},
 };
 
-/* The devices for a changed model. Where their descriptions are not at hand the old profile serves: dry runs correct its bytes.
+/* The devices for a changed job. Where their descriptions are not at hand the old profile serves: dry runs correct its bytes.
  */
 static bool profile_again(pac_job *job, const pac_profile *old, pac_profile *out)
 {
@@ -149,35 +184,56 @@ static bool profile_again(pac_job *job, const pac_profile *old, pac_profile *out
         pac_profile_free(out);
         return false;
     }
-    profile_set_optimizer(job, out);
     for (int64_t d = 0; d < old->devices; d++)
         out->device[d].memory = old->device[d].memory;
     return true;
 }
 
-static pac_err try_word(const pac_job *job, pac_profile *p, size_t i, remedy_test test, void *with, bool *fits)
+static pac_err try_word(const pac_job *job, pac_profile *p, size_t i, int what, remedy_test test, void *with, bool *fits)
 {
     pac_profile fresh;
     pac_job other = *job;
+    pac_err err;
+    *fits = false;
+    if ((words[i].what & what) != what || !words[i].possible(&job->cfg) || (p->bytes_given && words[i].profile))
+        return PAC_OK;
     words[i].apply(&other.cfg);
-    if (words[i].model)
+    if (words[i].profile)
         PAC_TRY(job_describe(&other));
-    if (!words[i].model || !profile_again(&other, p, &fresh))
-        return test(with, &other, p, fits);
-    pac_err err = test(with, &other, &fresh, fits);
-    pac_profile_free(&fresh);
+    if (words[i].profile && profile_again(&other, p, &fresh)) {
+        err = test(with, &other, &fresh, fits);
+        pac_profile_free(&fresh);
+        return err;
+    }
+    double row = p->cache_row, bytes = p->cached_step_bytes_read;
+    profile_set_cache(&other, p);
+    err = test(with, &other, p, fits);
+    p->cache_row = row;
+    p->cached_step_bytes_read = bytes;
     return err;
 }
 
-pac_err remedy_words(const pac_job *job, pac_profile *p, remedy_test test, void *with, refusal *to)
+enum { WORDS = sizeof words / sizeof words[0] };
+
+pac_err remedy_words(const pac_job *job, pac_profile *p, int what, remedy_test test, void *with, const char *before,
+                     refusal *to)
 {
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        bool fits = false;
-        if (!words[i].possible(&job->cfg) || (p->bytes_given && words[i].model))
-            continue;
-        PAC_TRY(try_word(job, p, i, test, with, &fits));
+    for (size_t i = 0; i < WORDS; i++) {
+        bool fits;
+        PAC_TRY(try_word(job, p, i, what, test, with, &fits));
         if (fits)
-            refusal_say(to, "\n    --set %s", words[i].word);
+            refusal_say(to, "%s--set %s", before, words[i].word);
+    }
+    return PAC_OK;
+}
+
+pac_err remedy_first(const pac_job *job, pac_profile *p, int what, remedy_test test, void *with, const char **word)
+{
+    bool fits = false;
+    *word = NULL;
+    for (size_t i = 0; i < WORDS && !fits; i++) {
+        PAC_TRY(try_word(job, p, i, what, test, with, &fits));
+        *word = fits ? words[i].word : NULL;
     }
     return PAC_OK;
 }

@@ -190,8 +190,10 @@ static pac_err explain(simulating *x)
         peak[d] = x->s.device[d].peak_bytes;
     if (x->why[0] == '\0')
         PAC_TRY(fits_memory(x->job, x->profile, &x->plan, origin(x), peak, x->why));
-    if (x->why[0] == '\0')
-        x->disk = !fits_disks(&x->job->cfg, &x->run, &x->plan, x->profile, x->why);
+    if (x->why[0] == '\0') {
+        PAC_TRY(fits_disks(x->job, x->profile, &x->plan, x->why));
+        x->disk = x->why[0] != '\0';
+    }
     return PAC_OK;
 }
 

@@ -18,9 +18,9 @@ typedef struct simulating {
     double *tokens;                       /* what they are kept in */
     pac_sim_request q;
     pac_simulation s;
-    bool disk;     /* it is a disk that is too small */
+    bool disk;      /* it is a disk that is too small */
     char why[2048]; /* it does not fit; "": it does */
-    bool no_plan;  /* none fits: the plan shown is made as if memory were no matter */
+    bool no_plan;   /* none fits: the plan shown is made as if memory were no matter */
 } simulating;
 
 /** The JSON object of docs/formats.md; the caller frees it with pac_mem_free(). */

@@ -48,11 +48,12 @@ most_lacking() {
 
 # Every line of the refusal that says --set is pasted behind the command that was refused, and suffices; budgets are among them.
 pasted() {
-    sed -n "s/^ *--set '*\([^']*\)'*$/\1/p" "$dir/refusal" >"$dir/ways"
-    grep -q '^system.memory=' "$dir/ways" || wrong "no line of budgets to paste"
-    while read -r way; do
-        works "$@" --set "$way"
-    done <"$dir/ways"
+    grep '^ *--set ' "$dir/refusal" >"$dir/lines"
+    sed "s/^ *--set //; s/'//g" "$dir/lines" >"$dir/ways"
+    grep -q 'system.memory=' "$dir/ways" || wrong "no line of budgets to paste"
+    while read -r line; do
+        eval "works \"\$@\" $line"
+    done <"$dir/lines"
 }
 
 # applied ORIN0 ORIN1 ANNA BEN SET...: refused by so much; with so much more it plans.
@@ -93,7 +94,8 @@ done
 applied 300 300 250 200
 names 'model.stream=true model.dtype=bf16 '
 applied 350 290.5 260 210 --set train.optimizer=sgd
-applied 400 300 100 100 --set technique.name=lora --set cache=none --set train.microbatches=4
+applied 420 400 300 200 --set technique.name=lora --set cache=none --set train.microbatches=4
+grep -q '^train.recompute=true$' "$dir/ways" || wrong "does not name train.recompute"
 applied 300 300 250 2500 --set technique.name=full --set cache=none
 
 # Other ways are said with a number, and only where they are true.
@@ -123,7 +125,7 @@ cmp -s "$dir/ways" "$dir/of_plan" || wrong "plan says $(cat "$dir/of_plan"), sim
 refused plan "$shape" --devices "$dir/cluster.yaml" --set 'system.groups=[2,2]' --set train.microbatches=1 --set cache=none --set system.memory=590MiB
 grep -q '^train.microbatches=auto$' "$dir/ways" || wrong "does not say that other micro-batches fit"
 refused plan "$shape" --devices "$dir/cluster.yaml" --set system.planner=paper
-names 'cache=none model.stream=true model.dtype=bf16 system.planner=pac '
+names 'model.stream=true model.dtype=bf16 cache=none system.planner=pac '
 cluster 100 100 100 100
 expect 4 'no plan fits' plan "$shape" --devices "$dir/cluster.yaml" --set system.planner=paper
 cp "$dir/stderr" "$dir/refusal"
@@ -163,11 +165,25 @@ need=$(sed -n 's/.*orin-0 lacks.*cache takes \([0-9.]*\) GiB.*/\1/p' "$dir/refus
 disk $((need * 9 / 10))
 in_groups
 [ "$ways" = "cache.dtype=bf16
+cache.dtype=i8
 cache.redistribute=shard" ] || wrong "names '$ways'"
 disk $((need * 28 / 100))
 in_groups
 [ "$ways" = cache.dtype=i8 ] || wrong "names '$ways'"
 in_groups --set cache.dtype=bf16
 [ "$ways" = cache.dtype=i8 ] || wrong "names '$ways'"
+
+# A profile that was made with another type of cache: the run's own counts.
+works profile "$shape" --devices "$dir/cluster.yaml" -o "$dir/profile.yaml"
+expect 4 'disk space: ' plan "$shape" --profile "$dir/profile.yaml" --rows 1000 --set "system.groups=[2,2]"
+works plan "$shape" --profile "$dir/profile.yaml" --rows 1000 --set "system.groups=[2,2]" --set cache.dtype=i8
+
+# Memory and disks are both too small: said together, and one line mends both.
+disk $((need * 9 / 10))
+for how in 'system.groups=[2,2]' 'system.groups=[1,1,1,1]' system.planner=paper; do
+    refused plan "$shape" --devices "$dir/cluster.yaml" --rows 1000 --set system.memory=350MiB --set "$how"
+    [ "$(grep -c 'lacks .* on its disk' "$dir/refusal")" = 4 ] || wrong "does not name the disks"
+    grep -q '^cache.dtype=bf16 --set system.memory=' "$dir/ways" || wrong "no line that mends both"
+done
 
 exit $failed

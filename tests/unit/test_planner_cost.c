@@ -358,14 +358,14 @@ static void test_room_on_disk_is_that_of_the_plans_shares(void **state)
     double share[] = {0.9, 0.1}, need = 0;
     q.sharded = true;
     x.device[0].disk_space = x.device[1].disk_space = 80 * 1000;
-    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, 1, &need), -1); /* equal parts: 75 rows each */
+    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, &need), -1); /* equal parts: 75 rows each */
     plan.cached_share = share;
-    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, 1, &need), 0);
+    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, &need), 0);
     near(need, (50 + 0.9 * 50) * 1000);
     plan.cached_share = NULL;
     for (int k = 0; k < PAC_COST_NKINDS; k++)
         x.device[1].cost[k] = curve(k, 0, 1e-5); /* a planner would give it all */
-    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, 1, &need), -1);
+    assert_int_equal(pac_plan_lacks_disk(&x.p, &q, &plan, &need), -1);
     pac_plan_free(&plan);
 }
 
