@@ -7,13 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef enum option_kind { FLAG, TEXT, NUMBER, SET } option_kind;
 
 typedef struct option_row {
     const char *name, *metavar, *help;
     option_kind kind;
-    size_t offset;   /* into pac_args */
+    size_t offset; /* into pac_args */
     bool not_built;
     int64_t min, built_to; /* of a NUMBER: the least, and the most that is built (0: any) */
 } option_row;
@@ -29,26 +30,31 @@ static const option_row options[] = {
     {"plan", "FILE", "use this plan instead of planning", TEXT, AT(plan), false, 0, 0},
     {"profile", "FILE", "use this profile instead of measuring", TEXT, AT(profile), false, 0, 0},
     {"schedule", "NAME", "1f1b (what the runtime runs), gpipe or sequential", TEXT, AT(schedule), false, 0, 0},
-    {"bytes", "NAME", "ledger (what a dry run takes) or profile (what the profile says of its layers)", TEXT, AT(bytes), false, 0, 0},
+    {"bytes", "NAME", "ledger (what a dry run takes) or profile (what the profile says of its layers)", TEXT, AT(bytes), false,
+     0, 0},
     {"steps", "N", "stop after N optimizer steps", NUMBER, AT(steps), false, 1, 0},
     {"resume", NULL, "continue a stopped run", FLAG, AT(resume), true, 0, 0},
-    {"devices", "FILE|N", "plan, profile, simulate: a cluster file of devices that are not here; estimate: N equal devices", TEXT, AT(devices), false, 0, 0},
-    {"shape", "NAME", "a model without files: t5-large, bart-large, bert-base, ... or a config.json", TEXT, AT(shape), false, 0, 0},
+    {"devices", "FILE|N", "plan, profile, simulate: a cluster file of devices that are not here; estimate: N equal devices",
+     TEXT, AT(devices), false, 0, 0},
+    {"shape", "NAME", "a model without files: t5-large, bart-large, bert-base, ... or a config.json", TEXT, AT(shape), false, 0,
+     0},
     {"technique", "NAME", "full, adapters, lora, parallel, or inference", TEXT, AT(technique), false, 0, 0},
     {"batch", "N", "train.batch", NUMBER, AT(batch), false, 1, 0},
     {"source", "N", "task.max_source", NUMBER, AT(source), false, 1, 0},
     {"target", "N", "task.max_target", NUMBER, AT(target), false, 1, 0},
     {"rows", "N", "rows of an epoch, where task.train is not here to count them", NUMBER, AT(rows), false, 1, 0},
-    {"activations", "BYTES", "plan, simulate: of a sample, over all layers, where another program's count instead of pac's", NUMBER,
-     AT(activations), false, 1, 0},
+    {"activations", "BYTES", "plan, simulate: of a sample, over all layers, where another program's count instead of pac's",
+     NUMBER, AT(activations), false, 1, 0},
     {"adapters", "DIR", "adapters written by train", TEXT, AT(adapters), false, 0, 0},
     {"predictions", "FILE", "write what each row was answered, as JSON lines", TEXT, AT(predictions), false, 0, 0},
     {"model", "DIR", "a model directory in Hugging Face layout", TEXT, AT(model), false, 0, 0},
-    {"input", "FILE", "JSON lines of text (text_pair) or input_ids (labels) instead of standard input", TEXT, AT(input), false, 0, 0},
+    {"input", "FILE", "JSON lines of text (text_pair) or input_ids (labels) instead of standard input", TEXT, AT(input), false,
+     0, 0},
     {"logits", "FILE", "write logits.0, logits.1, ... and loss as safetensors", TEXT, AT(logits), false, 0, 0},
     {"beams", "N", "beam search with N beams (1: greedy)", NUMBER, AT(beams), false, 1, 0},
     {"max-new", "N", "at most N new tokens", NUMBER, AT(max_new), false, 1, 0},
-    {"backend", "NAME", "auto, cpu, cuda, ref, or one kind of kernels: cpu-base, cpu-avx2, cpu-avx512, cpu-amx", TEXT, AT(backend), false, 0, 0},
+    {"backend", "NAME", "auto, cpu, cuda, ref, or one kind of kernels: cpu-base, cpu-avx2, cpu-avx512, cpu-amx", TEXT,
+     AT(backend), false, 0, 0},
     {"seed", "S", "seed of the random weights", NUMBER, AT(seed), false, 0, 0},
     {"format", "NAME", "peft or merged", TEXT, AT(format), false, 0, 0},
 };
@@ -95,8 +101,8 @@ static pac_err store_number(const option_row *o, const char *value, int64_t *out
     char *end;
     errno = 0;
     long long v = strtoll(value, &end, 10);
-    PAC_CHECK(errno == 0 && end != value && *end == '\0' && v >= o->min, PAC_EUSAGE, "--%s: '%s' is not a whole number of at least %lld",
-              o->name, value, (long long)o->min);
+    PAC_CHECK(errno == 0 && end != value && *end == '\0' && v >= o->min, PAC_EUSAGE,
+              "--%s: '%s' is not a whole number of at least %lld", o->name, value, (long long)o->min);
     PAC_CHECK(o->built_to == 0 || v <= o->built_to, PAC_ENOTBUILT, "--%s %lld: not built yet", o->name, v);
     *out = v;
     return PAC_OK;
@@ -128,8 +134,8 @@ static pac_err parse_option(const command *c, int argc, char **argv, int *i, pac
 {
     const char *arg = argv[*i], *name = arg + 2, *value = NULL;
     if (arg[1] != '-') {
-        PAC_CHECK(strcmp(arg, "-o") == 0 || strcmp(arg, "-h") == 0, PAC_EUSAGE, "%s: unknown option %s (pac %s --help lists them)",
-                  c->name, arg, c->name);
+        PAC_CHECK(strcmp(arg, "-o") == 0 || strcmp(arg, "-h") == 0, PAC_EUSAGE,
+                  "%s: unknown option %s (pac %s --help lists them)", c->name, arg, c->name);
         name = arg[1] == 'o' ? "output" : "help";
     }
     const char *equals = strchr(name, '=');
@@ -143,6 +149,25 @@ static pac_err parse_option(const command *c, int argc, char **argv, int *i, pac
         PAC_CHECK(equals == NULL, PAC_EUSAGE, "--%s takes no value", o->name);
     }
     return store(o, value, a);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+/* What is written must not replace what is read. */
+static pac_err keep_inputs(const command *c, const pac_args *a)
+{
+    const char *writes[] = {a->output, a->logits, a->predictions};
+    const char *reads[] = {a->plan, a->profile, a->devices, a->input, a->nwords > 0 ? a->words[0] : NULL};
+    for (size_t i = 0; i < sizeof writes / sizeof writes[0]; i++)
+        for (size_t j = 0; j < sizeof reads / sizeof reads[0]; j++)
+            PAC_CHECK(!same_file(writes[i], reads[j]), PAC_EUSAGE,
+                      "%s: %s is read and would be replaced: give the result another name", c->name, writes[i]);
+    return PAC_OK;
 }
 
 pac_err parse_args(const command *c, int argc, char **argv, pac_args *out)
@@ -160,7 +185,7 @@ pac_err parse_args(const command *c, int argc, char **argv, pac_args *out)
     PAC_CHECK(a.help || a.nwords >= c->min_words, PAC_EUSAGE, "%s: an argument is missing; usage: %s", c->name, c->usage);
     PAC_CHECK(a.help || a.nwords <= c->max_words, PAC_EUSAGE, "%s: unexpected argument '%s'; usage: %s", c->name,
               a.words[c->max_words], c->usage);
-    return PAC_OK;
+    return keep_inputs(c, &a);
 }
 
 void print_command_help(const command *c)

@@ -73,6 +73,8 @@ static void print_table(const char *json)
         printf("The simulated redistribution is the better forecast: the planner, which must compare sets of devices, takes "
                "the parts\n"
                "of the cache that they hold as equal.\n");
+    if (text(r, "note")[0] != '\0')
+        printf("%s\n", text(r, "note"));
     json_decref(r);
 }
 

@@ -69,8 +69,11 @@ static pac_err plan_without_limits(simulating *x)
 
 static pac_err make_plan(simulating *x)
 {
-    pac_err err = pac_job_plan(x->job, x->profile, &x->plan, NULL);
+    pac_plan_answer a = {0};
+    pac_err err = pac_job_plan(x->job, x->profile, &x->plan, &a);
     x->run = plan_request(x->job, x->profile);
+    memcpy(x->note, a.note, sizeof x->note);
+    pac_plan_answer_free(&a);
     if (err != PAC_ENOMEM)
         return err;
     snprintf(x->why, sizeof x->why, "%s", pac_err_message());

@@ -10,6 +10,7 @@ typedef struct simulating {
     pac_profile *profile;
     const pac_simulate_opts *o;
     pac_plan plan;
+    char note[384]; /* of the planner, beside its plan */
     pac_plan_request run;
     bool model_bytes;                     /* those of the cost model, not of a dry run: */
     pac_sim_bytes bytes[PAC_MAX_DEVICES]; /* of a mini-batch */

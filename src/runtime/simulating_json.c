@@ -81,6 +81,8 @@ pac_err simulating_json(const simulating *x, char **json)
     json_object_set_new(object, "epochs", json_integer(x->run.epochs));
     json_object_set_new(object, "devices", devices);
     json_object_set_new(object, "plan", plan_json(&x->plan, x->profile));
+    if (x->note[0] != '\0')
+        json_object_set_new(object, "note", json_string(x->note));
     json_object_set_new(object, "predicted", predicted_json(&x->plan.predicted));
     return json_text(object, json);
 }

@@ -120,6 +120,9 @@ command="plan and simulate of experiments/clusters/README.md"
 (cd "$dir/clone" && "$program" plan $walk && "$program" simulate $walk --set technique.name=full -o full.svg) >"$dir/stdout" 2>"$dir/stderr"
 grep -vxF -f "$clusters/README.md" "$dir/stdout" >"$dir/stale"
 [ ! -s "$dir/stale" ] || wrong "the walk-through does not say: $(head -n 1 "$dir/stale")"
+# shellcheck disable=SC2086
+(cd "$dir/clone" && "$program" simulate $walk --set train.microbatches=8 -o chart.svg) >"$dir/stdout" 2>"$dir/stderr"
+cmp -s "$dir/clone/chart.svg" "$clusters/../../docs/simulator.svg" || wrong "docs/simulator.svg is of another version: $(sed -n 's/^This one is //p' "$clusters/../../docs/simulator.md")"
 cmp -s "$dir/clone/full.svg" "$clusters/full.svg" || wrong "full.svg is of another version: pac simulate ... -o full.svg"
 
 # What is assumed or not taken is said.

@@ -90,7 +90,10 @@ does_not_fit "$yaml" --profile "$dir/larger.yaml" --bytes profile --plan "$dir/p
 expect 2 "--bytes some: ledger or profile" simulate "$yaml" --devices "$cluster" --bytes some
 expect 2 "--schedule 2f2b: 1f1b, gpipe or sequential" simulate "$yaml" --devices "$cluster" --schedule 2f2b
 sed '/gamma/d' "$cluster" >"$dir/two.yaml"
-expect 2 "plan.yaml: the plan is for 3 ranks, the profile has 2 devices" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$dir/two.yaml"
+expect 2 "plan.yaml: the plan is for 3 ranks, the profile or cluster has 2 devices" simulate "$yaml" --plan "$dir/plan.yaml" --devices "$dir/two.yaml"
+cp "$dir/two.yaml" "$dir/kept.yaml"
+expect 2 "two.yaml is read and would be replaced" simulate "$yaml" --devices "$dir/two.yaml" -o "$dir/../$(basename "$dir")/two.yaml"
+cmp -s "$dir/two.yaml" "$dir/kept.yaml" || wrong "replaced what it reads"
 works plan "$yaml" --devices "$cluster" --set 'system.groups=[3]' -o "$dir/alike.yaml"
 grep -q '^model: "' "$dir/alike.yaml" || wrong "a plan does not say of which model it is"
 sed 's/\[0, 1, 2\]/[0]/; s/shares: .*/shares: [1]/; /bytes:/d; s/^cached_shares:.*//; s/^cached:/left_out: [1, 2]\n&/' "$dir/alike.yaml" >"$dir/alone.yaml"
