@@ -170,18 +170,6 @@ void pac_device_constant_release(const float *x)
     pac_space_free(&pac_cuda_space, rounded);
 }
 
-void pac_gpu_blas_close(void)
-{
-    for (int64_t i = 0; i < known; i++)
-        pac_space_free(&pac_cuda_space, constants[i].rounded);
-    pac_mem_free(constants);
-    constants = NULL;
-    known = room = 0;
-    if (handle != NULL)
-        blas.destroy(handle);
-    handle = NULL;
-}
-
 /* ---- operands ---- */
 
 enum { CUT = 4096 };
@@ -243,6 +231,54 @@ static const uint16_t *kept(const float *x, int64_t floats)
     return c->rounded + (x - c->x);
 }
 
+/* ---- operands that products share ---- */
+
+enum { STEADY = 8, OPERANDS = 2 };
+
+static const float *steady[STEADY]; /* a stack of what is promised not to change; more than these are forgotten */
+static int64_t promises;
+static operand in_scratch[OPERANDS]; /* what the scratch of each operand holds rounded; x: NULL, or steady */
+static pac_precision scratch_as;
+
+static bool is_steady(const float *x)
+{
+    for (int64_t i = 0; i < promises && i < STEADY; i++)
+        if (steady[i] == x)
+            return true;
+    return false;
+}
+
+static void forget_scratch(const float *x)
+{
+    for (int i = 0; i < OPERANDS; i++)
+        if (in_scratch[i].x == x)
+            in_scratch[i].x = NULL;
+}
+
+void pac_cuda_steady(const float *x, bool begins)
+{
+    if (begins && promises++ < STEADY)
+        steady[promises - 1] = x;
+    if (begins)
+        return;
+    promises--;
+    if (!is_steady(x))
+        forget_scratch(x);
+}
+
+/* Is it what the scratch holds? Else it is what it will hold. */
+static bool again(const operand *all, pac_scratch_user user)
+{
+    operand *held = &in_scratch[user - PAC_SCRATCH_A];
+    bool same = held->x == all->x && held->ld == all->ld && held->rows == all->rows && held->columns == all->columns &&
+                scratch_as == precision;
+    *held = *all;
+    scratch_as = precision;
+    if (!is_steady(all->x))
+        held->x = NULL;
+    return same && held->x != NULL;
+}
+
 /* o in 16 bits; its x is NULL where there is no memory. */
 static operand rounded(operand o, int64_t count, pac_scratch_user user)
 {
@@ -255,7 +291,9 @@ static operand rounded(operand o, int64_t count, pac_scratch_user user)
     join(&all, count);
     const int64_t ldto = (all.columns + 7) / 8 * 8; /* rows of whole 16 bytes */
     uint16_t *to = pac_gpu_scratch(user, (size_t)(all.rows * ldto) * sizeof *to);
-    if (to != NULL)
+    if (to == NULL)
+        forget_scratch(all.x);
+    else if (!again(&all, user))
         round_to(to, ldto, all.x, all.ld, all.rows, all.columns);
     if (all.rows > o.rows)
         o.step = o.step / o.ld * ldto;
@@ -290,6 +328,7 @@ static bool has_tensor_f32(void)
 pac_precision pac_device_precision(pac_precision wanted)
 {
     bool here = wanted == PAC_PREC_F16 || has_tensor_f32();
+    memset(in_scratch, 0, sizeof in_scratch);
     precision = here ? wanted : PAC_PREC_F32;
     return precision;
 }
@@ -338,4 +377,17 @@ void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, 
                    int64_t n, int64_t k, float alpha, float beta)
 {
     pac_cuda_gemm_each(1, c, ldc, 0, a, lda, 0, ta, b, ldb, 0, tb, m, n, k, alpha, beta);
+}
+
+void pac_gpu_blas_close(void)
+{
+    for (int64_t i = 0; i < known; i++)
+        pac_space_free(&pac_cuda_space, constants[i].rounded);
+    pac_mem_free(constants);
+    constants = NULL;
+    known = room = promises = 0;
+    memset(in_scratch, 0, sizeof in_scratch);
+    if (handle != NULL)
+        blas.destroy(handle);
+    handle = NULL;
 }

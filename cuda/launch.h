@@ -95,6 +95,7 @@ void pac_cuda_to_f16(uint16_t *to, int64_t ldto, const float *from, int64_t ld, 
 void pac_cuda_scale_matrix(float *c, int64_t ldc, int64_t m, int64_t n, float beta);
 
 /* blas.c */
+void pac_cuda_steady(const float *x, bool begins);
 void pac_cuda_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
                    int64_t n, int64_t k, float alpha, float beta);
 void pac_cuda_gemm_each(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa, bool ta,

@@ -262,6 +262,7 @@ const pac_space pac_cuda_space = {
 static const pac_backend table = {
     .name = PAC_CUDA_NAME,
     .space = &pac_cuda_space,
+    .steady = pac_cuda_steady,
     .gemm_each = pac_cuda_gemm_each,
     .gemm = pac_cuda_gemm,
     .bias_fwd = pac_cuda_bias_fwd,

@@ -55,6 +55,8 @@ typedef struct pac_backend {
     const char *name;       /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "split", "cuda" */
     const pac_space *space; /* where its rows live; NULL: memory of the host */
 
+    /* What pac_steady() says; NULL: nothing. */
+    void (*steady)(const float *x, bool begins);
     /* What pac_gemm_each() says, in one launch; NULL: as many calls of gemm. */
     void (*gemm_each)(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa, bool ta,
                       const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
@@ -167,6 +169,14 @@ typedef struct pac_backend {
     /* sum of squares in double, in a fixed order */
     double (*sumsq)(const float *x, int64_t n);
 } pac_backend;
+
+/**
+ * A promise that nothing writes the rows at x between begin and end, which products read several times (q, k and v of one
+ * input; a gradient, for the weights' and for the rows'): a backend that rounds operands then does so once. Pairs may be
+ * nested, of different rows.
+ */
+void pac_steady_begin(const pac_backend *be, const float *x);
+void pac_steady_end(const pac_backend *be, const float *x);
 
 /**
  * `count` products of one size, C_h = alpha * op(A_h) op(B_h) + beta * C_h: each operand of a product starts sc, sa, sb numbers

@@ -20,6 +20,7 @@ void pac_linear_bwd(const pac_backend *be, float *dx, bool accumulate, const flo
                     int64_t N, int64_t in, int64_t out)
 {
     /* y = x w^T + b */
+    pac_steady_begin(be, dy);
     if (w->dw != NULL)
         be->gemm(w->dw, in, dy, out, true, x, in, false, out, in, N, 1.0f, 1.0f);
     if (w->db != NULL)
@@ -28,6 +29,7 @@ void pac_linear_bwd(const pac_backend *be, float *dx, bool accumulate, const flo
         pac_packed_bwd(be, dx, accumulate, dy, w->packed, N, 1.0f);
     else if (dx != NULL)
         be->gemm(dx, in, dy, out, false, w->w, in, false, N, in, out, 1.0f, accumulate ? 1.0f : 0.0f);
+    pac_steady_end(be, dy);
 }
 
 /* u = x a^T; y += scale u b^T */

@@ -123,6 +123,18 @@ pac_err pac_backend_find(const char *name, const pac_backend **out)
     return pac_fail(PAC_ECONFIG, "unknown backend '%s'; use auto, cpu, cuda or ref", name);
 }
 
+void pac_steady_begin(const pac_backend *be, const float *x)
+{
+    if (be->steady != NULL && x != NULL)
+        be->steady(x, true);
+}
+
+void pac_steady_end(const pac_backend *be, const float *x)
+{
+    if (be->steady != NULL && x != NULL)
+        be->steady(x, false);
+}
+
 void pac_gemm_each(const pac_backend *be, int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda,
                    int64_t sa, bool ta, const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k,
                    float alpha, float beta)

@@ -296,6 +296,54 @@ static void check_products(void)
     free(b);
 }
 
+/* ---- an operand of several products ---- */
+
+extern int64_t emu_launched(void) __attribute__((weak)); /* tests/cuda/emu: kernels so far, without products */
+
+static float first_of(const float *device)
+{
+    float x;
+    must(pac_device_download(&x, device, sizeof x));
+    return x;
+}
+
+/* x W^T with all ones in W: the sum of a row of x, for each of n columns. */
+static void check_steady(void)
+{
+    const int64_t m = 64, n = 512, k = 512; /* 2^24 */
+    float *x = floats(m * k, 15), *ones = host((size_t)(n * k) * sizeof *ones);
+    for (int64_t i = 0; i < n * k; i++)
+        ones[i] = 1;
+    float *dx = there(x, m * k), *w = there(ones, n * k), *y = device_floats(m * n);
+    if (pac_device_precision(PAC_PREC_F16) != PAC_PREC_F16)
+        return;
+    pac_device_constant(w, n * k);
+    gpu->gemm(y, n, dx, k, false, w, k, true, m, n, k, 1, 0);
+    const float before = first_of(y);
+    int64_t launched = emu_launched != NULL ? emu_launched() : 0;
+    pac_steady_begin(gpu, dx);
+    for (int i = 0; i < 3; i++) {
+        pac_steady_begin(gpu, dx);
+        gpu->gemm(y, n, dx, k, false, w, k, true, m, n, k, 1, 0);
+        pac_steady_end(gpu, dx);
+    }
+    expect(first_of(y) == before, "three products of one operand are one");
+    gpu->gemm(y, n, dx, k, false, w, k, true, m / 2, n, k, 1, 0);
+    pac_steady_end(gpu, dx);
+    if (emu_launched != NULL)
+        expect(emu_launched() - launched == 2, "what several products read is rounded %lld times, not twice",
+               (long long)(emu_launched() - launched));
+    gpu->scale(dx, m * k, 2);
+    gpu->gemm(y, n, dx, k, false, w, k, true, m, n, k, 1, 0);
+    expect(first_of(y) == 2 * before, "behind the end, what was written since is read");
+    pac_device_precision(PAC_PREC_F32);
+    pac_device_free(dx);
+    pac_device_free(w);
+    pac_device_free(y);
+    free(x);
+    free(ones);
+}
+
 /* ---- a product for each head ---- */
 
 enum { HEADS = 16, HEAD = 64, HEAD_ROWS = 64, WIDE = 256 }; /* 2^24 multiply-adds: rounded whether the weight is kept or not */
@@ -533,6 +581,7 @@ int main(void)
     check_indices();
     check_faults();
     check_products();
+    check_steady();
     check_heads();
     check_attentions();
     check_vocabulary();

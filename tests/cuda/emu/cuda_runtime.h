@@ -69,6 +69,8 @@ enum {
 int emu_switch(const char *name);
 /* How often the host has waited for work that was not done, or freed memory, which waits too. */
 int64_t emu_waited(void);
+/* Kernels launched so far, without products. */
+int64_t emu_launched(void);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int i);

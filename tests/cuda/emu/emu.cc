@@ -388,10 +388,18 @@ const char *cudaGetErrorString(cudaError_t e)
 }
 }
 
+static int64_t launched;
+
+int64_t emu_launched(void)
+{
+    return launched;
+}
+
 void emu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, task thread)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || block.x * block.y * block.z > 1024 ||
         shared > 48 * 1024)
         emu_die("a launch that no device takes");
+    launched++;
     emu_queue(stream, [=] { emu_run(grid, block, shared, thread); });
 }
