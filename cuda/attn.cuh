@@ -5,7 +5,8 @@
  *
  * KP is the width of a head, rounded up; the columns beyond the true one hold zeros. A row of a tile is four floats longer than
  * KP, which keeps its 16-byte reads free of bank conflicts. A head wider than the widest KP is worked on KP columns at a time:
- * scores are sums over all of them, and block z of the grid, which makes the scores again, has results for columns z KP to (z + 1) KP.
+ * scores are sums over all of them, and block z of the grid, which makes the scores again, has results for columns z KP to (z +
+ * 1) KP.
  */
 #ifndef PAC_ATTN_CUH
 #define PAC_ATTN_CUH
@@ -29,6 +30,10 @@ static AttnShape shape_of(const pac_attn_at *p, int64_t ldq, int64_t ldk, int64_
 
 enum { TX = 8 };
 
+/* Shared memory of a processor that holds two blocks of the largest tiles (44 KiB each). With less (Nano: 64 KiB), heads of 64
+ * are worked on in smaller ones. */
+enum { TWO_BLOCKS = 96 * 1024 };
+
 template <int KP_, int BM_, int BN_, int RM_> struct Tile {
     enum {
         KP = KP_,
@@ -42,13 +47,30 @@ template <int KP_, int BM_, int BN_, int RM_> struct Tile {
         LD = KP + 4,
         LP = BN + 4,
         VW = CK < 4 ? CK : 4,
-        DIAGONALS = BM + BN - 1
+        DIAGONALS = BM + BN - 1,
+        MOST_SHARED = 48 * 1024 /* bytes that a block gets on every device, without asking for more */
     };
 };
+
+/* Do all rows of K columns start at 16 bytes and hold whole sixteens? */
+static __device__ __forceinline__ bool in_fours(const float *rows, int64_t ld, int64_t K)
+{
+    return (uintptr_t)rows % 16 == 0 && ld % 4 == 0 && K % 4 == 0;
+}
 
 /* The head's rows first..first+ROWS of a packed matrix; rows from `rows` on and columns from K on become 0. */
 template <class L, int ROWS> static __device__ void load_tile(float *to, const float *from, int64_t ld, int64_t rows, int64_t K)
 {
+    if (in_fours(from, ld, K)) {
+        for (int i = (int)threadIdx.x; i < ROWS * L::KP / 4; i += L::THREADS) {
+            const int r = i / (L::KP / 4), c = i % (L::KP / 4) * 4;
+            float x[4] = {0, 0, 0, 0};
+            if (r < rows && c < K)
+                load4(x, from + r * ld + c);
+            store4(to + r * L::LD + c, x);
+        }
+        return;
+    }
     for (int i = (int)threadIdx.x; i < ROWS * L::KP; i += L::THREADS) {
         int r = i / L::KP, c = i % L::KP;
         to[r * L::LD + c] = r < rows && c < K ? from[r * ld + c] : 0.0f;
@@ -149,12 +171,25 @@ static __device__ __forceinline__ void store_rows(float *to, int64_t ld, int64_t
                                                   const float (&factor)[L::RM])
 {
     const int ty = threadIdx.x / TX;
+    const bool fours = L::VW == 4 && in_fours(to, ld, K);
 #pragma unroll
-    for (int i = 0; i < L::RM; i++)
+    for (int i = 0; i < L::RM; i++) {
 #pragma unroll
         for (int c = 0; c < L::CK; c++)
-            if (ty * L::RM + i < rows && column_of<L>(c) < K)
-                to[(ty * L::RM + i) * ld + column_of<L>(c)] = acc[i][c] * factor[i];
+            acc[i][c] *= factor[i];
+#pragma unroll
+        for (int c = 0; c < L::CK; c += L::VW) {
+            float *at = to + (ty * L::RM + i) * ld + column_of<L>(c);
+            if (ty * L::RM + i >= rows)
+                continue;
+            if (fours && column_of<L>(c) < K)
+                store4(at, &acc[i][c]);
+#pragma unroll
+            for (int e = 0; e < L::VW && !fours; e++)
+                if (column_of<L>(c) + e < K)
+                    at[e] = acc[i][c + e];
+        }
+    }
 }
 
 /* Sum and maximum over the eight lanes of a row. */

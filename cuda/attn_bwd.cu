@@ -43,10 +43,7 @@ template <class L> struct Tiles {
         bias = score + L::BM * L::LP;
         rest = bias + L::DIAGONALS;
     }
-    static size_t floats()
-    {
-        return (size_t)((2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS);
-    }
+    enum { FLOATS = (2 * L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS };
 };
 
 static __device__ __forceinline__ Side queries_from(const Pointers<8, 4> &p, const AttnShape &a, int64_t row, int64_t h)
@@ -111,33 +108,81 @@ static __device__ void query_tile(float (&prob)[L::RM][L::RN], float (&dp)[L::RM
         }
 }
 
-/* What the tile's ds add to the buckets: first along diagonals, which share a relative position, then by bucket. */
-template <class L> static __device__ void add_diagonals(const Tiles<L> &x, const AttnShape &a, int64_t t0, int64_t s0)
-{
-    float *diagonal = x.rest, *bucket_sum = diagonal + L::DIAGONALS;
-    __syncthreads(); /* ds is complete */
-    for (int j = (int)threadIdx.x; j < L::DIAGONALS; j += L::THREADS) {
-        float sum = 0;
-        for (int t = 0; t < L::BM; t++) {
-            const int s = j - (L::BM - 1) + t;
-            if (s >= 0 && s < L::BN)
-                sum += x.score[t * L::LP + s];
-        }
-        diagonal[j] = sum;
+/*
+ * Shared memory of the bias table's gradient: the sums along a tile's diagonals, which share a relative position, by SPLIT
+ * parts of its rows; the bucket of each; and the sums of the buckets, by as many parts of the diagonals as there are threads
+ * for.
+ */
+template <class L> struct BiasSums {
+    enum { SPLIT = L::THREADS / L::DIAGONALS, ROWS = (L::BM + SPLIT - 1) / SPLIT };
+    static_assert(SPLIT >= 1, "a thread for each diagonal");
+    float *diagonal, *sum;
+    int *bucket;
+    int parts, buckets;
+    __device__ BiasSums(float *shared, int64_t n)
+    {
+        diagonal = shared;
+        bucket = reinterpret_cast<int *>(diagonal + SPLIT * L::DIAGONALS);
+        sum = diagonal + (SPLIT + 1) * L::DIAGONALS;
+        buckets = (int)n;
+        parts = parts_of(n);
     }
-    __syncthreads();
-    for (int u = (int)threadIdx.x; u < a.buckets; u += L::THREADS)
-        for (int j = 0; j < L::DIAGONALS; j++)
-            if (a.bucket[relative_at(a, s0, t0, L::BM, j) + a.last] == u)
-                bucket_sum[u] += diagonal[j];
-}
+    static __host__ __device__ int parts_of(int64_t buckets)
+    {
+        return buckets > 0 && buckets < L::THREADS ? (int)(L::THREADS / buckets) : 1;
+    }
+    static size_t floats(int64_t buckets)
+    {
+        return (size_t)((SPLIT + 1) * L::DIAGONALS + parts_of(buckets) * buckets);
+    }
+    __device__ void clear()
+    {
+        for (int i = (int)threadIdx.x; i < parts * buckets; i += L::THREADS)
+            sum[i] = 0;
+    }
+    /* What the tile's ds add. */
+    __device__ void add(const float *score, const AttnShape &a, int64_t t0, int64_t s0)
+    {
+        __syncthreads(); /* ds is complete, and the last tile's sums have been read */
+        const int part = (int)threadIdx.x / L::DIAGONALS, j = (int)threadIdx.x % L::DIAGONALS;
+        if (part < SPLIT) {
+            float x = 0;
+            for (int t = part * ROWS; t < (part + 1) * ROWS && t < L::BM; t++) {
+                const int s = j - (L::BM - 1) + t;
+                if (s >= 0 && s < L::BN)
+                    x += score[t * L::LP + s];
+            }
+            diagonal[part * L::DIAGONALS + j] = x;
+        }
+        if (part == 0)
+            bucket[j] = a.bucket[relative_at(a, s0, t0, L::BM, j) + a.last];
+        __syncthreads();
+        for (int i = (int)threadIdx.x; i < parts * buckets; i += L::THREADS) {
+            const int of = i / buckets, u = i % buckets;
+            float x = 0;
+            for (int d = of; d < L::DIAGONALS; d += parts)
+                for (int k = 0; k < SPLIT; k++)
+                    x += bucket[d] == u ? diagonal[k * L::DIAGONALS + d] : 0.0f;
+            sum[i] += x;
+        }
+    }
+    __device__ void store(float *to) const
+    {
+        for (int u = (int)threadIdx.x; u < buckets; u += L::THREADS) {
+            float x = 0;
+            for (int k = 0; k < parts; k++)
+                x += sum[k * buckets + u];
+            to[u] = x;
+        }
+    }
+};
 
 /* in: q, k, v, bias table, do, lse; out: dq, delta, norm = 1 / sum, bias parts [block][bucket] (NULL: not wanted) */
 template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kernel(Pointers<8, 4> p, AttnShape a)
 {
     PAC_SHARED(shared);
     const Tiles<L> x(shared);
-    float *bucket_sum = x.rest + L::DIAGONALS;
+    BiasSums<L> sums(x.rest, a.buckets);
     const int64_t b = blockIdx.x / a.tiles, h = blockIdx.y, t0 = blockIdx.x % a.tiles * L::BM;
     const int64_t T = a.toff[b + 1] - a.toff[b], S = a.soff[b + 1] - a.soff[b];
     const int64_t rows = t0 < T ? least(T - t0, L::BM) : 0, first = a.toff[b] + t0;
@@ -155,8 +200,8 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
         delta[i] = norm[i] = 0;
         factor[i] = a.scale;
     }
-    for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
-        bucket_sum[u] = 0;
+    if (dbias)
+        sums.clear();
     const Side mine = queries_from(p, a, first, h);
     load_side<L, L::BM>(x.x, x.y, mine, rows, a.K, 0);
     for (int64_t s0 = 0; s0 < seen; s0 += L::BN) {
@@ -198,12 +243,12 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_queries_kern
         __syncwarp();
         tile_apply<L>(acc, x.score, x.other_x);
         if (dbias)
-            add_diagonals<L>(x, a, t0, s0);
+            sums.add(x.score, a, t0, s0);
     }
     store_rows<L>(p.out[0] + first * a.ldq + h * a.K + own, a.ldq, rows, a.K - own, acc, factor);
     __syncthreads();
-    for (int u = (int)threadIdx.x; u < a.buckets && dbias; u += L::THREADS)
-        p.out[3][((int64_t)blockIdx.x * a.H + h) * a.buckets + u] = bucket_sum[u];
+    if (dbias)
+        sums.store(p.out[3] + ((int64_t)blockIdx.x * a.H + h) * a.buckets);
 }
 
 /* ---- by keys: rows of a tile are keys, columns queries ---- */
@@ -274,18 +319,47 @@ template <class L> __global__ void __launch_bounds__(L::THREADS) by_keys_kernel(
     store_rows<L>(p.out[1] + first * a.ldv + h * a.K + own, a.ldv, rows, a.K - own, dv, one);
 }
 
-__global__ void sum_bias_kernel(float *dbias, const float *parts, int64_t blocks, int64_t H, int64_t buckets)
+/* ---- the sum of the parts [block][head, bucket], n numbers each ---- */
+
+enum { CHUNK = 32, SUM_THREADS = 128 };
+
+/* Of CHUNK blocks, which becomes the first one's part. */
+__global__ void sum_chunk_kernel(float *parts, int64_t blocks, int64_t n)
 {
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, h = i % H, u = i / H;
-    if (u >= buckets)
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * (int64_t)CHUNK;
+    if (i >= n)
         return;
     float sum = 0;
-    for (int64_t b = 0; b < blocks; b++)
-        sum += parts[(b * H + h) * buckets + u];
-    dbias[u * H + h] += sum;
+    for (int64_t b = first; b < least(first + CHUNK, blocks); b++)
+        sum += parts[b * n + i];
+    parts[first * n + i] = sum;
+}
+
+/* dbias [buckets, H] += the sum of every step-th block's part */
+__global__ void sum_bias_kernel(float *dbias, const float *parts, int64_t blocks, int64_t step, int64_t H, int64_t buckets)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, n = H * buckets;
+    if (i >= n)
+        return;
+    float sum = 0;
+    for (int64_t b = 0; b < blocks; b += step)
+        sum += parts[b * n + i];
+    dbias[i % buckets * H + i / buckets] += sum;
+}
+
+void sum_bias(float *dbias, float *parts, int64_t blocks, int64_t H, int64_t buckets)
+{
+    const unsigned columns = (unsigned)ceil_div(H * buckets, SUM_THREADS);
+    const int64_t chunks = ceil_div(blocks, CHUNK), step = chunks > 1 && chunks <= 65535 ? CHUNK : 1;
+    if (step > 1)
+        PAC_LAUNCH(sum_chunk_kernel, dim3(columns, (unsigned)chunks), SUM_THREADS, 0, pac_gpu.compute, parts, blocks,
+                   H * buckets);
+    PAC_LAUNCH(sum_bias_kernel, columns, SUM_THREADS, 0, pac_gpu.compute, dbias, parts, blocks, step, H, buckets);
 }
 
 /* ---- launching ---- */
+
+enum { MOST_BUCKETS = 1024 };
 
 struct Grads {
     float *dq, *dk, *dv, *dbias, *delta, *norm, *parts;
@@ -299,9 +373,11 @@ void launch(const Pointers<5, 1> &in, const Grads &g, const pac_attn_at *at, con
                         {g.dq, g.delta, g.norm, g.dbias != nullptr ? g.parts : nullptr}};
     a.tiles = ceil_div(at->longest_t, L::BM);
     const int64_t blocks = at->B * a.tiles;
-    const size_t tables = g.dbias != nullptr ? (size_t)(L::DIAGONALS + at->buckets) : 0;
-    const size_t bytes = (Tiles<L>::floats() + tables) * sizeof(float),
-                 key_bytes = (Tiles<L>::floats() + 3 * L::BN) * sizeof(float);
+    const size_t tables = g.dbias != nullptr ? BiasSums<L>::floats(at->buckets) : 0;
+    static_assert((Tiles<L>::FLOATS + (BiasSums<L>::SPLIT + 1) * L::DIAGONALS + MOST_BUCKETS) * sizeof(float) <= L::MOST_SHARED,
+                  "a tile that no device takes");
+    const size_t bytes = (Tiles<L>::FLOATS + tables) * sizeof(float),
+                 key_bytes = (Tiles<L>::FLOATS + 3 * L::BN) * sizeof(float);
     auto queries = by_queries_kernel<L>;
     auto keys = by_keys_kernel<L>;
     if (blocks > 0)
@@ -314,13 +390,16 @@ void launch(const Pointers<5, 1> &in, const Grads &g, const pac_attn_at *at, con
         PAC_LAUNCH(keys, dim3((unsigned)(at->B * a.tiles), (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS, key_bytes,
                    pac_gpu.compute, p, a);
     if (g.dbias != nullptr && blocks > 0)
-        PAC_LAUNCH(sum_bias_kernel, blocks_for(at->buckets * at->H, 128, INT32_MAX), 128, 0, pac_gpu.compute, g.dbias, g.parts,
-                   blocks, at->H, at->buckets);
+        sum_bias(g.dbias, g.parts, blocks, at->H, at->buckets);
 }
 
-enum { FEWEST_ROWS = 8, MOST_BUCKETS = 1024 };
-
 } // namespace
+
+/* Rows of the tile that is launched: the switch of pac_cuda_attn_bwd_at(). */
+static int64_t tile_rows(int64_t K)
+{
+    return K > 128 ? 8 : K > 64 || (K > 32 && pac_gpu.shared < TWO_BLOCKS) ? 16 : 32;
+}
 
 /* Floats for a number per query and head, in whole 256 bytes. */
 static int64_t each_row(const pac_attn_at *p, int64_t N)
@@ -330,7 +409,7 @@ static int64_t each_row(const pac_attn_at *p, int64_t N)
 
 int64_t pac_cuda_attn_bwd_scratch(const pac_attn_at *p, int64_t N, bool dbias)
 {
-    int64_t parts = dbias ? p->B * ceil_div(p->longest_t, FEWEST_ROWS) * p->H * p->buckets : 0;
+    int64_t parts = dbias ? p->B * ceil_div(p->longest_t, tile_rows(p->K)) * p->H * p->buckets : 0;
     return 2 * each_row(p, N) + parts;
 }
 
@@ -350,6 +429,8 @@ void pac_cuda_attn_bwd_at(float *dq, float *dk, float *dv, float *dbias_table, c
         launch<Tile<16, 32, 32, 2>>(in, g, at, a, lse);
     else if (at->K <= 32)
         launch<Tile<32, 32, 32, 2>>(in, g, at, a, lse);
+    else if (at->K <= 64 && pac_gpu.shared < TWO_BLOCKS)
+        launch<Tile<64, 16, 32, 1>>(in, g, at, a, lse);
     else if (at->K <= 64)
         launch<Tile<64, 32, 32, 2>>(in, g, at, a, lse);
     else if (at->K <= 128)

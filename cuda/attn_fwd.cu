@@ -86,7 +86,8 @@ template <class L>
 void launch(const Pointers<4, 2> &p, const pac_attn_at *at, int64_t ldo, int64_t ldq, int64_t ldk, int64_t ldv)
 {
     int64_t tiles = ceil_div(at->longest_t, L::BM);
-    size_t floats = (L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS;
+    constexpr size_t floats = (L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS;
+    static_assert(floats * sizeof(float) <= L::MOST_SHARED, "a tile that no device takes");
     AttnShape a = shape_of(at, ldq, ldk, ldv, ldo, tiles);
     auto kernel = attn_fwd_kernel<L>;
     if (tiles > 0)
@@ -116,6 +117,8 @@ void pac_cuda_attn_fwd_at(float *o, int64_t ldo, float *lse, const float *q, int
         choose<Tile<16, 64, 32, 4>, Tile<16, 16, 32, 1>>(p, at, ldo, ldq, ldk, ldv);
     else if (at->K <= 32)
         choose<Tile<32, 64, 32, 4>, Tile<32, 16, 32, 1>>(p, at, ldo, ldq, ldk, ldv);
+    else if (at->K <= 64 && pac_gpu.shared < TWO_BLOCKS)
+        choose<Tile<64, 32, 32, 2>, Tile<64, 16, 32, 1>>(p, at, ldo, ldq, ldk, ldv);
     else if (at->K <= 64)
         choose<Tile<64, 64, 32, 4>, Tile<64, 16, 32, 1>>(p, at, ldo, ldq, ldk, ldv);
     else if (at->K <= 128)

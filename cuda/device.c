@@ -129,6 +129,7 @@ static pac_err open_device(void)
 {
     PAC_TRY(pac_gpu_error(cudaSetDevice(pac_gpu.index), PAC_EINTERNAL, "cannot open the device"));
     pac_gpu.processors = attribute(cudaDevAttrMultiProcessorCount);
+    pac_gpu.shared = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
     pac_gpu.integrated = attribute(cudaDevAttrIntegrated) != 0;
     pac_gpu.zero_copy = pac_gpu.integrated && attribute(cudaDevAttrCanMapHostMemory) != 0;
     pac_gpu.major = attribute(cudaDevAttrComputeCapabilityMajor);

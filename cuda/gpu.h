@@ -18,6 +18,7 @@ extern "C" {
 typedef struct pac_gpu {
     bool open, integrated, zero_copy;
     int index, processors, major, minor;
+    int shared; /* bytes of shared memory of each processor */
     cudaStream_t compute;
 } pac_gpu_t;
 

@@ -14,7 +14,7 @@
         (kernel)<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__);                                                        \
         pac_gpu_launched(#kernel);                                                                                             \
     } while (0)
-#define PAC_SHARED(name) extern __shared__ float name[]
+#define PAC_SHARED(name) extern __shared__ __align__(16) float name[]
 #endif
 
 /* Device pointers of a kernel: outputs may be NULL. */

@@ -145,14 +145,16 @@ static void gemm_each_rounding(int64_t count, float *c, int64_t ldc, int64_t sc,
     pac_gemm_each(&pac_backend_count, count, c, ldc, sc, a, lda, sa, ta, b, ldb, sb, tb, m, n, k, alpha, beta);
 }
 
-/* delta and norm of each row and head; each block of eight rows' part of the bias table (cuda/attn_bwd.cu). */
+/* delta and norm of each row and head; each block of rows' part of the bias table (tile_rows() of cuda/attn_bwd.cu, on a
+ * processor with little shared memory). */
 static void attn_bwd(float *dq, float *dk, float *dv, float *dbias_table, const float *d_o, int64_t ldo, const float *q,
                      int64_t ldq, const float *k, int64_t ldk, const float *v, int64_t ldv, const float *lse, const pac_attn *p)
 {
     int64_t longest = 0;
     for (int64_t b = 0; b < p->B; b++)
         longest = p->toff[b + 1] - p->toff[b] > longest ? p->toff[b + 1] - p->toff[b] : longest;
-    int64_t parts = dbias_table != NULL ? p->B * ((longest + 7) / 8) * p->H * p->buckets : 0;
+    int64_t rows = p->K > 128 ? 8 : p->K > 32 ? 16 : 32;
+    int64_t parts = dbias_table != NULL ? p->B * ((longest + rows - 1) / rows) * p->H * p->buckets : 0;
     hold(SCORES, 4 * (2 * (p->toff[p->B] * p->H / 64 + 1) * 64 + parts));
     pac_backend_count.attn_bwd(dq, dk, dv, dbias_table, d_o, ldo, q, ldq, k, ldk, v, ldv, lse, p);
 }

@@ -474,11 +474,18 @@ static void check_attention(const shape *s)
 
 static void check_attentions(void)
 {
-    static const shape shapes[] = {
-        {32, 150, 150, 32, false, 1e-5}, {64, 300, 300, 32, true, 1e-5}, {96, 70, 90, 0, false, 1e-5},
-        {128, 70, 70, 32, true, 1e-5},   {200, 40, 50, 0, false, 1e-5},  {256, 40, 40, 32, false, 1e-5},
-        {64, 1, 400, 0, false, 1e-5},    {128, 1, 100, 0, false, 1e-5},  {257, 20, 30, 32, true, 1e-5},
-        {768, 12, 50, 0, false, 1e-5},   {520, 1, 33, 16, false, 1e-5}};
+    static const shape shapes[] = {{32, 150, 150, 32, false, 1e-5},
+                                   {64, 300, 300, 32, true, 1e-5},
+                                   {96, 70, 90, 0, false, 1e-5},
+                                   {128, 70, 70, 32, true, 1e-5},
+                                   {200, 40, 50, 0, false, 1e-5},
+                                   {256, 40, 40, 32, false, 1e-5},
+                                   {64, 1, 400, 0, false, 1e-5},
+                                   {128, 1, 100, 0, false, 1e-5},
+                                   {257, 20, 30, 32, true, 1e-5},
+                                   {768, 12, 50, 0, false, 1e-5},
+                                   {520, 1, 33, 16, false, 1e-5},
+                                   {16, 520, 60, 32, false, 1e-5}}; /* the last: parts of the bias table in several chunks */
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         check_attention(&shapes[i]);
 }

@@ -37,6 +37,7 @@ typedef enum cudaDeviceAttr {
     cudaDevAttrIntegrated = 18,
     cudaDevAttrCanMapHostMemory = 19,
     cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76
 } cudaDeviceAttr;
@@ -64,7 +65,8 @@ enum {
     cudaHostAllocMapped = 2
 };
 
-/* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED;
+/* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED,
+ * PAC_EMU_SMALL (processors as a Nano's);
  * PAC_EMU_OWN: each process has another one. */
 int emu_switch(const char *name);
 /* How often the host has waited for work that was not done, or freed memory, which waits too. */

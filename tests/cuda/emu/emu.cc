@@ -370,10 +370,11 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int)
 {
     const bool shared = which == cudaDevAttrIntegrated || which == cudaDevAttrCanMapHostMemory;
-    *value = which == cudaDevAttrMultiProcessorCount      ? 4
-             : which == cudaDevAttrComputeCapabilityMajor ? 9
-             : shared                                     ? emu_switch("PAC_EMU_INTEGRATED")
-                                                          : 0;
+    *value = which == cudaDevAttrMultiProcessorCount                ? 4
+             : which == cudaDevAttrComputeCapabilityMajor           ? 9
+             : which == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? (emu_switch("PAC_EMU_SMALL") ? 64 : 164) * 1024
+             : shared                                               ? emu_switch("PAC_EMU_INTEGRATED")
+                                                                    : 0;
     return cudaSuccess;
 }
 

@@ -44,7 +44,7 @@ char *stacks;
 int threads, current, arrived, finished;
 long launches;
 const std::function<void()> *body;
-float dynamic_shared[48 * 1024 / sizeof(float)];
+alignas(16) float dynamic_shared[48 * 1024 / sizeof(float)];
 
 #ifdef EMU_UCONTEXT
 void jump(fiber *from, fiber *to)
