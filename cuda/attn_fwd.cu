@@ -86,13 +86,13 @@ template <class L>
 void launch(const Pointers<4, 2> &p, const pac_attn_at *at, int64_t ldo, int64_t ldq, int64_t ldk, int64_t ldv)
 {
     int64_t tiles = ceil_div(at->longest_t, L::BM);
-    constexpr size_t floats = (L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS;
-    static_assert(floats * sizeof(float) <= L::MOST_SHARED, "a tile that no device takes");
+    enum { FLOATS = (L::BM + 2 * L::BN) * L::LD + L::BM * L::LP + L::DIAGONALS };
+    static_assert(FLOATS * sizeof(float) <= L::MOST_SHARED, "a tile that no device takes");
     AttnShape a = shape_of(at, ldq, ldk, ldv, ldo, tiles);
     auto kernel = attn_fwd_kernel<L>;
     if (tiles > 0)
         PAC_LAUNCH(kernel, dim3((unsigned)(at->B * tiles), (unsigned)at->H, column_blocks<L>(at->K)), L::THREADS,
-                   floats * sizeof(float), pac_gpu.compute, p, a);
+                   FLOATS * sizeof(float), pac_gpu.compute, p, a);
 }
 
 /* Sixteen rows where sequences are short: a target of one token, decoding. */

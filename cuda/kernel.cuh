@@ -7,14 +7,15 @@
 
 #include "launch.h"
 
-/* The emulator of tests/cuda/emu brings its own two. */
+/* The emulator of tests/cuda/emu brings its own three. */
 #ifndef PAC_LAUNCH
 #define PAC_LAUNCH(kernel, grid, block, shared, stream, ...)                                                                   \
     do {                                                                                                                       \
         (kernel)<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__);                                                        \
         pac_gpu_launched(#kernel);                                                                                             \
     } while (0)
-#define PAC_SHARED(name) extern __shared__ __align__(16) float name[]
+#define PAC_SHARED(name)                    extern __shared__ __align__(16) float name[]
+#define PAC_SHARED_ARRAY(type, name, sizes) __shared__ type name sizes
 #endif
 
 /* Device pointers of a kernel: outputs may be NULL. */
@@ -53,7 +54,7 @@ template <class T> static __device__ __forceinline__ T warp_sum(T x)
 /* The sum over all threads of a block of `THREADS`, in every thread. */
 template <int THREADS, class T> static __device__ T block_sum(T x)
 {
-    __shared__ T part[THREADS / WARP];
+    PAC_SHARED_ARRAY(T, part, [THREADS / WARP]);
     x = warp_sum(x);
     __syncthreads(); /* the last call's readers are done */
     if (threadIdx.x % WARP == 0)
@@ -147,7 +148,7 @@ enum { COLUMN_ROWS = 8, COLUMN_CHUNK = 64, COLUMN_MOST = 128 };
 template <int O, class F>
 __global__ void columns_kernel(Pointers<1, O> p, float *partial, int64_t N, int64_t D, int64_t chunk, F f)
 {
-    __shared__ float part[O][COLUMN_ROWS][WARP];
+    PAC_SHARED_ARRAY(float, part, [O][COLUMN_ROWS][WARP]);
     const int64_t d = (int64_t)blockIdx.x * WARP + threadIdx.x, first = blockIdx.y * chunk;
     const int64_t end = least(first + chunk, N);
     float sum[O] = {};

@@ -24,7 +24,7 @@ static __device__ __forceinline__ Soft join(Soft a, Soft b)
 
 static __device__ Soft block_soft(Soft mine)
 {
-    __shared__ Soft part[ROW_THREADS / WARP];
+    PAC_SHARED_ARRAY(Soft, part, [ROW_THREADS / WARP]);
     for (int by = WARP / 2; by > 0; by /= 2) {
         Soft other = {__shfl_xor_sync(0xffffffffu, mine.max, by), __shfl_xor_sync(0xffffffffu, mine.sum, by)};
         /* the lower lane first, so that both lanes get the same bits */
@@ -82,7 +82,7 @@ static __device__ __forceinline__ Best better(Best a, Best b)
 
 __global__ void argmax_kernel(int32_t *best, const float *logits, int64_t V)
 {
-    __shared__ Best part[ROW_THREADS / WARP];
+    PAC_SHARED_ARRAY(Best, part, [ROW_THREADS / WARP]);
     const float *x = logits + blockIdx.x * V;
     Best mine = {-INFINITY, INT32_MAX};
     for (int64_t v = threadIdx.x; v < V; v += ROW_THREADS) {

@@ -559,9 +559,53 @@ static void give_host_pointer(float *p)
     pac_device_sync();
 }
 
+static void give_host_bias(float *p)
+{
+    float bias[16] = {0};
+    gpu->bias_fwd(p, bias, 1, 16); /* in a functor's member */
+    must(pac_device_sync());
+}
+
+static void write_behind(float *unused)
+{
+    float *block = device_floats(61);
+    (void)unused;
+    must(pac_device_fill(block, 0, 62 * sizeof *block));
+    pac_device_free(block);
+}
+
+extern void emu_refuse_launch(void) __attribute__((weak));
+
+/* A copy that is under way may be overtaken by the next op, and must not be: one of two times it is. */
+static bool overtaken(float *p)
+{
+    void *pinned;
+    int64_t ticket;
+    bool found = false;
+    must(pac_device_pinned_alloc(sizeof(float), &pinned));
+    for (int i = 0; i < 2; i++) {
+        gpu->zero(p, 16);
+        must(pac_device_download_start(pinned, p, sizeof(float), &ticket));
+        must(pac_device_fill(p, 0x3f, sizeof(float)));
+        must(pac_device_wait(ticket));
+        found = found || *(float *)pinned != 0;
+        must(pac_device_sync());
+    }
+    pac_device_pinned_free(pinned);
+    return found;
+}
+
 static void check_emulator(void)
 {
     float *p = device_floats(16);
+    expect(overtaken(p), "an op that overtakes a copy is not noticed");
+    expect(child_dies(give_host_bias, p), "a kernel takes a pointer of the host in a functor");
+    expect(child_dies(write_behind, NULL), "what is behind a block can be written");
+    emu_refuse_launch();
+    gpu->zero(p, 16);
+    gpu->add(p, p, p, 16);
+    expect(pac_device_sync() == PAC_EINTERNAL && strstr(pac_err_message(), "kernel") != NULL,
+           "a kernel that is not launched: %s", pac_err_message());
     gpu->zero(p, 16);
     must(pac_device_sync());
     expect(child_dies(read_on_host, p), "the host can read device memory");

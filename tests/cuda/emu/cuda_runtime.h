@@ -73,6 +73,8 @@ int emu_switch(const char *name);
 int64_t emu_waited(void);
 /* Kernels launched so far, without products. */
 int64_t emu_launched(void);
+/* The next kernel is not launched: cudaGetLastError() says so. */
+void emu_refuse_launch(void);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int i);

@@ -39,6 +39,7 @@ static const size_t reserved = (size_t)8 << 30, grain = 256;
 static char *base;
 static size_t top, in_use;                     /* bytes of the range ever given out; live bytes */
 static std::map<size_t, size_t> blocks, holes; /* offset -> bytes */
+static std::map<size_t, size_t> asked;         /* offset -> bytes asked for; what is behind them stays as it was */
 static std::map<const char *, size_t> pinned;
 
 static void protect(bool open)
@@ -81,6 +82,27 @@ void emu_check_pointer(const void *p, const char *what)
     abort();
 }
 
+/* Does this lie in memory that is the host's? A small integer beside four bytes of padding may look so. */
+static bool is_hosts(uintptr_t word)
+{
+    unsigned char state;
+    const uintptr_t page = 4096, lowest = (uintptr_t)1 << 32, highest = (uintptr_t)1 << 47;
+    const void *p = (const void *)word;
+    if (word < lowest || word >= highest || word % 4 != 0 || (uint32_t)word < 65536 || on_device(p) || is_pinned(p))
+        return false;
+    return mincore((void *)(word / page * page), 1, &state) == 0;
+}
+
+void emu_check_words(const void *object, size_t bytes, const char *what)
+{
+    for (size_t at = 0; at + sizeof(uintptr_t) <= bytes; at += sizeof(uintptr_t)) {
+        uintptr_t word;
+        memcpy(&word, (const char *)object + at, sizeof word);
+        if (is_hosts(word))
+            emu_check_pointer((const void *)word, what);
+    }
+}
+
 static int64_t waits; /* how often the host waited for work that was not done */
 static int64_t idle;  /* how often nothing was left to do for the device when it went on */
 
@@ -105,14 +127,28 @@ static void tell_idle()
             (long long)idle);
 }
 
-/* The host waits here: s until `position`. PAC_EMU_REPORT=1: the counts are told at the end. */
-static void host_waits(cudaStream_t s, uint64_t position)
+/* At every second wait the other streams are as far as they may be, else no further than they must: so what a copy beside the
+ * ops reads too late, or writes too early, shows. */
+static void drain_others(cudaStream_t s)
 {
+    if (s != &legacy)
+        drain(&legacy, legacy.queued);
+    for (auto &other : streams)
+        if (other.first != s)
+            drain(other.first, other.first->queued);
+}
+
+/* The host waits here: s until `position`. PAC_EMU_REPORT=1: the counts are told at the end. */
+static void host_waits(cudaStream_t s, uint64_t position, bool event)
+{
+    static int64_t of_kind[2];
     static bool tells = emu_switch("PAC_EMU_REPORT") && atexit(tell_idle) == 0;
     (void)tells;
     if (s->done >= position)
         return;
     waits++;
+    if (!tells && of_kind[event]++ % 2 == 0)
+        drain_others(s);
     drain(s, position);
     bool left = !legacy.work.empty();
     for (auto &other : streams)
@@ -165,6 +201,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
         top += size;
     }
     blocks[at] = size;
+    asked[at] = bytes;
     in_use += size;
     enter();
     memset(base + at, 0xff, size); /* NaN */
@@ -184,7 +221,13 @@ cudaError_t cudaFree(void *p)
     waits++;
     drain_all();
     size_t size = blocks[at];
+    enter();
+    for (size_t i = asked[at]; i < size; i++)
+        if (base[at + i] != (char)0xff)
+            emu_die("something was written behind a block of device memory");
+    leave();
     blocks.erase(at);
+    asked.erase(at);
     in_use -= size;
     size_t page = 4096, low = (at + page - 1) / page * page, high = (at + size) / page * page;
     if (low < high)
@@ -273,7 +316,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
     s = s != nullptr ? s : &legacy;
-    host_waits(s, s->queued);
+    host_waits(s, s->queued, false);
     return cudaSuccess;
 }
 
@@ -319,7 +362,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     std::lock_guard<std::recursive_mutex> hold(lock);
     if (e->stream != nullptr)
-        host_waits(e->stream, e->position);
+        host_waits(e->stream, e->position, true);
     return cudaSuccess;
 }
 
@@ -378,9 +421,28 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int)
     return cudaSuccess;
 }
 
+static cudaError_t last;
+
 cudaError_t cudaGetLastError(void)
 {
-    return cudaSuccess;
+    cudaError_t e = last;
+    last = cudaSuccess;
+    return e;
+}
+
+static bool refuses;
+
+void emu_refuse_launch(void)
+{
+    refuses = true;
+}
+
+static bool refused(void)
+{
+    bool now = refuses;
+    last = now ? cudaErrorInvalidValue : last;
+    refuses = false;
+    return now;
 }
 
 const char *cudaGetErrorString(cudaError_t e)
@@ -402,5 +464,7 @@ void emu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, task 
         shared > 48 * 1024)
         emu_die("a launch that no device takes");
     launched++;
+    if (refused())
+        return;
     emu_queue(stream, [=] { emu_run(grid, block, shared, thread); });
 }

@@ -45,6 +45,8 @@ int threads, current, arrived, finished;
 long launches;
 const std::function<void()> *body;
 alignas(16) float dynamic_shared[48 * 1024 / sizeof(float)];
+alignas(16) char static_shared[512 * 1024]; /* those of all kernels */
+size_t static_used;
 
 #ifdef EMU_UCONTEXT
 void jump(fiber *from, fiber *to)
@@ -111,6 +113,7 @@ void run_block(bool backwards)
     for (int w = 0; w * WARP < threads; w++)
         warps[w].arrived = 0;
     memset((void *)dynamic_shared, 0xff, sizeof dynamic_shared);
+    memset(static_shared, 0xff, static_used);
     arrived = finished = 0;
     while (finished < threads) {
         bool moved = false;
@@ -148,6 +151,20 @@ void emu_run(dim3 grid, dim3 block, size_t shared, const std::function<void()> &
         blockIdx = dim3((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y));
         run_block(backwards);
     }
+}
+
+size_t emu_shared_place(size_t bytes)
+{
+    size_t place = static_used;
+    static_used += (bytes + 15) / 16 * 16;
+    if (static_used > sizeof static_shared)
+        emu_die("more arrays of shared memory than the emulator has room for");
+    return place;
+}
+
+void *emu_shared_at(size_t place)
+{
+    return static_shared + place;
 }
 
 float *emu_dynamic_shared()

@@ -13,7 +13,6 @@
 #define __device__
 #define __host__
 #define __constant__
-#define __shared__      static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
@@ -47,7 +46,12 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 void emu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, std::function<void()> thread);
 /* End the program unless p lies in device or pinned memory (or is NULL). */
 void emu_check_pointer(const void *p, const char *what);
+/* The same for each aligned word of an object that is the address of mapped memory. */
+void emu_check_words(const void *object, size_t bytes, const char *what);
 float *emu_dynamic_shared();
+/* A place of the block's shared memory, with garbage in it when a block begins. */
+size_t emu_shared_place(size_t bytes);
+void *emu_shared_at(size_t place);
 
 /* Pointers among the arguments must be the device's: bare ones, and those in a struct with the arrays `in` and `out`. */
 template <class T> static inline auto emu_check(const T &x, const char *kernel, int) -> decltype(x.in[0], x.out[0], void())
@@ -61,8 +65,10 @@ template <class T> static inline void emu_check(T *p, const char *kernel, int)
 {
     emu_check_pointer(p, kernel);
 }
-template <class T> static inline void emu_check(const T &, const char *, long)
+/* Of other structs every word that could be one: a functor holds pointers anywhere. */
+template <class T> static inline void emu_check(const T &x, const char *kernel, long)
 {
+    emu_check_words(&x, sizeof x, kernel);
 }
 
 /* The arguments are copied now, the kernel runs later. */
@@ -75,8 +81,17 @@ static inline void emu_call(const char *name, void (*kernel)(P...), dim3 grid, d
     emu_launch(grid, block, shared, stream, [=] { kernel(a...); });
 }
 
-#define PAC_LAUNCH(kernel, grid, block, shared, stream, ...) emu_call(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__)
-#define PAC_SHARED(name)                                     float *name = emu_dynamic_shared()
+extern "C" void pac_gpu_launched(const char *kernel);
+#define PAC_LAUNCH(kernel, grid, block, shared, stream, ...)                                                                   \
+    do {                                                                                                                       \
+        emu_call(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__);                                                   \
+        pac_gpu_launched(#kernel);                                                                                             \
+    } while (0)
+#define PAC_SHARED_ARRAY(type, name, sizes)                                                                                    \
+    typedef type name##_type sizes;                                                                                            \
+    static const size_t name##_place = emu_shared_place(sizeof(name##_type));                                                  \
+    name##_type &name = *(name##_type *)emu_shared_at(name##_place)
+#define PAC_SHARED(name) float *name = emu_dynamic_shared()
 void __syncthreads();
 void __syncwarp(unsigned mask = 0xffffffffu);
 /* Hand `bytes` at `mine` to the warp and read those of another lane. */
