@@ -28,6 +28,25 @@ static void half_round(half_place to, const float *x, int64_t ldx, int64_t rows,
     }
 }
 
+/* Rows of a tile are pairs of columns; turned they are rows, two of which are a row of pairs of the result. */
+static void half_turn(uint16_t *const to[2], const uint16_t *const from[2])
+{
+    enum { TILE = HALF_SIDE * HALF_K };
+    uint16_t rows[TILE] __attribute__((aligned(64))), nowhere[HALF_K] __attribute__((aligned(64)));
+    for (int64_t t = 0; t < 2; t++) {
+        if (from[t] != NULL)
+            memcpy(rows, from[t], sizeof rows);
+        else
+            memset(rows, 0, sizeof rows);
+        turn(rows);
+        for (int64_t i = 0; i < HALF_SIDE; i += 2) {
+            int64_t at = (t * HALF_SIDE + i) / 2 * HALF_K;
+            half_pair(to[0] + at, to[1] != NULL ? to[1] + at : nowhere, _mm512_load_si512(rows + i * HALF_K),
+                      _mm512_load_si512(rows + (i + 1) * HALF_K));
+        }
+    }
+}
+
 /* ---- what becomes of sums ---- */
 
 /* sums = alpha sums + bias; zero behind n columns. */
@@ -125,6 +144,6 @@ bool CPU(half_product)(const half_product *c)
     return true;
 }
 
-const half_ops CPU(half) = {half_round, CPU(half_product), CPU(half_attend)};
+const half_ops CPU(half) = {half_turn, half_round, CPU(half_product), CPU(half_attend)};
 
 #endif

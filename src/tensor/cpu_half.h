@@ -67,6 +67,17 @@ ALWAYS_INLINE void half_store(uint16_t *to, __m512 low, __m512 high)
     _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 
+/* The low and the high 16 numbers of two rows by turns: pairs of numbers that were below each other. */
+ALWAYS_INLINE void half_pair(uint16_t *low, uint16_t *high, __m512i a, __m512i b)
+{
+    static const uint16_t of_low[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    static const uint16_t of_high[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                         24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+    _mm512_store_si512(low, _mm512_permutex2var_epi16(a, _mm512_loadu_si512(of_low), b));
+    _mm512_store_si512(high, _mm512_permutex2var_epi16(a, _mm512_loadu_si512(of_high), b));
+}
+
 bool CPU(half_product)(const half_product *c);
 bool CPU(half_attend)(const half_attention *a, int64_t from, int64_t to);
 

@@ -75,22 +75,14 @@ static void turn_keys(uint16_t *to, const uint16_t *k, int64_t ld, int64_t S, in
         }
 }
 
-/* The low, or high, 16 numbers of two rows by turns. */
-static const uint16_t low_pairs[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-static const uint16_t high_pairs[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
-                                        24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
-
 /* Values [S, K]: for each 16 columns, keys run downwards in pairs. */
 static void pair_values(uint16_t *to, const uint16_t *v, int64_t ld, int64_t S, int64_t K)
 {
-    const __m512i low = _mm512_loadu_si512(low_pairs), high = _mm512_loadu_si512(high_pairs);
     const int64_t side = up(S) * HALF_SIDE;
     for (int64_t c = 0; c < K; c += HALF_K, to += 2 * side)
         for (int64_t s = 0; s < up(S); s += 2) {
             __m512i a = row_of(v + c, ld, s, S), b = row_of(v + c, ld, s + 1, S);
-            _mm512_store_si512(to + s * HALF_SIDE, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_store_si512(to + side + s * HALF_SIDE, _mm512_permutex2var_epi16(a, high, b));
+            half_pair(to + s * HALF_SIDE, to + side + s * HALF_SIDE, a, b);
         }
 }
 

@@ -66,6 +66,9 @@ typedef struct half_attention {
 } half_attention;
 
 typedef struct half_ops {
+    /* Tiles of a matrix of weights [32, 32], two of 16 rows (from[1] NULL: zeros), to those of the transposed one (to[1] NULL:
+     * not wanted). */
+    void (*turn)(uint16_t *const to[2], const uint16_t *const from[2]);
     /* x [rows, K] f32 of stride ldx, rounded; columns filled up with zeros to a multiple of 32. */
     void (*round)(half_place to, const float *x, int64_t ldx, int64_t rows, int64_t K);
     /* false: no memory, nothing done. */

@@ -242,7 +242,7 @@ static bool get_buffers(const native_product *c, int64_t rows, buffers *b)
 static void round_rows(const native_product *c, uint16_t *to, const float *x, int64_t rows, int64_t more)
 {
     int64_t stride = round_up(c->K, TILE_K);
-    for (int64_t i = 0; i < rows; i++, to += stride, x += c->K) {
+    for (int64_t i = 0; i < rows; i++, to += stride, x += c->ldx) {
         packed_halve(to, x, c->K, c->alpha);
         memset(to + c->K, 0, (size_t)(stride - c->K) * sizeof *to);
     }
@@ -312,7 +312,7 @@ static bool run_blocks(const native_product *c, const buffers *b, dnnl_stream_t 
         n = rows - at < BLOCK ? rows - at : BLOCK;
         if (direct && n > STEP)
             n = n / STEP * STEP;
-        round_rows(c, b->x, c->x + at * c->K, n, round_up(n, STEP) - n);
+        round_rows(c, b->x, c->x + at * c->ldx, n, round_up(n, STEP) - n);
         if (!(direct && n % STEP == 0 ? execute(c, b, stream, n, y, c->sum) : run_through(c, b, stream, y, n)))
             return false;
     }

@@ -3,8 +3,8 @@
  *
  * One form serves both directions. The native backward product needs the tiles of the transposed matrix: they are made in
  * scratch for each product, which costs a tenth of it at 2,000 rows and keeps the memory at half of f32's. Matrices that are
- * too large for scratch (the head) are widened panel by panel instead (packed_panel.c). The way depends on the matrix alone,
- * never on the number of rows, so that layouts round alike.
+ * too large for scratch (the head) go part by part, or, without own products, are widened panel by panel (packed_panel.c). The
+ * way depends on the matrix alone, never on the number of rows, so that layouts round alike.
  */
 #include "packed_parts.h"
 #include "pac/mem.h"
@@ -13,10 +13,11 @@
 #include <string.h>
 
 enum {
-    FEW_ROWS = 64,           /* of a thread at least; fewer are split by columns */
-    AT_ONCE = 256,           /* rows that are rounded before they are multiplied */
-    COLUMN_TILES = 4,        /* that a thread gets at least */
-    LARGEST_TURNED = 1 << 24 /* bytes of scratch for a transposed matrix */
+    FEW_ROWS = 64,            /* of a thread at least; fewer are split by columns */
+    AT_ONCE = 256,            /* rows that are rounded before they are multiplied */
+    COLUMN_TILES = 4,         /* that a thread gets at least */
+    LARGEST_TURNED = 1 << 24, /* bytes of scratch for a transposed matrix */
+    TURNED_PART = 1 << 19     /* numbers of a larger one that are transposed at once */
 };
 
 /* ---- making ---- */
@@ -198,7 +199,7 @@ static bool run_half(const native_product *c, int64_t rows)
         p.rows = rows - at < AT_ONCE ? rows - at : AT_ONCE;
         p.y = c->y + at * c->ldy;
         p.add = c->sum ? p.y : NULL;
-        c->half->round(p.x, c->x + at * c->K, c->K, p.rows, c->K);
+        c->half->round(p.x, c->x + at * c->ldx, c->ldx, p.rows, c->K);
         done = c->half->product(&p);
     }
     return done;
@@ -224,7 +225,7 @@ static void product_part(void *user, int64_t lo, int64_t hi)
         c.N = to - from;
     } else {
         c.y += lo * c.ldy;
-        c.x += lo * c.K;
+        c.x += lo * c.ldx;
         rows = hi - lo;
     }
     if (!(c.half != NULL ? run_half(&c, rows) : pac_native_run(&c, rows)))
@@ -253,8 +254,10 @@ static inline void turn_four(uint16_t *to, const uint16_t *from)
     memcpy(to, &q, sizeof q);
 }
 
+/* Rows [from, from + rows) of a matrix; of its transpose they are all columns. */
 typedef struct turning {
     const pac_packed *p;
+    int64_t from, rows;
     uint16_t *to;
 } turning;
 
@@ -273,16 +276,31 @@ static void turn_part(void *user, int64_t lo, int64_t hi)
         }
 }
 
-/* The tiles of w^T in the room of this thread; NULL: no memory. */
-static const uint16_t *turn(const pac_packed *p)
+/* The same by the backend, tiles of 16. */
+static void turn_half(void *user, int64_t lo, int64_t hi)
 {
-    size_t bytes = (size_t)tiled_elements(p->in, p->out, p->turned) * sizeof *p->w;
-    turning t = {.p = p, .to = pac_scratch_outer(bytes)};
+    const turning *t = user;
+    const pac_packed *p = t->p;
+    for (int64_t k = lo * TILE_K; k < hi * TILE_K; k += TILE_K)
+        for (int64_t n = 0; n < t->rows; n += TILE_K) {
+            const uint16_t *w = p->w + tiled_row(t->from + n, p->in, HALF_SIDE) + tiled_column(k, HALF_SIDE);
+            uint16_t *y = t->to + tiled_row(k, t->rows, HALF_SIDE) + tiled_column(n, HALF_SIDE);
+            bool more = n + HALF_SIDE < t->rows, wide = k + HALF_SIDE < p->in;
+            p->half->turn((uint16_t *const[2]){y, wide ? y + HALF_SIDE * round_up(t->rows, TILE_K) : NULL},
+                          (const uint16_t *const[2]){w, more ? w + HALF_SIDE * round_up(p->in, TILE_K) : NULL});
+        }
+}
+
+/* The tiles of the transpose of `rows` rows, all but for backends' own, in the room of this thread; NULL: no memory. */
+static const uint16_t *turn(const pac_packed *p, int64_t from, int64_t rows)
+{
+    size_t bytes = (size_t)tiled_elements(p->in, rows, p->turned) * sizeof *p->w;
+    turning t = {.p = p, .from = from, .rows = rows, .to = pac_scratch_outer(bytes)};
     if (t.to == NULL)
         return NULL;
-    if ((size_t)(p->in * p->out) * sizeof *p->w < bytes)
+    if ((size_t)(p->in * rows) * sizeof *p->w < bytes)
         memset(t.to, 0, bytes);
-    pac_pool_run((p->in + TILE_K - 1) / TILE_K, 1, turn_part, &t);
+    pac_pool_run((p->in + TILE_K - 1) / TILE_K, 1, p->half != NULL ? turn_half : turn_part, &t);
     return t.to;
 }
 
@@ -299,6 +317,7 @@ void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_p
         native_product c = {.y = y,
                             .ldy = p->out,
                             .x = x,
+                            .ldx = p->in,
                             .w = p->w,
                             .nb = p->nb,
                             .K = p->in,
@@ -310,27 +329,33 @@ void pac_packed_fwd(const pac_backend *be, float *y, const float *x, const pac_p
     }
 }
 
+/* Rows of a matrix that are turned at once: all, or, of one too large for that (the head), some by the backend's own tiles. */
+static int64_t rows_at_once(const pac_packed *p)
+{
+    if (p->bytes <= LARGEST_TURNED)
+        return p->out;
+    int64_t rows = TURNED_PART / p->in / TILE_K * TILE_K;
+    return rows > TILE_K ? rows : TILE_K;
+}
+
 void pac_packed_bwd(const pac_backend *be, float *dx, bool accumulate, const float *dy, const pac_packed *p, int64_t N,
                     float alpha)
 {
-    if (p->turned == 0 || p->nb == 0 || p->bytes > LARGEST_TURNED) {
+    if (p->turned == 0 || p->nb == 0 || (p->half == NULL && p->bytes > LARGEST_TURNED)) {
         packed_panel_bwd(be, dx, accumulate, dy, p, N, alpha);
         return;
     }
-    if (N == 0)
-        return;
-    native_product c = {.y = dx,
-                        .ldy = p->in,
-                        .x = dy,
-                        .w = turn(p),
-                        .nb = p->turned,
-                        .K = p->out,
-                        .N = p->in,
-                        .alpha = alpha,
-                        .sum = accumulate,
-                        .half = p->half};
-    if (c.w == NULL)
-        pac_fill_nan(dx, p->in, N, p->in);
-    else
+    native_product c = {
+        .y = dx, .ldy = p->in, .ldx = p->out, .nb = p->turned, .N = p->in, .alpha = alpha, .sum = accumulate, .half = p->half};
+    for (int64_t from = 0, most = rows_at_once(p); from < p->out && N > 0; from += c.K) {
+        c.K = p->out - from < most ? p->out - from : most;
+        c.x = dy + from;
+        c.w = turn(p, from, c.K);
+        if (c.w == NULL) {
+            pac_fill_nan(dx, p->in, N, p->in);
+            return;
+        }
         run_native(&c, N);
+        c.sum = true;
+    }
 }

@@ -71,11 +71,12 @@ static inline uint16_t half_of(float f)
 
 /* ---- native products: onednn.c, or onednn_none.c ---- */
 
-/* y [rows, N] of stride ldy = (sum ? y : 0) + alpha x w^T + bias; x [rows, K]; w in tiles. */
+/* y [rows, N] of stride ldy = (sum ? y : 0) + alpha x w^T + bias; x [rows, K] of stride ldx; w in tiles. */
 typedef struct native_product {
     float *y;
     int64_t ldy;
     const float *x;
+    int64_t ldx;
     const uint16_t *w;
     int64_t nb, K, N;
     const float *bias; /* NULL: none; not with sum */

@@ -192,6 +192,23 @@ static void test_errors(void **state)
     assert_int_equal(pac_mem_current(PAC_MEM_WEIGHTS), 0);
 }
 
+/* One that is turned, or widened, part by part; on the backend that runs are on. */
+static void test_large(void **state)
+{
+    static const int64_t size[] = {3, 8400, 1025};
+    (void)state;
+    const pac_backend *be;
+    OK(pac_backend_find("cpu", &be));
+    trial t = trial_new(be, size);
+    assert_true(pac_packed_bytes(t.p) > 1 << 24);
+    pac_packed_fwd(be, t.y, t.x, t.p, t.bias, t.N, 1.0f);
+    check_forward(&t, true, 1);
+    pac_packed_bwd(be, t.dx, false, t.dy, t.p, t.N, 2.0f);
+    check_backward(&t, NULL, 2);
+    trial_free(&t);
+    pac_backend_release();
+}
+
 /* All of it again by several threads, whatever the size. */
 static void test_threads(void **state)
 {
@@ -206,7 +223,7 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_contents),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_errors),
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_large), cmocka_unit_test(test_errors),
                                        cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
