@@ -2,15 +2,15 @@
  * Frozen sub-layers at once, where the backend has products of bf16 rows (half.h). A group of rows goes from its norm to its
  * residual while it is in the second-level cache; what lies between the products is bf16.
  *
- * Threads take groups of their own. Where there are too few rows for that, all work on one group: the same functions run their
- * parts on the pool, which runs them whole in a thread that has a group of its own.
+ * Threads take one group after the other. Where there are too few rows for that, all work on one group: the same functions run
+ * their parts on the pool, which runs them whole in a thread that has a group of its own.
  */
 #include "packed_parts.h"
 
 #include <stdatomic.h>
 
 enum {
-    GROUP = 256,    /* rows, about: as bf16 a feed-forward's fit in the second-level cache */
+    GROUP = 128,    /* rows, about, that stay in the second-level cache; few, so that threads end together */
     FEW_ROWS = 64,  /* of a thread at least */
     NORM_ROWS = 16, /* that are normed before they are rounded */
     COLUMNS = 128   /* of a product that a thread gets at least, a multiple of 32 */
@@ -165,10 +165,9 @@ static void feed_group(sub_layer *s, int64_t at, int64_t rows)
     leave(s, h, w->wo, w->bo, at, rows);
 }
 
-static void feed_rows(void *user, int64_t lo, int64_t hi)
+static void feed_rows(sub_layer *s, int64_t lo, int64_t hi)
 {
-    for (int64_t at = lo; at < hi; at += GROUP)
-        feed_group(user, at, hi - at < GROUP ? hi - at : GROUP);
+    feed_group(s, lo, hi - lo);
 }
 
 /* Sequences of p. The rows' place serves the outputs too. */
@@ -194,33 +193,48 @@ static void attend_group(sub_layer *s, const pac_attn *p)
 }
 
 /* Sequences that begin in [lo, hi). */
-static void attend_sequences(void *user, int64_t lo, int64_t hi)
+static void attend_sequences(sub_layer *s, int64_t lo, int64_t hi)
 {
-    sub_layer *s = user;
     const int64_t *off = s->p->toff, B = s->p->B, base = off[0];
     int64_t b = 0;
     while (b < B && off[b] - base < lo)
         b++;
-    while (b < B && off[b] - base < hi) {
-        int64_t end = b + 1;
-        while (end < B && off[end] - base < hi && off[end + 1] - off[b] <= GROUP)
-            end++;
-        pac_attn p = *s->p;
-        p.toff = off + b;
-        p.soff = off + b;
-        p.B = end - b;
+    pac_attn p = *s->p;
+    p.toff = p.soff = off + b;
+    for (p.B = 0; b < B && off[b] - base < hi; b++)
+        p.B++;
+    if (p.B > 0)
         attend_group(s, &p);
-        b = end;
-    }
+}
+
+/* Groups that wait for a thread. */
+typedef struct queue {
+    sub_layer *s;
+    void (*work)(sub_layer *s, int64_t lo, int64_t hi);
+    int64_t rows, groups;
+    atomic_llong next;
+} queue;
+
+/* Whoever is free takes the next one: a thread that another program holds up delays no more than its own group. */
+static void take_groups(void *user, int64_t lo, int64_t hi)
+{
+    queue *q = user;
+    (void)lo, (void)hi;
+    for (int64_t g = atomic_fetch_add(&q->next, 1); g < q->groups; g = atomic_fetch_add(&q->next, 1))
+        q->work(q->s, q->rows * g / q->groups, q->rows * (g + 1) / q->groups);
 }
 
 /* Groups on threads, or threads on each group. Rows begin at `at`. */
-static bool run(sub_layer *s, int64_t at, int64_t rows, int64_t longest, pac_part_fn *groups)
+static bool run(sub_layer *s, int64_t at, int64_t rows, int64_t longest, void (*work)(sub_layer *s, int64_t lo, int64_t hi))
 {
-    if (pac_pool_parts(rows, FEW_ROWS) > 1 && longest <= rows / pac_pool_threads())
-        pac_pool_run(rows, FEW_ROWS, groups, s);
-    else if (rows > 0)
-        groups(s, 0, rows);
+    int64_t threads = pac_pool_threads();
+    bool many = pac_pool_parts(rows, FEW_ROWS) > 1 && longest <= rows / threads;
+    int64_t share = many ? threads : 1;
+    queue q = {.s = s, .work = work, .rows = rows, .groups = (rows + GROUP * share - 1) / (GROUP * share) * share};
+    if (many)
+        pac_pool_run(threads, 1, take_groups, &q);
+    else
+        take_groups(&q, 0, 1);
     if (atomic_load(&s->failed))
         pac_fill_nan(s->y + at * s->D, s->D, rows, s->D);
     return true;
