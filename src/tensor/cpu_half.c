@@ -15,7 +15,7 @@ enum {
     BLOCK = STRIP * STRIP, /* numbers in it */
     STRIPS = 2,            /* of rows, that stay */
     DEPTH = 192 / HALF_K,  /* tiles along k */
-    ACROSS = 128,          /* columns whose sums are kept */
+    ACROSS = 64,          /* columns whose sums are kept */
     SUMS = STRIPS * ACROSS / STRIP * BLOCK
 };
 
@@ -60,10 +60,13 @@ static void add_bias(float *sums, const float *bias, int64_t n, float alpha)
         _mm512_store_ps(sums, _mm512_maskz_fmadd_ps(there[i & 1], a, _mm512_load_ps(sums), b[i & 1]));
 }
 
-static void put_halves(const half_place *h, int64_t row, int64_t column, int64_t rows, const float *sums)
+/* Numbers below `least` become it. */
+static void put_halves(const half_place *h, int64_t row, int64_t column, int64_t rows, float least, const float *sums)
 {
+    const __m512 m = _mm512_set1_ps(least);
     for (int64_t i = 0; i < rows; i++, sums += STRIP)
-        half_store(half_at(h, row + i, column), _mm512_load_ps(sums), _mm512_load_ps(sums + 16));
+        half_store(half_at(h, row + i, column), _mm512_max_ps(m, _mm512_load_ps(sums)),
+                   _mm512_max_ps(m, _mm512_load_ps(sums + 16)));
 }
 
 static void put_floats(float *y, const float *add, int64_t ld, int64_t rows, int64_t n, const float *sums)
@@ -87,16 +90,35 @@ static int64_t least(int64_t a, int64_t b)
 static void finish(const half_product *c, int64_t row, int64_t column, float *sums)
 {
     int64_t rows = least(STRIP, c->rows - row), n = least(STRIP, c->N - column);
+    bool cut = c->act == PAC_ACT_RELU && c->w[1] == NULL && c->h.x != NULL; /* while it is rounded */
     for (int i = 0; i < 2 && c->w[i] != NULL; i++)
-        add_bias(sums + i * SUMS, c->bias[i] != NULL ? c->bias[i] + column : NULL, n, c->alpha);
+        if (n < STRIP || c->alpha != 1.0f || c->bias[i] != NULL)
+            add_bias(sums + i * SUMS, c->bias[i] != NULL ? c->bias[i] + column : NULL, n, c->alpha);
     if (c->w[1] != NULL)
         CPU(glu_fwd)(sums, sums, sums + SUMS, BLOCK, (pac_act)c->act);
-    else if (c->act != HALF_NO_ACT)
+    else if (c->act != HALF_NO_ACT && !cut)
         CPU(act_fwd)(sums, sums, BLOCK, (pac_act)c->act);
     if (c->h.x != NULL)
-        put_halves(&c->h, row, column, rows, sums);
+        put_halves(&c->h, row, column, rows, cut ? 0.0f : -INFINITY, sums);
     else
         put_floats(c->y + row * c->ldy + column, c->add != NULL ? c->add + row * c->ldy + column : NULL, c->ldy, rows, n, sums);
+}
+
+/* What the block at (row, column) is added to, and where it goes, comes to the first-level cache while it is multiplied. */
+static void fetch_block(const half_product *c, int64_t row, int64_t column)
+{
+    int64_t rows = least(STRIP, c->rows - row), at = row * c->ldy + column;
+    for (int64_t i = 0; i < rows; i++, at += c->ldy) {
+        if (c->h.x != NULL) {
+            __builtin_prefetch(half_at(&c->h, row + i, column), 1);
+            continue;
+        }
+        for (int64_t j = 0; j < STRIP; j += 16) {
+            __builtin_prefetch(c->y + at + j, 1);
+            if (c->add != NULL)
+                __builtin_prefetch(c->add + at + j);
+        }
+    }
 }
 
 /* ---- the product ---- */
@@ -115,6 +137,8 @@ static void multiply_depth(const half_product *c, int64_t row, int64_t to, int64
     for (int64_t j = column; j < last; j += STRIP)
         for (int64_t i = row; i < to; i += STRIP, sums += BLOCK) {
             s.a = half_at(&c->x, i, k * HALF_K);
+            if (k + chunks == tiles)
+                fetch_block(c, i, j);
             s.b_side = j + HALF_SIDE < c->N ? side : 0; /* where there is no second strip its columns are nobody's */
             for (int w = 0; w < 2 && c->w[w] != NULL; w++) {
                 s.b = c->w[w] + j / HALF_SIDE * side + k * HALF_SIDE * HALF_K;

@@ -15,7 +15,7 @@ typedef struct half_strips {
 } half_strips;
 
 /* sums [32, 32] of stride `width` = A B over `chunks` tiles, or +=. HALF_AHEAD lines for each tile, from `ahead` on (NULL:
- * none), come to the second-level cache. */
+ * none), come to the second-level cache, the sums behind these to the first. */
 ALWAYS_INLINE void half_multiply(float *sums, int64_t width, const half_strips *s, int64_t chunks, bool more,
                                  const uint16_t *ahead)
 {
@@ -52,6 +52,9 @@ ALWAYS_INLINE void half_multiply(float *sums, int64_t width, const half_strips *
 #pragma GCC unroll 4
             for (int j = 0; j < HALF_AHEAD; j++)
                 _mm_prefetch((const char *)(ahead + (i * HALF_AHEAD + j) * HALF_K), _MM_HINT_T1);
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++)
+                _mm_prefetch((const char *)(sums + 32 * width + (i * 8 + j) * 16), _MM_HINT_T0);
         }
     }
     _tile_stored(0, sums, line);
