@@ -5,12 +5,15 @@
  */
 #include "gpu.h"
 
+#include "pac/mem.h"
+
 #include <string.h>
 
 enum { SLOTS = 64 };
 
 typedef struct slot {
     void *pinned, *device;
+    void *copy;         /* to compare with: the processor of some integrated devices does not cache pinned memory */
     size_t room, bytes; /* bytes: 0 when empty */
     uint64_t hash;
     int64_t used; /* when, in calls */
@@ -50,6 +53,7 @@ static void empty(slot *s)
         cudaEventDestroy(s->copied);
     pac_device_pinned_free(s->pinned);
     pac_device_free(s->device);
+    pac_mem_free(s->copy);
     *s = (slot){0};
 }
 
@@ -62,7 +66,8 @@ static bool make_room(slot *s, size_t bytes)
     while (room < bytes)
         room *= 2;
     empty(s);
-    if (pac_device_alloc(room, &s->device) != PAC_OK || pac_device_pinned_alloc(room, &s->pinned) != PAC_OK) {
+    if (pac_device_alloc(room, &s->device) != PAC_OK || pac_device_pinned_alloc(room, &s->pinned) != PAC_OK ||
+        pac_mem_alloc(PAC_MEM_WORK, room, &s->copy) != PAC_OK) {
         pac_gpu_fault(PAC_ENOMEM, pac_err_message());
         empty(s);
         return false;
@@ -80,7 +85,7 @@ const void *pac_gpu_indices(const void *host, size_t bytes)
     uint64_t hash = hash_of(host, bytes);
     calls++;
     for (int i = 0; i < SLOTS; i++)
-        if (slots[i].bytes == bytes && slots[i].hash == hash && memcmp(slots[i].pinned, host, bytes) == 0) {
+        if (slots[i].bytes == bytes && slots[i].hash == hash && memcmp(slots[i].copy, host, bytes) == 0) {
             slots[i].used = calls;
             return slots[i].device;
         }
@@ -89,6 +94,7 @@ const void *pac_gpu_indices(const void *host, size_t bytes)
     if (!make_room(s, bytes))
         return NULL;
     memcpy(s->pinned, host, bytes);
+    memcpy(s->copy, host, bytes);
     if (!pac_gpu_ok(cudaMemcpyAsync(s->device, s->pinned, bytes, cudaMemcpyHostToDevice, pac_gpu.compute), "copying indices") ||
         !pac_gpu_ok(cudaEventRecord(s->copied, pac_gpu.compute), "an event"))
         return NULL;

@@ -63,23 +63,46 @@ static int64_t group_rows(int32_t *list, place *places, const int32_t *ids, int6
     return words;
 }
 
+/* The list of the last ids: those of a step are grouped once, not once for each gradient. */
+static struct {
+    void *memory; /* ids, list, places: [N], [3 N + 1], [N] */
+    int64_t room, N, words;
+} grouped;
+
+static int32_t *ids_grouped(void)
+{
+    return grouped.memory;
+}
+
+static void release_grouped(void)
+{
+    pac_mem_free(grouped.memory);
+    memset(&grouped, 0, sizeof grouped);
+}
+
+static bool group(const int32_t *ids, int64_t N)
+{
+    if (grouped.N == N && memcmp(ids_grouped(), ids, (size_t)N * sizeof *ids) == 0)
+        return true;
+    const int64_t places = (4 * N + 1 + 1) / 2 * 2; /* at a multiple of 8 bytes */
+    if (pac_mem_grow(PAC_MEM_WORK, &grouped.memory, &grouped.room, places + 2 * N, sizeof *ids) != PAC_OK) {
+        pac_gpu_fault(PAC_ENOMEM, pac_err_message());
+        return false;
+    }
+    memcpy(ids_grouped(), ids, (size_t)N * sizeof *ids);
+    grouped.words = group_rows(ids_grouped() + N, (place *)(void *)(ids_grouped() + places), ids, N);
+    grouped.N = N;
+    return true;
+}
+
 /* A word's rows are added by one thread per column, in their order, without atomics. */
 static void embed_bwd(float *dtable, const float *dy, const int32_t *ids, int64_t N, int64_t D)
 {
-    void *p = NULL;
-    if (N == 0)
+    if (N == 0 || !group(ids, N))
         return;
-    size_t words = (size_t)(3 * N + 1) * sizeof(int32_t), padded = (words + 7) / 8 * 8;
-    if (pac_mem_alloc(PAC_MEM_WORK, padded + (size_t)N * sizeof(place), &p) != PAC_OK) {
-        pac_gpu_fault(PAC_ENOMEM, pac_err_message());
-        return;
-    }
-    int32_t *list = p;
-    int64_t U = group_rows(list, (place *)(void *)((char *)p + padded), ids, N);
-    const int32_t *at = pac_gpu_indices(list, words);
+    const int32_t *at = pac_gpu_indices(ids_grouped() + N, (size_t)(3 * N + 1) * sizeof *ids);
     if (at != NULL)
-        pac_cuda_embed_bwd_at(dtable, dy, at, at + N, at + 2 * N + 1, U, D);
-    pac_mem_free(p);
+        pac_cuda_embed_bwd_at(dtable, dy, at, at + N, at + 2 * N + 1, grouped.words, D);
 }
 
 static void xent(float *loss, float *logits, const int32_t *labels, int64_t N, int64_t V, float scale, bool grad)
@@ -144,40 +167,55 @@ static int64_t longest(const int64_t *off, int64_t B)
     return n;
 }
 
-/* Buckets of all relative positions -last..last: the host's logarithm decides them for every backend. Made anew when a longer
- * sequence or another table comes. */
-static struct {
+/*
+ * Buckets of all relative positions -last..last: the host's logarithm decides them for every backend. Made anew when a longer
+ * sequence comes, or another table; T5 has one for each of its stacks.
+ */
+enum { TABLES = 4 };
+
+typedef struct relative {
     int32_t *of;
     int64_t last, room, buckets, max_distance;
     bool bidirectional;
-} relative = {.last = -1};
+} relative;
+
+static relative tables[TABLES];
+static int64_t made;
 
 static void release_relative(void)
 {
-    pac_mem_free(relative.of);
-    relative.of = NULL;
-    relative.room = 0;
-    relative.last = -1;
+    for (int i = 0; i < TABLES; i++)
+        pac_mem_free(tables[i].of);
+    memset(tables, 0, sizeof tables);
+    made = 0;
 }
 
-static bool make_relative(const pac_attn *p, int64_t last)
+/* Of this kind, else the one that was made first. */
+static relative *find_relative(const pac_attn *p)
 {
-    if (relative.last >= last && relative.buckets == p->buckets && relative.max_distance == p->max_distance &&
-        relative.bidirectional == p->bidirectional)
-        return true;
-    void *array = relative.of;
-    if (pac_mem_grow(PAC_MEM_WORK, &array, &relative.room, 2 * last + 1, sizeof *relative.of) != PAC_OK) {
+    for (int i = 0; i < TABLES; i++)
+        if (tables[i].of != NULL && tables[i].buckets == p->buckets && tables[i].max_distance == p->max_distance &&
+            tables[i].bidirectional == p->bidirectional)
+            return &tables[i];
+    relative *r = &tables[made++ % TABLES];
+    r->last = -1;
+    return r;
+}
+
+static const relative *make_relative(const pac_attn *p, int64_t last)
+{
+    relative *r = find_relative(p);
+    if (r->last >= last)
+        return r;
+    void *array = r->of;
+    if (pac_mem_grow(PAC_MEM_WORK, &array, &r->room, 2 * last + 1, sizeof *r->of) != PAC_OK) {
         pac_gpu_fault(PAC_ENOMEM, pac_err_message());
-        return false;
+        return NULL;
     }
-    relative.of = array;
-    relative.last = last;
-    relative.buckets = p->buckets;
-    relative.max_distance = p->max_distance;
-    relative.bidirectional = p->bidirectional;
-    for (int64_t r = -last; r <= last; r++)
-        relative.of[r + last] = (int32_t)pac_rel_bucket(r, p->bidirectional, p->buckets, p->max_distance);
-    return true;
+    *r = (relative){array, last, r->room, p->buckets, p->max_distance, p->bidirectional};
+    for (int64_t i = -last; i <= last; i++)
+        r->of[i + last] = (int32_t)pac_rel_bucket(i, p->bidirectional, p->buckets, p->max_distance);
+    return r;
 }
 
 /* Returns false when there is nothing to do, or no memory to do it. */
@@ -203,10 +241,11 @@ static bool attn_at(const pac_attn *p, pac_attn_at *out)
         int64_t last = p->qpos + (at.longest_t > at.longest_s ? at.longest_t : at.longest_s), grown = 256;
         while (grown < last)
             grown *= 2;
-        if (!make_relative(p, grown))
+        const relative *r = make_relative(p, grown);
+        if (r == NULL)
             return false;
-        at.last = relative.last;
-        at.bucket = pac_gpu_indices(relative.of, (size_t)(2 * relative.last + 1) * sizeof *relative.of);
+        at.last = r->last;
+        at.bucket = pac_gpu_indices(r->of, (size_t)(2 * r->last + 1) * sizeof *r->of);
         if (at.bucket == NULL)
             return false;
     }
@@ -238,6 +277,7 @@ static void attn_bwd(float *dq, float *dk, float *dv, float *dbias_table, const 
 void pac_gpu_table_close(void)
 {
     release_relative();
+    release_grouped();
 }
 
 const pac_space pac_cuda_space = {

@@ -25,14 +25,18 @@ struct AdamW {
     }
 };
 
-enum { SUM_THREADS = 256 };
+enum { SUM_THREADS = 256, RUN = 16 }; /* sixteen squares in f32, then double, which most devices are slow at */
 
 __global__ void squares_kernel(double *partial, const float *x, int64_t n)
 {
     const int64_t stride = (int64_t)gridDim.x * SUM_THREADS;
     double sum = 0;
-    for (int64_t i = (int64_t)blockIdx.x * SUM_THREADS + threadIdx.x; i < n; i += stride)
-        sum += (double)x[i] * x[i];
+    for (int64_t first = (int64_t)blockIdx.x * SUM_THREADS + threadIdx.x; first < n; first += RUN * stride) {
+        float run = 0;
+        for (int64_t i = first; i < n && i < first + RUN * stride; i += stride)
+            run = fmaf(x[i], x[i], run);
+        sum += (double)run;
+    }
     sum = block_sum<SUM_THREADS>(sum);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;

@@ -58,17 +58,26 @@ static pac_err losses_done(stage *s, float *loss, int64_t n, float scale)
     return PAC_OK;
 }
 
+/* All copies are started before one is waited for, so the host waits once. */
 static pac_err take_waiting(stage *s)
 {
-    for (int64_t i = 0; i < s->nwaiting; i++) {
-        const waiting_loss *w = (const waiting_loss *)s->waiting + i;
-        void *p;
-        size_t mark = pac_arena_mark(s->work);
-        PAC_TRY(pac_arena_get(s->work, (size_t)w->n * sizeof(float), &p));
-        PAC_TRY(pac_download(s->job->be->space, p, w->row, w->n));
-        s->loss += sum_of(p, w->n, w->scale);
-        pac_arena_release(s->work, mark);
-    }
+    const pac_space *space = s->job->be->space;
+    const waiting_loss *w = s->waiting;
+    int64_t total = 0, at = 0, last = 0;
+    float *rows;
+    if (s->nwaiting == 0)
+        return PAC_OK;
+    for (int64_t i = 0; i < s->nwaiting; i++)
+        total += w[i].n;
+    if (s->heard == NULL)
+        PAC_TRY(pac_arena_new_staging(space, PAC_MEM_WORK, &s->heard));
+    pac_arena_reset(s->heard);
+    PAC_TRY(pac_arena_floats(s->heard, total, &rows));
+    for (int64_t i = 0; i < s->nwaiting; at += w[i++].n)
+        PAC_TRY(space->download_start(rows + at, w[i].row, (size_t)w[i].n * sizeof(float), &last));
+    PAC_TRY(space->wait(last));
+    for (int64_t i = at = 0; i < s->nwaiting; at += w[i++].n)
+        s->loss += sum_of(rows + at, w[i].n, w[i].scale);
     s->nwaiting = 0;
     if (s->losses != NULL)
         pac_arena_reset(s->losses);
@@ -86,6 +95,7 @@ pac_err stage_take_loss(stage *s, double *sum)
 void stage_drop_losses(stage *s)
 {
     pac_arena_free(&s->losses);
+    pac_arena_free(&s->heard);
     pac_mem_free(s->waiting);
     s->waiting = NULL;
     s->nwaiting = s->waiting_capacity = 0;

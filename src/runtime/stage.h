@@ -64,10 +64,10 @@ typedef struct stage {
     bool holds;              /* it gets the rows of a micro-batch together, when the backbone is done */
     void *sink_user;
     int64_t slots;
-    micro *slot;            /* [slots] */
-    const pac_watch *watch; /* told behind each layer of a training pass; NULL: none */
-    double loss;            /* since stage_take_loss(), but for these, which the backend may still be computing: */
-    pac_arena *losses;
+    micro *slot;               /* [slots] */
+    const pac_watch *watch;    /* told behind each layer of a training pass; NULL: none */
+    double loss;               /* since stage_take_loss(), but for these, which the backend may still be computing: */
+    pac_arena *losses, *heard; /* there, and copies on the host */
     int64_t nwaiting, waiting_capacity;
     void *waiting; /* waiting_loss[nwaiting] (loss.c) */
 } stage;

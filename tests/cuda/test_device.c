@@ -256,9 +256,9 @@ static const struct {
     {PAC_PREC_F16, "f16", 0x1p-10, 1e-6},
 };
 
-static void check_products(void)
+/* exact: a mode that is not in effect is noticed, which units for aligned operands may need. */
+static void check_products(int64_t m, int64_t n, int64_t k, bool exact)
 {
-    const int64_t m = 261, n = 270, k = 301;
     float *a = floats(m * k, 3), *b = floats(k * n, 4), *da = there(a, m * k), *db = there(b, k * n),
           *dc = device_floats(m * n);
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
@@ -274,7 +274,7 @@ static void check_products(void)
             double e = product_error(c, a, b, m, n, k, INFINITY);
             printf("%s products, weights %s: error %.2g of the sum of absolute products, bound %.2g\n", modes[i].name,
                    kept ? "kept" : "not kept", e, modes[i].bound);
-            expect(e <= modes[i].bound && e >= modes[i].least, "%s products: error %.2g", modes[i].name, e);
+            expect(e <= modes[i].bound && (!exact || e >= modes[i].least), "%s products: error %.2g", modes[i].name, e);
             free(c);
         }
         pac_device_constant_release(db);
@@ -517,7 +517,8 @@ static void check_vocabulary(void)
     gpu->embed_bwd(dtable_, dy_, ids, R, D);
     ref->embed_bwd(dtable, dy, ids, R, D);
     near("dtable", dtable_, dtable, 7 * D, 0);
-    expect(fabs(gpu->sumsq(dy_, (int64_t)R * D) / ref->sumsq(dy, (int64_t)R * D) - 1) < 1e-12, "sum of squares in double");
+    expect(fabs(gpu->sumsq(dy_, (int64_t)R * D) / ref->sumsq(dy, (int64_t)R * D) - 1) < 1e-7,
+           "sum of squares: runs in f32, their sum in double");
     free(dy);
     free(dtable);
     float *device[] = {logits, loss_, best, dy_, dtable_};
@@ -574,6 +575,7 @@ static void write_behind(float *unused)
     pac_device_free(block);
 }
 
+extern int64_t emu_blocks(void) __attribute__((weak)); /* of both kinds of memory */
 extern void emu_refuse_launch(void) __attribute__((weak));
 
 /* A copy that is under way may be overtaken by the next op, and must not be: one of two times it is. */
@@ -631,7 +633,8 @@ int main(void)
     check_tickets();
     check_indices();
     check_faults();
-    check_products();
+    check_products(261, 270, 301, false);
+    check_products(256, 272, 304, true);
     check_steady();
     check_heads();
     check_attentions();
@@ -640,6 +643,8 @@ int main(void)
         check_emulator();
     must(pac_device_sync());
     pac_device_close();
+    if (emu_blocks != NULL)
+        expect(emu_blocks() == 0, "%lld blocks of device or pinned memory are left", (long long)emu_blocks());
     pac_backend_release();
     expect(pac_mem_blocks() == 0, "%lld blocks are still allocated", (long long)pac_mem_blocks());
     printf("%d checks, %d failed\n", checks, failures);

@@ -28,6 +28,9 @@ YAML
 
 steps=9 # of 4 micro-batches
 none=$(idle 1 1) cached=$(idle 1 1 --set "cache.dir=$dir/cache")
+more=$(idle 1 1 --set cache=none --set train.epochs=2)
+echo "an epoch of 10 steps: $((more - none)) waits"
+[ "$more" -gt "$none" ] && [ $((more - none)) -le 20 ] || { echo "more than two waits a step: for its losses, and the gradient's norm"; failed=1; }
 echo "without a cache $none waits, with $cached"
 [ "$none" -gt 0 ] && [ "$cached" -lt $((none + steps)) ] || { echo "the host waits for the rows of the cache"; failed=1; }
 ahead=$(idle 2 1,1) at_once=$(idle 2 1,1 --set train.overlap=false)

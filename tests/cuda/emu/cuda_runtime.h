@@ -75,6 +75,8 @@ int64_t emu_waited(void);
 int64_t emu_launched(void);
 /* The next kernel is not launched: cudaGetLastError() says so. */
 void emu_refuse_launch(void);
+/* Blocks of device and of pinned memory that are not freed. */
+int64_t emu_blocks(void);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int i);

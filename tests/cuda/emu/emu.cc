@@ -320,6 +320,11 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
     return cudaSuccess;
 }
 
+int64_t emu_blocks(void)
+{
+    return (int64_t)(blocks.size() + pinned.size());
+}
+
 int64_t emu_waited(void)
 {
     return waits;
