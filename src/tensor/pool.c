@@ -1,6 +1,10 @@
 /*
  * The pool: a counter of runs that the threads watch, and a count of parts that are not done yet, which the caller watches.
  * Whoever watches spins first, since kernels follow one another within microseconds, and then sleeps on a condition.
+ *
+ * Part i is thread i's, unless that thread has not begun by the time the caller is done with its own: another program, or a
+ * thread that reads ahead, may have its core. The caller then does that part too, and the thread, when it comes, finds nothing
+ * to do. Who does a part changes no number: parts are the same.
  */
 #include "pac/pool.h"
 
@@ -20,10 +24,11 @@ static struct {
     pthread_mutex_t owner;           /* held during a run */
     pthread_mutex_t lock;            /* of what follows */
     pthread_cond_t begun, done;
-    atomic_uint run;         /* counts runs */
-    atomic_llong unfinished; /* parts of other threads */
-    bool stop;
-    pac_part_fn *fn; /* NULL: stop */
+    atomic_uint run;                     /* counts runs */
+    atomic_uint begun_in[PAC_POOL_MOST]; /* the last run in which somebody began the part */
+    atomic_llong unfinished;             /* parts other than the caller's own */
+    atomic_bool stop;
+    pac_part_fn *fn; /* of a run in which one has begun a part */
     void *user;
     int64_t n, parts;
 } pool = {.threads = 1,
@@ -60,18 +65,31 @@ static void work_on(int64_t i)
 
 /* ---- the other threads ---- */
 
+/* A run other than the one last seen; runs in between have ended without this thread. */
 static unsigned await_run(unsigned seen)
 {
+    unsigned run;
     for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&pool.run, memory_order_acquire) != seen)
-            return seen + 1;
+        run = atomic_load_explicit(&pool.run, memory_order_acquire);
+        if (run != seen)
+            return run;
         pause_briefly();
     }
     pthread_mutex_lock(&pool.lock);
-    while (atomic_load(&pool.run) == seen)
+    while ((run = atomic_load(&pool.run)) == seen)
         pthread_cond_wait(&pool.begun, &pool.lock);
     pthread_mutex_unlock(&pool.lock);
-    return seen + 1;
+    return run;
+}
+
+/*
+ * Is part i of this run the calling thread's? A run ends when all its parts are done, so whoever comes later finds them begun,
+ * in this run or in one after it.
+ */
+static bool claim(int64_t i, unsigned run)
+{
+    unsigned last = atomic_load(&pool.begun_in[i]);
+    return (int)(run - last) > 0 && atomic_compare_exchange_strong(&pool.begun_in[i], &last, run);
 }
 
 static void finish(void)
@@ -88,11 +106,12 @@ static void *thread_main(void *number)
     int64_t i = (int64_t)(intptr_t)number;
     for (unsigned seen = 0;;) {
         seen = await_run(seen);
-        if (pool.fn == NULL)
+        if (atomic_load(&pool.stop))
             break;
-        if (i < pool.parts)
+        if (claim(i, seen)) {
             work_on(i);
-        finish();
+            finish();
+        }
     }
     inside = true; /* its own scratch only */
     pac_backend_release();
@@ -101,18 +120,22 @@ static void *thread_main(void *number)
 
 /* ---- the caller ---- */
 
-/* Every thread takes notice of every run, so that none can miss one. */
-static void begin(pac_part_fn *fn, void *user, int64_t n, int64_t parts)
+/* Parts beyond the last count as begun. */
+static unsigned begin(pac_part_fn *fn, void *user, int64_t n, int64_t parts)
 {
+    unsigned run = atomic_load(&pool.run) + 1;
     pool.fn = fn;
     pool.user = user;
     pool.n = n;
     pool.parts = parts;
-    atomic_store(&pool.unfinished, pool.threads - 1);
+    for (int64_t i = parts; i < pool.threads; i++)
+        atomic_store(&pool.begun_in[i], run);
+    atomic_store(&pool.unfinished, parts - 1);
     pthread_mutex_lock(&pool.lock);
-    atomic_fetch_add_explicit(&pool.run, 1, memory_order_release);
+    atomic_store_explicit(&pool.run, run, memory_order_release);
     pthread_cond_broadcast(&pool.begun);
     pthread_mutex_unlock(&pool.lock);
+    return run;
 }
 
 static void await_parts(void)
@@ -145,8 +168,13 @@ void pac_pool_run(int64_t n, int64_t grain, pac_part_fn *fn, void *user)
         fn(user, 0, n);
         return;
     }
-    begin(fn, user, n, parts);
+    unsigned run = begin(fn, user, n, parts);
     work_on(0);
+    for (int64_t i = 1; i < parts; i++)
+        if (claim(i, run)) {
+            work_on(i);
+            atomic_fetch_sub(&pool.unfinished, 1);
+        }
     await_parts();
     pthread_mutex_unlock(&pool.owner);
 }
@@ -167,11 +195,15 @@ void pac_pool_stop(void)
 {
     if (pool.threads == 1)
         return;
-    begin(NULL, NULL, 0, 0);
+    atomic_store(&pool.stop, true);
+    (void)begin(NULL, NULL, 0, 1);
     for (int64_t i = 1; i < pool.threads; i++)
         pthread_join(pool.thread[i], NULL);
     pool.threads = 1;
+    atomic_store(&pool.stop, false);
     atomic_store(&pool.run, 0);
+    for (int64_t i = 0; i < PAC_POOL_MOST; i++)
+        atomic_store(&pool.begun_in[i], 0);
 }
 
 static int64_t asked_for(int64_t n)
