@@ -17,8 +17,8 @@
 
 enum {
     DEPTH = 768,                              /* of a block, at most */
-    ACROSS = 256,                             /* the same where k has a stride in A, and */
-    SHALLOW = 128,                            /* at least */
+    ACROSS = 128,                             /* the same where k has a stride in A, and */
+    MOST_WHOLE = 12 * STRIP,                  /* rows of C whose sums are kept until k is at its end, where it has */
     GROUP = 3,                                /* strips of such an A that are cut at once, since they lie side by side */
     ROOM = 4 * PAC_PANEL_FLOATS,              /* bytes of all buffers, in the second-level cache */
     SUMS = STRIP * STRIP * (int)sizeof(float) /* bytes of a strip by a strip of C */
@@ -47,21 +47,30 @@ static int64_t least(int64_t a, int64_t b)
     _tile_dpbf16ps(3, 5, 7);
 
 /*
- * sums[32, 32] = a strip of A times a strip of B, each two sides of `chunks` times three tiles, the small products first. After
- * every four products there is room for some steps of cutting; `along` is a constant of the caller.
+ * sums[32, 32] = a strip of A times a strip of B, each two sides of `chunks` times three tiles, the small products first, or
+ * +=. After every four products there is room for some steps of cutting; `along` is a constant of the caller.
  */
-ALWAYS_INLINE void multiply_strips(float *sums, int64_t width, const char *a, const char *b, int64_t chunks, cutter *next,
-                                   int64_t steps, const bool along)
+ALWAYS_INLINE void multiply_strips(float *sums, int64_t width, bool add, const char *a, const char *b, int64_t chunks,
+                                   cutter *next, int64_t steps, const bool along)
 {
     const int64_t side = chunks * CHUNK_BYTES;
 #define CUT                                                                                                                    \
     for (int64_t step = 0; step < steps; step++)                                                                               \
         cut_step(next, along);
+    const size_t row = (size_t)width * sizeof *sums;
+    float *below = sums + SIDE * width;
     forget_memory();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if (add) {
+        _tile_loadd(0, sums, row);
+        _tile_loadd(1, sums + SIDE, row);
+        _tile_loadd(2, below, row);
+        _tile_loadd(3, below + SIDE, row);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
     for (int64_t i = 0; i < chunks; i++, a += CHUNK_BYTES, b += CHUNK_BYTES) {
         LOAD_B(2)
         LOAD_A(0)
@@ -69,23 +78,23 @@ ALWAYS_INLINE void multiply_strips(float *sums, int64_t width, const char *a, co
             MULTIPLY CUT
     }
 #undef CUT
-    _tile_stored(0, sums, (size_t)width * sizeof *sums);
-    _tile_stored(1, sums + SIDE, (size_t)width * sizeof *sums);
-    _tile_stored(2, sums + SIDE * width, (size_t)width * sizeof *sums);
-    _tile_stored(3, sums + SIDE * width + SIDE, (size_t)width * sizeof *sums);
+    _tile_stored(0, sums, row);
+    _tile_stored(1, sums + SIDE, row);
+    _tile_stored(2, below, row);
+    _tile_stored(3, below + SIDE, row);
     forget_memory();
 }
 
-static void multiply_along(float *sums, int64_t width, const char *a, const char *b, int64_t chunks, cutter *next,
+static void multiply_along(float *sums, int64_t width, bool add, const char *a, const char *b, int64_t chunks, cutter *next,
                            int64_t steps)
 {
-    multiply_strips(sums, width, a, b, chunks, next, steps, true);
+    multiply_strips(sums, width, add, a, b, chunks, next, steps, true);
 }
 
-static void multiply_across(float *sums, int64_t width, const char *a, const char *b, int64_t chunks, cutter *next,
+static void multiply_across(float *sums, int64_t width, bool add, const char *a, const char *b, int64_t chunks, cutter *next,
                             int64_t steps)
 {
-    multiply_strips(sums, width, a, b, chunks, next, steps, false);
+    multiply_strips(sums, width, add, a, b, chunks, next, steps, false);
 }
 
 /* c[rows, columns] = alpha sums, or += */
@@ -113,7 +122,8 @@ typedef struct product {
     bool add;
     int64_t group;
     char *a_at[2], *b_at[2]; /* b_at[1] NULL: B is cut when it is its turn */
-    float *sums;             /* a strip of C */
+    float *sums;             /* a strip of C, or */
+    bool whole;              /* all of a block of columns, which goes to C once, when k is at its end */
 } product;
 
 static operand a_from(const product *p, int64_t i, int64_t k)
@@ -146,16 +156,25 @@ static int64_t steps_for(const cutter *next, int64_t strips, int64_t width, int6
     return (steps + products - 1) / products;
 }
 
-/* A group of strips of A times a block of B goes to C, while something is cut. */
-static void multiply_group(const product *p, float *c, int64_t ldc, const char *a, const char *b, int64_t rows, int64_t n,
-                           int64_t K, bool add, cutter *next)
+/* Parts that are multiplied: a group of strips of A, from row i on, and a block of B, from k on. */
+typedef struct pairing {
+    const char *a, *b;
+    int64_t i, rows, n, k, K;
+} pairing;
+
+/* Their product goes to C, or to its sums, while something is cut. */
+static void multiply_group(const product *p, float *c, int64_t ldc, pairing x, cutter *next)
 {
-    const int64_t chunks = up(K, CHUNK) / CHUNK, strip = 2 * chunks * CHUNK_BYTES, width = up(n, STRIP);
-    const int64_t steps = next->bytes > 0 ? steps_for(next, up(rows, STRIP) / STRIP, width, chunks) : 0;
-    for (int64_t i = 0; i < rows; i += STRIP, a += strip) {
+    const int64_t chunks = up(x.K, CHUNK) / CHUNK, strip = 2 * chunks * CHUNK_BYTES, width = up(x.n, STRIP);
+    const int64_t steps = next->bytes > 0 ? steps_for(next, up(x.rows, STRIP) / STRIP, width, chunks) : 0;
+    const bool add = p->add || (x.k > 0 && !p->whole), last = !p->whole || x.k + x.K == p->k;
+    for (int64_t i = 0; i < x.rows; i += STRIP, x.a += strip) {
+        float *sums = p->whole ? p->sums + (x.i + i) * width : p->sums;
         for (int64_t j = 0; j < width; j += STRIP)
-            (next->along ? multiply_along : multiply_across)(p->sums + j, width, a, b + j / STRIP * strip, chunks, next, steps);
-        put_sums(c + i * ldc, ldc, p->sums, width, least(STRIP, rows - i), n, p->alpha, add);
+            (next->along ? multiply_along : multiply_across)(sums + j, width, p->whole && x.k > 0, x.a, x.b + j / STRIP * strip,
+                                                             chunks, next, steps);
+        if (last)
+            put_sums(c + (x.i + i) * ldc, ldc, sums, width, least(STRIP, x.rows - i), x.n, p->alpha, add);
     }
     cut_rest(next);
 }
@@ -182,8 +201,9 @@ static void multiply_columns(const product *p, float *c, int64_t ldc, int64_t j,
                 then = block_of(p, block + 1, j, n, k + p->depth);
                 next.then = &then;
             }
-            multiply_group(p, c + i * ldc, ldc, p->a_at[turn % 2], b.to, least(rows, p->m - i), n, least(p->depth, p->k - k),
-                           p->add || k > 0, &next);
+            multiply_group(p, c, ldc,
+                           (pairing){p->a_at[turn % 2], b.to, i, least(rows, p->m - i), n, k, least(p->depth, p->k - k)},
+                           &next);
         }
     }
 }
@@ -211,11 +231,12 @@ bool CPU(tiles)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, con
                  .alpha = alpha,
                  .add = beta != 0,
                  .group = ta ? GROUP : 1};
-    const int64_t strip = cut_bytes(STRIP, p.depth);
+    const int64_t strip = cut_bytes(STRIP, p.depth), places = ta && !tb ? 2 : 1;
+    p.whole = ta && m <= MOST_WHOLE;
     p.a_at[0] = room;
     p.a_at[1] = room + p.group * strip;
     p.b_at[0] = room + 2 * p.group * strip;
-    const int64_t places = ta && !tb ? 2 : 1, strips = (ROOM - 2 * p.group * strip) / (places * strip + SUMS);
+    const int64_t strips = (ROOM - 2 * p.group * strip) / (places * strip + (p.whole ? up(m, STRIP) / STRIP : 1) * SUMS);
     p.b_at[1] = places == 2 ? p.b_at[0] + strips * strip : NULL;
     p.sums = (float *)(void *)(p.b_at[0] + places * strips * strip);
     configure_tiles();
