@@ -304,9 +304,16 @@ typedef struct product {
     int64_t ldc, lda, ldb, m, n, k;
     float alpha, beta;
     bool ta, tb;
+    float *partial; /* [parts - 1, m, n] where the sum is cut */
 } product;
 
-enum { TILE = 32 }; /* rows and columns are cut at multiples of the kernels' own tiles */
+/* Rows and columns are cut at multiples of the kernels' own tiles, sums into parts of LONG tiles at least. */
+enum { TILE = 32, LONG = 8 };
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 /* C[m, n] from (row, column) of the whole on. */
 static void multiply(const product *p, int64_t row, int64_t column, int64_t m, int64_t n)
@@ -332,16 +339,49 @@ static void columns_part(void *user, int64_t lo, int64_t hi)
     multiply(p, 0, first, p->m, last - first);
 }
 
+/* Terms of the sum from lo on: the first part adds to C itself, the others to places of their own. */
+static void terms_part(void *user, int64_t lo, int64_t hi)
+{
+    product p = *(const product *)user;
+    const int64_t first = lo * TILE, part = pac_pool_part();
+    p.a += first * (p.ta ? p.lda : 1);
+    p.b += first * (p.tb ? 1 : p.ldb);
+    p.k = least(hi * TILE, p.k) - first;
+    if (part > 0) {
+        p.c = p.partial + (part - 1) * p.m * p.n;
+        p.ldc = p.n;
+        p.beta = 0;
+    }
+    multiply(&p, 0, 0, p.m, p.n);
+}
+
+/* A small C of many terms, as gradients of narrow matrices are: it has too few tiles to share out, but the sum can be cut. */
+static bool share_terms(product *p, int64_t tiles)
+{
+    const int64_t terms = (p->k + TILE - 1) / TILE, threads = pac_pool_threads(), parts = pac_pool_parts(terms, LONG);
+    if (parts < 2 || parts < threads || tiles > 2 * threads || terms < 4 * tiles)
+        return false;
+    p->partial = partial_sums(parts, p->m * p->n);
+    if (p->partial == NULL)
+        return false;
+    pac_pool_run(terms, LONG, terms_part, p);
+    for (int64_t i = 0; i < parts - 1; i++)
+        for (int64_t row = 0; row < p->m; row++)
+            CPU(add)(p->c + row * p->ldc, p->c + row * p->ldc, p->partial + (i * p->m + row) * p->n, p->n);
+    return true;
+}
+
 /* The longer side of C is cut. */
 static void par_gemm(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb,
                      int64_t m, int64_t n, int64_t k, float alpha, float beta)
 {
     const double worth_a_part = 5e5; /* multiply-adds: some 5 microseconds */
-    product p = {c, a, b, ldc, lda, ldb, m, n, k, alpha, beta, ta, tb};
+    product p = {c, a, b, ldc, lda, ldb, m, n, k, alpha, beta, ta, tb, NULL};
     int64_t side = m >= n ? m : n, tiles = (side + TILE - 1) / TILE;
     double work = (double)m * (double)n * (double)(k > 0 ? k : 1);
     int64_t grain = work > worth_a_part ? (int64_t)((double)tiles * worth_a_part / work) + 1 : tiles;
-    pac_pool_run(tiles, grain, m >= n ? rows_part : columns_part, &p);
+    if (!ta || !share_terms(&p, tiles))
+        pac_pool_run(tiles, grain, m >= n ? rows_part : columns_part, &p);
 }
 
 /* ---- attention: sequence by sequence ---- */
