@@ -351,6 +351,12 @@ void pac_model_rest(const pac_model *m);
 pac_err pac_model_final(const pac_model *m, pac_stack stack, float *y, const float *x, int64_t N);
 /** logits [N, V] = head(h [N, D]). */
 pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int64_t N);
+/**
+ * Cross-entropy of h [N, D] through a frozen head, and scale times its gradient, without logits (pac_backend.head_xent). false:
+ * nothing was done; make logits.
+ */
+bool pac_model_head_xent(const pac_model *m, float *loss, float *dh, const float *h, const int32_t *labels, int64_t N,
+                         float scale);
 /** dh [N, D] = head^T dlogits. */
 pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N);
 

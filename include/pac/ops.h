@@ -61,6 +61,12 @@ typedef struct pac_backend {
     void (*gemm_each)(int64_t count, float *c, int64_t ldc, int64_t sc, const float *a, int64_t lda, int64_t sa, bool ta,
                       const float *b, int64_t ldb, int64_t sb, bool tb, int64_t m, int64_t n, int64_t k, float alpha,
                       float beta);
+    /*
+     * xent() with `grad` of logits = alpha h w^T, h [N, D], w [V, D], which are not kept: loss [N], and dh [N, D] = scale *
+     * d(loss)/dh. Labels are below V. false: nothing was done, making the logits is the faster way; NULL: it always is.
+     */
+    bool (*head_xent)(float *loss, float *dh, const float *h, const float *w, const int32_t *labels, int64_t N, int64_t D,
+                      int64_t V, float alpha, float scale);
 
     /* C[m,n] = alpha * op(A) op(B) + beta * C; op(A) is [m,k], transposed when ta. beta == 0 does not read C. */
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,

@@ -149,6 +149,17 @@ pac_err pac_model_logits(const pac_model *m, float *logits, const float *h, int6
     return PAC_OK;
 }
 
+bool pac_model_head_xent(const pac_model *m, float *loss, float *dh, const float *h, const int32_t *labels, int64_t N,
+                         float scale)
+{
+    const pac_linear *head = NULL;
+    const int64_t D = m->desc.block[pac_last_stack(&m->desc)].D, V = m->desc.vocab;
+    if (m->be->head_xent == NULL || m->stream != NULL || head_of(m, &head) != PAC_OK)
+        return false;
+    bool plain = head->packed == NULL && head->b == NULL && head->dw == NULL;
+    return plain && m->be->head_xent(loss, dh, h, head->w, labels, N, D, V, m->desc.head_scale, scale);
+}
+
 /* logits = scale h head^T + bias */
 pac_err pac_model_logits_bwd(const pac_model *m, float *dh, const float *dlogits, int64_t N)
 {

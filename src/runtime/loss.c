@@ -108,6 +108,8 @@ static pac_err lm_block(stage *s, const pac_model *head, micro *x, int64_t row, 
 {
     const pac_backend *be = s->job->be;
     int64_t V = s->job->desc.vocab, D = s->D;
+    if (grad && pac_model_head_xent(head, loss + row, x->dh + row * D, x->h + row * D, x->batch.labels + row, rows, scale))
+        return PAC_OK;
     PAC_TRY(pac_model_logits(head, logits, x->h + row * D, rows));
     be->xent(loss + row, logits, x->batch.labels + row, rows, V, scale, grad);
     if (!grad)

@@ -27,6 +27,10 @@ bool CPU(panels)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, co
 bool CPU(tiles)(float *c, int64_t ldc, const float *a, int64_t lda, bool ta, const float *b, int64_t ldb, bool tb, int64_t m,
                 int64_t n, int64_t k, float alpha, float beta);
 
+/* The op of the table, on all threads. */
+bool CPU(head_xent)(float *loss, float *dh, const float *h, const float *w, const int32_t *labels, int64_t N, int64_t D,
+                    int64_t V, float alpha, float scale);
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Iterations are independent, also where an output is one of the inputs. */

@@ -60,6 +60,7 @@ static const struct {
     {"pair_fwd", 16, 384, 0},
     {"pair_bwd", 16, 384, 0},
     {"xent", 16, 32128, 1},
+    {"head_xent", 8, 32128, 1},
     {"argmax", 16, 32128, 0},
     {"sgd", 2500, 2048, 0},
     {"adamw", 2500, 2048, 0},

@@ -411,6 +411,35 @@ static double xent_loss(const fixture *f)
     return f->variant > 0 ? sum * f->f : 0;
 }
 
+/* ---- the head: its logits are made where they are not avoided, and wiped out, so that both ways leave the same ---- */
+
+static void head_xent_setup(fixture *f, int64_t n, int64_t d, int variant)
+{
+    const int64_t D = f->bench ? 768 : d;
+    f->V = f->bench ? d : 3 * d + 70;
+    f->D = D;
+    add(f, OUT, "loss", 1, n);
+    add(f, OUT, "dh", n, D);
+    add(f, CHANGED, "logits", n, f->V);
+    add(f, IN, "h", n, D);
+    add(f, IN, "w", f->V, D);
+    add_ids(f, "labels", n, variant < 1 ? 0 : -1, (int32_t)f->V);
+    f->f = (variant < 2 ? 1.0f : -5.0f) / sqrtf((float)D);
+}
+
+static void head_xent_call(const pac_backend *be, const fixture *f)
+{
+    const int64_t N = f->N, D = f->D, V = f->V;
+    const int32_t *labels = (const int32_t *)X(5);
+    if (be->head_xent == NULL || !be->head_xent(X(0), X(1), X(3), X(4), labels, N, D, V, f->f, 0.3f)) {
+        be->gemm(X(2), V, X(3), D, false, X(4), D, true, N, V, D, f->f, 0);
+        be->xent(X(0), X(2), labels, N, V, 0.3f, true);
+        be->gemm(X(1), D, X(2), V, false, X(4), D, false, N, D, V, f->f, 0);
+    }
+    if (!f->bench)
+        be->zero(X(2), N * V);
+}
+
 static void argmax_setup(fixture *f, int64_t n, int64_t d, int variant)
 {
     add(f, IDS_OUT, "best", 1, n);
@@ -478,6 +507,7 @@ const op_case row_cases[] = {
     {CASE(gate_fwd), .variants = 6, .tolerance = ROUND},
     {CASE(gate_bwd), .variants = 8, .tolerance = SUM, .loss = gate_loss, .grads = {{0, 4}, {1, 5}, {2, 6}}, .ngrads = 3},
     {CASE(xent), .variants = 3, .tolerance = SUM, .loss = xent_loss, .grads = {{1, 1}}, .ngrads = 1},
+    {CASE(head_xent), .variants = 3, .tolerance = EXP},
     {CASE(argmax), .variants = 2, .tolerance = EXACT},
     {CASE(sgd), .variants = 2, .tolerance = ROUND},
     {CASE(adamw), .variants = 3, .tolerance = ROUND},
