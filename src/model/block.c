@@ -67,6 +67,11 @@ pac_err pac_block_linear(const block_ctx *c, float *y, const float *x, const pac
     return w->lora == NULL ? PAC_OK : pac_lora_fwd(c->be, y, x, w->lora, N, in, out, c->io->work);
 }
 
+bool pac_block_keeps_act(const block_ctx *c)
+{
+    return c->cfg->act == PAC_ACT_RELU && !c->cfg->gated && (c->io->drop == NULL || !c->cfg->inner_dropout);
+}
+
 /* Rows that the backward reads again if `needed`, and scratch if not, or where no backward follows. */
 static pac_err rows(const block_ctx *c, bool needed, int64_t N, int64_t width, float **out)
 {
@@ -209,8 +214,8 @@ static pac_err ff_sub(const block_ctx *c, float *y, const float *x, const pac_bl
     PAC_TRY(rows(c, true, c->N, c->F, &s->wi));
     if (c->cfg->gated)
         PAC_TRY(rows(c, true, c->N, c->F, &s->wg));
-    h = s->wi; /* in place when nothing is kept */
-    if (c->keep != NULL)
+    h = s->wi; /* in place when nothing is kept, or what is kept is as good */
+    if (c->keep != NULL && !pac_block_keeps_act(c))
         PAC_TRY(rows(c, false, c->N, c->F, &h));
     pac_steady_begin(c->be, n);
     PAC_TRY(pac_block_linear(c, s->wi, n, &w->wi, c->N, c->D, c->F));

@@ -25,7 +25,7 @@ typedef struct attn_saved {
 
 typedef struct ff_saved {
     sub_saved sub;
-    float *wi, *wg; /* [N, F] before the activation; wg NULL unless gated */
+    float *wi, *wg; /* [N, F] before the activation (or behind: pac_block_keeps_act()); wg NULL unless gated */
 } ff_saved;
 
 struct pac_block_saved {
@@ -55,6 +55,9 @@ pac_attn pac_block_attn(const block_ctx *c, bool cross);
 sub_weights pac_block_attn_sub(const pac_block_weights *w, bool cross);
 sub_weights pac_block_ff_sub(const pac_block_weights *w);
 bool pac_block_learns(const pac_linear *w);
+/* Does the forward keep act(wi) in the place of wi? A ReLU's derivative is as well told from its value, and the backward need not
+ * make that again; where it is dropped too, it is not what the backward wants. */
+bool pac_block_keeps_act(const block_ctx *c);
 /* y = x w^T + b with w's low-rank change */
 pac_err pac_block_linear(const block_ctx *c, float *y, const float *x, const pac_linear *w, int64_t N, int64_t in, int64_t out);
 

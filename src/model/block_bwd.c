@@ -145,6 +145,10 @@ static pac_err inner(const block_ctx *c, const pac_linear *wo, const ff_saved *s
     *h = NULL;
     if (!pac_block_learns(wo))
         return PAC_OK;
+    if (pac_block_keeps_act(c)) {
+        *h = s->wi;
+        return PAC_OK;
+    }
     PAC_TRY(scratch(c, c->N, c->F, h));
     if (c->cfg->gated)
         c->be->glu_fwd(*h, s->wi, s->wg, n, c->cfg->act);

@@ -63,19 +63,41 @@ static void unpack(const narrow *w, float *y, int64_t ldy, const float *from, in
     }
 }
 
-/* to: alpha x[rows, K] in pairs of rows, to_t: transposed; zeros behind the last row and number. */
+/* to[d, i] = alpha x[i, d] */
+static void turn_rows(float *to, const float *x, int64_t ldx, int64_t rows, int n, float alpha)
+{
+    int64_t i = 0;
+    for (; n == CHUNK && i + CHUNK <= rows; i += CHUNK)
+        turn_chunk(to + i, TILE, x + i * ldx, ldx, alpha);
+    for (; i < rows; i++)
+        for (int d = 0; d < n; d++)
+            to[d * TILE + i] = alpha * x[i * ldx + d];
+}
+
+/* to[i / PAIR, d, i % PAIR] = alpha x[i, d] */
+ALWAYS_INLINE void pair_rows(float *to, const float *x, int64_t ldx, int64_t rows, const int n, float alpha)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int d = 0; d < n; d++)
+            to[i / PAIR * WIDE + d * PAIR + i % PAIR] = alpha * x[i * ldx + d];
+}
+
+/* to_t: alpha x[rows, K] transposed, to (NULL: not wanted): in pairs of rows; zeros behind the last row and number. */
 static void pack_tile(const narrow *w, float *to, float *to_t, const float *x, int64_t ldx, int64_t rows, float alpha)
 {
-    int64_t all = w->chunks * CHUNK * TILE;
-    if (rows < TILE || w->p->K % CHUNK != 0) {
-        memset(to_t, 0, (size_t)all * sizeof *to_t);
-        memset(to, 0, (size_t)all * sizeof *to);
-    }
-    for (int64_t c = 0; c < w->chunks; c++, x += CHUNK, to += TILE * CHUNK, to_t += TILE * CHUNK) {
+    size_t all = (size_t)(w->chunks * CHUNK * TILE) * sizeof *to_t;
+    bool gaps = rows < TILE || w->p->K % CHUNK != 0;
+    if (gaps)
+        memset(to_t, 0, all);
+    if (gaps && to != NULL)
+        memset(to, 0, all);
+    for (int64_t c = 0; c < w->chunks; c++, x += CHUNK, to_t += TILE * CHUNK) {
         int n = in_chunk(w, c);
-        for (int64_t i = 0; i < rows; i++)
-            for (int d = 0; d < n; d++)
-                to_t[d * TILE + i] = to[i / PAIR * WIDE + d * PAIR + i % PAIR] = alpha * x[i * ldx + d];
+        turn_rows(to_t, x, ldx, rows, n, alpha);
+        if (to != NULL && n == CHUNK && rows == TILE)
+            pair_rows(to + c * TILE * CHUNK, x, ldx, TILE, CHUNK, alpha);
+        else if (to != NULL)
+            pair_rows(to + c * TILE * CHUNK, x, ldx, rows, n, alpha);
     }
 }
 
@@ -85,8 +107,15 @@ static void store_sums(const narrow *w, float *y, int64_t ldy, const float *a, i
 {
     for (int64_t c = 0; c < w->chunks; c++, y += CHUNK, b += x->S * CHUNK) {
         int n = in_chunk(w, c);
+        int64_t i = 0;
         sums(w->out, a, lda, b, x);
-        for (int64_t i = 0; i < x->rows; i++)
+        for (; n == CHUNK && i + CHUNK <= x->rows; i += CHUNK) {
+            turn_chunk(y + i * ldy, ldy, w->out + i, TILE, 1);
+            for (int r = 0; r < CHUNK; r++) {
+                SIMD for (int d = 0; d < CHUNK; d++) y[(i + r) * ldy + d] *= factor[i + r];
+            }
+        }
+        for (; i < x->rows; i++)
             for (int d = 0; d < n; d++)
                 y[i * ldy + d] = factor[i] * w->out[d * TILE + i];
     }
@@ -139,7 +168,7 @@ static bool get_work(narrow *w, const pac_attn *p, bool backward, bool want_dbia
         {&w->score, S * TILE},
         {&w->k, head},
         {&w->v, head},
-        {&w->q, rows},
+        {&w->q, backward ? rows : 0},
         {&w->q_t, rows},
         {&w->out, CHUNK * TILE},
         {&w->mask, 2 * TILE},
@@ -296,7 +325,7 @@ static void fwd_tile(const narrow *w, const tile *x, float *o, int64_t ldo, floa
 {
     float inverse[TILE], l[TILE];
     int64_t column = x->h * w->p->K;
-    pack_tile(w, w->q, w->q_t, q + x->q0 * ldq + column, ldq, x->rows, w->p->scale);
+    pack_tile(w, NULL, w->q_t, q + x->q0 * ldq + column, ldq, x->rows, w->p->scale);
     scores_of(w, x);
     exponentials(w, x, inverse, l);
     store_sums(w, o + x->q0 * ldo + column, ldo, w->score, TILE, w->v, x, inverse);

@@ -21,6 +21,10 @@ enum {
     WIDE = CHUNK * PAIR
 };
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
 typedef float wide __attribute__((vector_size(4 * WIDE)));
 #if defined(__AVX512F__)
@@ -61,6 +65,36 @@ ALWAYS_INLINE vec exp_down(vec x)
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     return p * (vec)(((bits)shifted + 127) << 23);
+}
+
+/* ---- transposing ---- */
+
+/* y[8, 8] = alpha x[8, 8]^T */
+ALWAYS_INLINE void turn_chunk(float *y, int64_t ldy, const float *x, int64_t ldx, float alpha)
+{
+#ifdef __AVX2__
+    __m256 r[CHUNK], t[CHUNK];
+    const __m256 factor = _mm256_set1_ps(alpha);
+    for (int i = 0; i < CHUNK; i++)
+        r[i] = _mm256_mul_ps(factor, _mm256_loadu_ps(x + i * ldx));
+    for (int i = 0; i < CHUNK; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < CHUNK; i += 4)
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
+            r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
+        }
+    for (int i = 0; i < CHUNK / 2; i++) {
+        _mm256_storeu_ps(y + i * ldy, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_storeu_ps(y + (i + 4) * ldy, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+#else
+    for (int i = 0; i < CHUNK; i++)
+        for (int d = 0; d < CHUNK; d++)
+            y[d * ldy + i] = alpha * x[i * ldx + d];
+#endif
 }
 
 /* ---- products ---- */
