@@ -102,13 +102,64 @@ static int64_t head_step(const block_ctx *c, const pac_widened *w)
     return c->cfg->K * (w->turned ? 1 : w->ld);
 }
 
-static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const pac_linear *w)
+/* Native products with the whole matrix for every head cost less than widening it; a head's own part is on a diagonal. */
+static bool is_native(const pac_linear *w)
+{
+    return w->packed != NULL && pac_packed_is_native(w->packed);
+}
+
+static pac_err widen_native(const block_ctx *c, float *wide, const float *narrow, const pac_packed *w)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K, parts = c->N * H;
+    float *z;
+    PAC_TRY(scratch(c, parts, c->I, &z));
+    memset(z, 0, (size_t)(parts * c->I) * sizeof *z);
+    for (int64_t i = 0; i < parts; i++)
+        memcpy(z + i * c->I + i % H * K, narrow + i * K, (size_t)K * sizeof *z);
+    pac_packed_bwd(c->be, wide, false, z, w, parts, 1.0f);
+    return PAC_OK;
+}
+
+static pac_err narrow_native(const block_ctx *c, float *narrow, const float *wide, const pac_packed *w)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K, parts = c->N * H;
+    float *z;
+    PAC_TRY(scratch(c, parts, c->I, &z));
+    pac_packed_fwd(c->be, z, wide, w, NULL, parts, 1.0f);
+    for (int64_t i = 0; i < parts; i++)
+        memcpy(narrow + i * K, z + i * c->I + i % H * K, (size_t)K * sizeof *z);
+    return PAC_OK;
+}
+
+/* wide_h = narrow_h w_h, or narrow_h = wide_h w_h^T */
+static pac_err widen_plain(const block_ctx *c, float *wide, const float *narrow, const pac_linear *w)
 {
     int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
     pac_widened v;
+    if (is_native(w))
+        return widen_native(c, wide, narrow, w->packed);
     PAC_TRY(values(c, w, &v));
     pac_gemm_each(c->be, H, wide, H * D, D, narrow, c->I, K, false, v.w, v.ld, head_step(c, &v), v.turned, c->N, D, K, 1.0f,
                   0.0f);
+    return PAC_OK;
+}
+
+static pac_err narrow_plain(const block_ctx *c, float *narrow, const float *wide, const pac_linear *w)
+{
+    int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
+    pac_widened v;
+    if (is_native(w))
+        return narrow_native(c, narrow, wide, w->packed);
+    PAC_TRY(values(c, w, &v));
+    pac_gemm_each(c->be, H, narrow, c->I, K, wide, H * D, D, false, v.w, v.ld, head_step(c, &v), !v.turned, c->N, K, D, 1.0f,
+                  0.0f);
+    return PAC_OK;
+}
+
+static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const pac_linear *w)
+{
+    int64_t H = c->cfg->H, D = c->D;
+    PAC_TRY(widen_plain(c, wide, narrow, w));
     if (w->lora == NULL)
         return PAC_OK;
     float *z;
@@ -122,11 +173,8 @@ static pac_err widen(const block_ctx *c, float *wide, const float *narrow, const
 static pac_err narrow_down(const block_ctx *c, float *narrow, const float *wide, const pac_linear *w)
 {
     const pac_lora *l = w->lora;
-    int64_t H = c->cfg->H, K = c->cfg->K, D = c->D;
-    pac_widened v;
-    PAC_TRY(values(c, w, &v));
-    pac_gemm_each(c->be, H, narrow, c->I, K, wide, H * D, D, false, v.w, v.ld, head_step(c, &v), !v.turned, c->N, K, D, 1.0f,
-                  0.0f);
+    int64_t H = c->cfg->H, K = c->cfg->K;
+    PAC_TRY(narrow_plain(c, narrow, wide, w));
     if (l == NULL)
         return PAC_OK;
     float *z;
