@@ -206,10 +206,13 @@ static bool holds_nothing(const pac_search *k, int64_t d)
 /* Of the devices that are not in, those that hold nothing or the others; what: why. */
 static int64_t say_these(const pac_search *k, const bool *in, bool nothing, const char *what, line *l)
 {
+    enum { MOST_NAMED = 6 };
     int64_t n = 0;
     for (int64_t d = 0; d < k->c.D; d++)
-        if (!in[d] && holds_nothing(k, d) == nothing)
-            add(l, "%srank %lld (%.40s)", n++ == 0 ? what : ", ", (long long)d, k->c.p->device[d].name);
+        if (!in[d] && holds_nothing(k, d) == nothing && n++ < MOST_NAMED)
+            add(l, "%srank %lld (%.40s)", n == 1 ? what : ", ", (long long)d, k->c.p->device[d].name);
+    if (n > MOST_NAMED)
+        add(l, ", %lld more", (long long)(n - MOST_NAMED));
     return n;
 }
 

@@ -56,6 +56,7 @@ pac_err pac_plan_copy(const pac_plan *from, pac_plan *out)
         stage[i].last = st->last;
         memcpy(stage[i].rank, st->rank, (size_t)st->ranks * sizeof *st->rank);
         memcpy(stage[i].share, st->share, (size_t)st->ranks * sizeof *st->share);
+        memcpy(stage[i].bytes, st->bytes, (size_t)st->ranks * sizeof *st->bytes);
     }
     if (from->cached_share != NULL) {
         void *v;

@@ -15,7 +15,8 @@ static pac_err check(const pac_profile *p, const pac_plan_request *q, const pac_
     PAC_CHECK(q->batch >= 1 && q->rows >= 1 && q->epochs >= 1, PAC_EINVAL,
               "batch %lld, rows %lld, epochs %lld: must be at least 1", (long long)q->batch, (long long)q->rows,
               (long long)q->epochs);
-    PAC_CHECK(plan->world == p->devices, PAC_ECONFIG, "the plan is for %lld ranks, the profile or cluster has %lld devices: plan for these anew",
+    PAC_CHECK(plan->world == p->devices, PAC_ECONFIG,
+              "the plan is for %lld ranks, the profile or cluster has %lld devices: plan for these anew",
               (long long)plan->world, (long long)p->devices);
     PAC_CHECK(plan->layers == pac_profile_layers(p), PAC_ECONFIG,
               "the plan is for a model of %lld layers, the profile's has %lld", (long long)plan->layers,
@@ -85,7 +86,7 @@ int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, con
     double equal[PAC_MAX_DEVICES];
     for (int64_t d = 0; d < c.D; d++) /* of those that take part: of others it is not asked */
         equal[d] = 1 / (double)(plan->world - plan->left_out);
-    const double *share = plan->cached_share != NULL ? plan->cached_share : equal;
+    const double *share = plan->cached_share != NULL ? plan->cached_share : plan->cached ? equal : NULL;
     return pac_cache_lacks_room(&c, plan->stage, plan->stages, share, need);
 }
 

@@ -18,7 +18,7 @@ enum { MOST_LAYERS = 4096, MOST_KEYS = 32, MOST_LATENCY = 10 /* seconds */, MOST
 const pac_number_field pac_profile_numbers[] = {
     AT(pac_profile, optimizer_states, true, "bytes for each byte that learns"),
     {"cached_bytes", offsetof(pac_profile, cached_step_bytes_read), true, "read from the cache for a sample"},
-    AT(pac_profile, cache_row, false, "of them for an activation: the type's"),
+    AT(pac_profile, cache_row, false, "of a row of them: of its type"),
     AT(pac_profile, gradient_bytes, false, "of a gradient's element in an all-reduce; 0: 4, as the runtime sends them"),
     AT(pac_profile, fixed, false, "bytes on every device, whatever its stage"),
     AT(pac_profile, cached_fixed, false, "bytes of a device in the cached phase, and"),

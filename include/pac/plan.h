@@ -51,7 +51,7 @@ void pac_plan_free(pac_plan *p);
 pac_err pac_plan_alloc(int64_t stages, pac_plan *out);
 pac_err pac_stage_alloc(int64_t ranks, pac_stage_plan *st);
 
-/** The same plan in arrays of its own, for pac_plan_free(). Errors: PAC_ENOMEM, with *out untouched. */
+/** The same plan, its bytes too, in arrays of its own, for pac_plan_free(). Errors: PAC_ENOMEM, with *out untouched. */
 pac_err pac_plan_copy(const pac_plan *from, pac_plan *out);
 
 /** Ranks of the plan's stages, in the order of stages: to[0..n), n = world - left_out. */
@@ -90,6 +90,8 @@ typedef struct pac_plan_request {
     bool nearest;      /* pac_plan_best(): where nothing fits, the plan that lacks the fewest bytes instead of an error */
 } pac_plan_request;
 
+enum { PAC_PLAN_NOTE = 1024 };
+
 typedef struct pac_candidate {
     char shape[64];    /* ranks by stage, "2-1-1" */
     char layers[128];  /* layers by stage, "6-4-2" */
@@ -109,7 +111,7 @@ typedef struct pac_plan_answer {
     pac_candidate *candidate; /* best of each number of stages, and what a user would ask about (one device, equal shares),
                                  fastest first */
     double seconds;
-    char note[384]; /* what was decided beside: devices left out, caching refused; "" */
+    char note[PAC_PLAN_NOTE]; /* what was decided beside: devices left out, caching refused; "" */
 } pac_plan_answer;
 
 /**
@@ -127,7 +129,8 @@ pac_err pac_plan_predict(const pac_profile *p, const pac_plan_request *q, pac_pl
 
 /**
  * The first rank of a plan of the profile's devices whose disk has no room for its part of the cache (all of it, unless
- * q->sharded); -1: all have. *need: the bytes that it would store.
+ * q->sharded); -1: all have. *need: the bytes that it would store. A cached plan without shares has equal parts; one that is
+ * not cached, those that the planner would give.
  */
 int64_t pac_plan_lacks_disk(const pac_profile *p, const pac_plan_request *q, const pac_plan *plan, double *need);
 

@@ -85,7 +85,7 @@ typedef struct pac_profile {
     int64_t devices;
     pac_device *device;
     double *bandwidth, *latency;   /* [devices * devices] bytes/s and seconds, [i * devices + j] from i to j */
-    double cache_row;              /* bytes of one activation there, which follow from cache.dtype; 0: not known */
+    double cache_row;              /* bytes of a row [D] in the cache, which follow from cache.dtype; 0: not known */
     double cached_step_bytes_read; /* bytes of the cache per sample, written once and read in every cached epoch */
     double cached_fixed,
         cached_sample; /* bytes of a device in the cached phase: parameters and buffers; per sample of its part */

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef enum option_kind { FLAG, TEXT, NUMBER, SET } option_kind;
 
@@ -151,25 +150,6 @@ static pac_err parse_option(const command *c, int argc, char **argv, int *i, pac
     return store(o, value, a);
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
-
-/* What is written must not replace what is read. */
-static pac_err keep_inputs(const command *c, const pac_args *a)
-{
-    const char *writes[] = {a->output, a->logits, a->predictions};
-    const char *reads[] = {a->plan, a->profile, a->devices, a->input, a->nwords > 0 ? a->words[0] : NULL};
-    for (size_t i = 0; i < sizeof writes / sizeof writes[0]; i++)
-        for (size_t j = 0; j < sizeof reads / sizeof reads[0]; j++)
-            PAC_CHECK(!same_file(writes[i], reads[j]), PAC_EUSAGE,
-                      "%s: %s is read and would be replaced: give the result another name", c->name, writes[i]);
-    return PAC_OK;
-}
-
 pac_err parse_args(const command *c, int argc, char **argv, pac_args *out)
 {
     pac_args a = {0};
@@ -185,7 +165,7 @@ pac_err parse_args(const command *c, int argc, char **argv, pac_args *out)
     PAC_CHECK(a.help || a.nwords >= c->min_words, PAC_EUSAGE, "%s: an argument is missing; usage: %s", c->name, c->usage);
     PAC_CHECK(a.help || a.nwords <= c->max_words, PAC_EUSAGE, "%s: unexpected argument '%s'; usage: %s", c->name,
               a.words[c->max_words], c->usage);
-    return keep_inputs(c, &a);
+    return PAC_OK;
 }
 
 void print_command_help(const command *c)

@@ -44,6 +44,9 @@ void print_version(void);
 void print_setup(bool quiet);
 pac_observer print_observer(void);
 void print_clear_progress(void);
+/** Is what is to be written a file that is read (c: NULL without a configuration)? Errors: PAC_EUSAGE. Not collective. */
+pac_err keep_inputs(const pac_args *a, const pac_config *c);
+
 /** Print a result: as JSON on standard output with --json, else through `table`. */
 void print_result(const pac_args *a, const char *json, void (*table)(const char *json));
 /** Everything printed so far reaches standard output. Errors: PAC_ENOSPACE, PAC_EIO; once it failed, so do later calls. */

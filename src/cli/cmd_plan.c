@@ -25,7 +25,7 @@ static void print_stages(const pac_plan *plan, const pac_profile *profile)
         }
     printf("%lld micro-batch%s, %s; predicted: hybrid step %.4f s, epoch %.2f s; redistribution %.2f s; cached epoch %.2f s; "
            "total %.2f s\n",
-           (long long)plan->microbatches, plan->microbatches == 1 ? "" : "es",
+           (long long)plan->microbatches, PAC_PLURAL(plan->microbatches, "es"),
            plan->predicted.cached_epoch_s > 0 ? "later epochs from the cache" : "every epoch runs the backbone",
            plan->predicted.hybrid_step_s, plan->predicted.hybrid_epoch_s, plan->predicted.redistribute_s,
            plan->predicted.cached_epoch_s, plan->predicted.total_s);

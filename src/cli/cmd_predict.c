@@ -39,6 +39,7 @@ pac_err cmd_predict(const pac_args *a)
     pac_observer watch = print_observer();
     if (a->model == NULL)
         return pac_agree(pac_world(), pac_fail(PAC_EUSAGE, "predict: --model DIR is needed"));
+    PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? keep_inputs(a, NULL) : PAC_OK));
     pac_predict_opts o = {
         .model_dir = a->model,
         .adapters_dir = a->adapters,

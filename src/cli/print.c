@@ -103,6 +103,8 @@ pac_err print_flush(void)
 pac_err read_config(const pac_args *a, pac_config *c)
 {
     pac_err err = pac_world_rank() == 0 ? pac_config_read(a->words[0], a->sets, a->nsets, c) : PAC_OK;
+    if (pac_world_rank() == 0 && err == PAC_OK)
+        err = keep_inputs(a, c);
     PAC_TRY(pac_agree(pac_world(), err));
     return pac_bcast(pac_world(), c, sizeof *c, 0);
 }

@@ -7,6 +7,7 @@
 #include "plan_search.h"
 #include "planning.h"
 #include "remedy.h"
+#include "train.h"
 
 #include "pac/bytes.h"
 
@@ -14,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_RAISES = 12 };
+enum { MOST_RAISES = 32, MOST_DISKS = 4, FEW_SEARCHES = 6 };
 
 #define MIB 1048576.0
 #define GIB 1073741824.0
@@ -103,6 +104,10 @@ static pac_err raise_once(question *t, bool *fits)
         plan_bytes_by_device(&plan, t->peak);
         *fits = !missing_bytes(t->p, t->peak, missing);
     }
+    if (err != PAC_OK && err != PAC_ENOMEM) {
+        pac_plan_free(&plan);
+        return err;
+    }
     for (int64_t d = 0; d < t->p->devices && !*fits; d++) {
         double *has = &t->p->device[d].memory;
         if (err == PAC_ENOMEM) /* the planner's own test failed, which does not say what all lack */
@@ -111,26 +116,42 @@ static pac_err raise_once(question *t, bool *fits)
             *has = whole_mib(t->peak[d]);
     }
     pac_plan_free(&plan);
-    return err == PAC_ENOMEM ? PAC_OK : err;
+    return PAC_OK;
 }
 
-/* What the plan that fits does not take of the raised budgets, where it still fits without. */
+/* Less for these devices, where a plan fits with it: then *budget and *peak are those. */
+static pac_err try_less(question *t, const double *less, double *budget, double *peak, bool *fits)
+{
+    *fits = false;
+    if (t->searches < 1 || memcmp(less, budget, (size_t)t->p->devices * sizeof *less) == 0)
+        return PAC_OK;
+    for (int64_t d = 0; d < t->p->devices; d++)
+        t->p->device[d].memory = less[d];
+    PAC_TRY(raise_once(t, fits));
+    for (int64_t d = 0; d < t->p->devices && *fits; d++) {
+        budget[d] = less[d];
+        peak[d] = t->peak[d];
+    }
+    return PAC_OK;
+}
+
+/* What the plan that fits does not take of the raised budgets: of all devices while that goes well, then of each. */
 static pac_err take_back(question *t, const double *kept, double *budget)
 {
-    bool fits = false, less = false;
-    for (int64_t d = 0; d < t->p->devices; d++) {
-        double *has = &t->p->device[d].memory;
-        *has = fmax(kept[d], fmin(*has, whole_mib(t->peak[d])));
-        less = less || *has < budget[d];
+    double peak[PAC_MAX_DEVICES], less[PAC_MAX_DEVICES] = {0};
+    bool fits = true;
+    int64_t devices = t->p->devices;
+    memcpy(peak, t->peak, sizeof peak);
+    while (fits) {
+        for (int64_t d = 0; d < devices; d++)
+            less[d] = fmax(kept[d], fmin(budget[d], whole_mib(peak[d])));
+        PAC_TRY(try_less(t, less, budget, peak, &fits));
     }
-    if (!less || t->searches < 1)
-        return PAC_OK;
-    double tried[PAC_MAX_DEVICES];
-    for (int64_t d = 0; d < t->p->devices; d++)
-        tried[d] = t->p->device[d].memory;
-    PAC_TRY(raise_once(t, &fits));
-    if (fits)
-        memcpy(budget, tried, sizeof tried);
+    for (int64_t d = 0; d < devices; d++) {
+        memcpy(less, budget, sizeof less);
+        less[d] = fmax(kept[d], fmin(budget[d], whole_mib(peak[d])));
+        PAC_TRY(try_less(t, less, budget, peak, &fits));
+    }
     return PAC_OK;
 }
 
@@ -167,6 +188,7 @@ static pac_err say_enough(question *t, const double *budget, refusal *to)
         kept[d] = t->p->device[d].memory;
         t->p->device[d].memory = budget[d];
     }
+    t->searches = t->searches > FEW_SEARCHES ? t->searches : FEW_SEARCHES; /* so that what was found is not lost */
     pac_err err = fits_changed(t, t->job, t->p, &fits);
     if (err == PAC_OK && !fits)
         err = remedy_first(t->job, t->p, REMEDY_DISKS, fits_changed, t, &word);
@@ -235,7 +257,7 @@ static pac_err ways(question *t, const double *peak, refusal *to, double *budget
 
 /* What devices lack is what the budgets add with which it was found to fit, so that both say the same; where none were found,
  * what the plan in hand takes beyond. missing: NULL, where there is no such plan. */
-static pac_err refuse(question *t, const double *peak, double *missing, refusal *w)
+static pac_err refuse(question *t, const double *peak, const double *missing, refusal *w)
 {
     refusal to = {.n = 0};
     double budget[PAC_MAX_DEVICES], more[PAC_MAX_DEVICES] = {0};
@@ -282,11 +304,14 @@ static void say_disk(const pac_device *d, double need, refusal *w)
 static void say_disks(pac_profile *p, const pac_plan_request *q, const pac_plan *plan, refusal *w)
 {
     double need = 0, space[PAC_MAX_DEVICES];
+    int64_t n = 0;
     for (int64_t d = 0; d < p->devices; d++)
         space[d] = p->device[d].disk_space;
     for (int64_t d; (d = pac_plan_lacks_disk(p, q, plan, &need)) >= 0; p->device[d].disk_space = 0) /* 0: not asked again */
-        if (w->n < REFUSAL_TEXT / 2)
+        if (n++ < MOST_DISKS)
             say_disk(&p->device[d], need, w);
+    if (n > MOST_DISKS)
+        refusal_say(w, "\n  and %lld more disks", (long long)(n - MOST_DISKS));
     for (int64_t d = 0; d < p->devices; d++)
         p->device[d].disk_space = space[d];
 }
@@ -314,16 +339,26 @@ pac_err fits_disks(const pac_job *job, pac_profile *p, const pac_plan *plan, cha
     return PAC_OK;
 }
 
+/* Of a plan that leaves the cache out. */
+static pac_err would_store(void *with, const pac_job *job, pac_profile *p, bool *fits)
+{
+    const pac_plan *const *plan = with;
+    double need;
+    pac_plan_request q = plan_request(job, p);
+    *fits = pac_plan_lacks_disk(p, &q, *plan, &need) < 0;
+    return PAC_OK;
+}
+
 pac_err fits_note_storing(const pac_job *job, pac_profile *p, pac_plan_answer *a)
 {
-    pac_plan_request q = plan_request(job, p);
-    pac_plan stored = a->plan;
-    const pac_plan *plan = &stored;
+    const pac_plan *plan = &a->plan;
     refusal w = {.n = 0};
-    stored.cached = true;
-    if (a->plan.cached || disks_hold(p, &q, &stored))
+    bool fits;
+    if (a->plan.cached || !train_uses_cache(&job->cfg) || job->cfg.train.epochs < 2)
         return PAC_OK;
-    PAC_TRY(remedy_words(job, p, REMEDY_DISKS | REMEDY_CACHE, stores, &plan, ", or ", &w));
+    PAC_TRY(would_store(&plan, job, p, &fits));
+    if (!fits)
+        PAC_TRY(remedy_words(job, p, REMEDY_DISKS | REMEDY_CACHE, would_store, &plan, ", or ", &w));
     size_t used = strlen(a->note);
     if (w.n > 0)
         snprintf(a->note + used, sizeof a->note - used, "; it has room with %s", w.text + strlen(", or "));

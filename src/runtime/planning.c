@@ -163,14 +163,33 @@ void profile_set_optimizer(const pac_job *job, pac_profile *p)
     p->optimizer_states = adamw ? 2 : 0;
 }
 
+static double cache_row(const pac_job *job, pac_dtype type)
+{
+    pac_cache_layout row = {.dtype = type, .D = job->desc.block[PAC_ENC].D};
+    return (double)pac_cache_row_bytes(&row);
+}
+
 void profile_set_cache(const pac_job *job, pac_profile *p)
 {
-    pac_cache_layout row = {.dtype = job->cfg.cache.dtype, .D = job->desc.block[PAC_ENC].D};
-    double bytes = (double)pac_cache_row_bytes(&row);
+    double bytes = cache_row(job, job->cfg.cache.dtype);
     if (!(p->cache_row > 0))
         return;
     p->cached_step_bytes_read *= bytes / p->cache_row;
     p->cache_row = bytes;
+}
+
+/* It divides the bytes of the cache, so it must be that of a type. */
+static pac_err cache_row_check(const pac_job *job, const pac_profile *p)
+{
+    const pac_dtype types[] = {PAC_F32, PAC_BF16, PAC_F16, PAC_I8};
+    bool known = p->cache_row == 0;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        known = known || p->cache_row == cache_row(job, types[i]);
+    PAC_CHECK(known, PAC_ECONFIG,
+              "%s: cache_row: %g is no type's row of %lld values (f32 has %g bytes): profile again, or leave it out",
+              p->path[0] != '\0' ? p->path : "the profile", p->cache_row, (long long)job->desc.block[PAC_ENC].D,
+              cache_row(job, PAC_F32));
+    return PAC_OK;
 }
 
 /* What the configuration says counts, so that "what if it had more" can be asked without another description. */
@@ -187,6 +206,7 @@ pac_err profile_fit(const pac_job *job, pac_profile *p)
 {
     PAC_TRY(profile_matches(job, p));
     PAC_TRY(budgets_check(&job->cfg, p->devices));
+    PAC_TRY(cache_row_check(job, p));
     profile_set_optimizer(job, p);
     profile_set_cache(job, p);
     for (int64_t d = 0; d < p->devices && !job->cfg.system.memory_auto; d++)

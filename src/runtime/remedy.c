@@ -19,6 +19,18 @@ enum { MOST_NAMED = 8, MOST_LISTED = 32 };
 
 /* ---- the text ---- */
 
+/* A line that has no room goes as a whole, since half a command is none. */
+static void cut_lines(refusal *w)
+{
+    const char more[] = "\n    ...";
+    size_t n = sizeof w->text - sizeof more;
+    while (n > 0 && w->text[n] != '\n')
+        n--;
+    n = n > 0 ? n : sizeof w->text - sizeof more;
+    memcpy(w->text + n, more, sizeof more);
+    w->n = sizeof w->text - 1; /* nothing follows */
+}
+
 void refusal_say(refusal *w, const char *format, ...)
 {
     va_list args;
@@ -29,7 +41,7 @@ void refusal_say(refusal *w, const char *format, ...)
     bool cut = n > 0 && (size_t)n > left;
     w->n += n < 0 ? 0 : cut ? left : (size_t)n;
     if (cut)
-        memcpy(w->text + sizeof w->text - 4, "...", 4);
+        cut_lines(w);
 }
 
 /* Rounded up to the digit that is printed. */
@@ -167,9 +179,9 @@ static const struct {
     {"model.stream=true", may_stream, stream, true, REMEDY_MEMORY},
     {"model.dtype=bf16", may_be_bf16, bf16, true, REMEDY_MEMORY},
     {"train.recompute=true", may_recompute, recompute, true, REMEDY_MEMORY},
+    {"cache.redistribute=shard", caches_all, shard, false, REMEDY_DISKS | REMEDY_CACHE},
     {"cache.dtype=bf16", caches_f32, cache_bf16, false, REMEDY_MEMORY | REMEDY_DISKS | REMEDY_CACHE},
     {"cache.dtype=i8", caches_floats, cache_i8, false, REMEDY_DISKS | REMEDY_CACHE},
-    {"cache.redistribute=shard", caches_all, shard, false, REMEDY_DISKS | REMEDY_CACHE},
     {"cache=none", caches, no_cache, false, REMEDY_MEMORY | REMEDY_DISKS},
 };
 
@@ -198,8 +210,8 @@ static pac_err try_word(const pac_job *job, pac_profile *p, size_t i, int what, 
     if ((words[i].what & what) != what || !words[i].possible(&job->cfg) || (p->bytes_given && words[i].profile))
         return PAC_OK;
     words[i].apply(&other.cfg);
-    if (words[i].profile)
-        PAC_TRY(job_describe(&other));
+    if (words[i].profile && job_describe(&other) != PAC_OK) /* the configuration cannot have it */
+        return PAC_OK;
     if (words[i].profile && profile_again(&other, p, &fresh)) {
         err = test(with, &other, &fresh, fits);
         pac_profile_free(&fresh);

@@ -2,6 +2,8 @@
 #ifndef PAC_RUNTIME_SIMULATING_H
 #define PAC_RUNTIME_SIMULATING_H
 
+#include "fits.h"
+
 #include "pac/runtime.h"
 #include "pac/simulate.h"
 
@@ -10,7 +12,7 @@ typedef struct simulating {
     pac_profile *profile;
     const pac_simulate_opts *o;
     pac_plan plan;
-    char note[384]; /* of the planner, beside its plan */
+    char note[PAC_PLAN_NOTE]; /* of the planner, beside its plan */
     pac_plan_request run;
     bool model_bytes;                     /* those of the cost model, not of a dry run: */
     pac_sim_bytes bytes[PAC_MAX_DEVICES]; /* of a mini-batch */
@@ -19,9 +21,9 @@ typedef struct simulating {
     double *tokens;                       /* what they are kept in */
     pac_sim_request q;
     pac_simulation s;
-    bool disk;      /* it is a disk that is too small */
-    char why[2048]; /* it does not fit; "": it does */
-    bool no_plan;   /* none fits: the plan shown is made as if memory were no matter */
+    bool disk;          /* it is a disk that is too small */
+    char why[FITS_WHY]; /* it does not fit; "": it does */
+    bool no_plan;       /* none fits: the plan shown is made as if memory were no matter */
 } simulating;
 
 /** The JSON object of docs/formats.md; the caller frees it with pac_mem_free(). */

@@ -74,7 +74,19 @@ works plan "$shape" --devices "$dir/disks.yaml" --rows 1000
 ways=$(grep '^no cache: ' "$dir/stdout" | grep -o 'cache\.[a-z]*=[a-z0-9]*') || wrong "does not say what would make room for the cache"
 for way in $ways; do
     works plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set "$way"
-    ! grep -q '^no cache: the disk' "$dir/stdout" || wrong "$way does not make room"
+    ! grep -q 'no cache: the disk' "$dir/stdout" || wrong "$way does not make room"
+done
+cat >"$dir/disks.yaml" <<YAML
+devices:
+  - {name: fast, type: laptop, flops: 700 GFLOP/s, disk_space: 5.1 GB}
+  - {name: slow, type: laptop, flops: 100 GFLOP/s, disk_space: 5.1 GB}
+network: {bandwidth: 1 Gbit/s, latency: 1 ms}
+YAML
+works plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set system.name=eddl
+ways=$(grep 'no cache: ' "$dir/stdout" | grep -o 'cache\.[a-z]*=[a-z0-9]*') || wrong "does not say what would make room for the cache"
+for way in $ways; do
+    works plan "$shape" --devices "$dir/disks.yaml" --rows 1000 --set system.name=eddl --set "$way"
+    ! grep -q 'no cache: the disk' "$dir/stdout" || wrong "$way does not make room for unequal parts"
 done
 
 # A plan that was written is one that estimate accepts.

@@ -164,9 +164,9 @@ need=$(sed -n 's/.*orin-0 lacks.*cache takes \([0-9.]*\) GiB.*/\1/p' "$dir/refus
 [ "$(grep -c 'lacks .* on its disk' "$dir/refusal")" = 4 ] || wrong "does not name every disk"
 disk $((need * 9 / 10))
 in_groups
-[ "$ways" = "cache.dtype=bf16
-cache.dtype=i8
-cache.redistribute=shard" ] || wrong "names '$ways'"
+[ "$ways" = "cache.redistribute=shard
+cache.dtype=bf16
+cache.dtype=i8" ] || wrong "names '$ways'"
 disk $((need * 28 / 100))
 in_groups
 [ "$ways" = cache.dtype=i8 ] || wrong "names '$ways'"
@@ -178,12 +178,15 @@ works profile "$shape" --devices "$dir/cluster.yaml" -o "$dir/profile.yaml"
 expect 4 'disk space: ' plan "$shape" --profile "$dir/profile.yaml" --rows 1000 --set "system.groups=[2,2]"
 works plan "$shape" --profile "$dir/profile.yaml" --rows 1000 --set "system.groups=[2,2]" --set cache.dtype=i8
 
+sed 's/^cache_row: .*/cache_row: 7/' "$dir/profile.yaml" >"$dir/row.yaml"
+expect 2 "row.yaml: cache_row: 7 is no type's row of 768 values" plan "$shape" --profile "$dir/row.yaml"
+
 # Memory and disks are both too small: said together, and one line mends both.
 disk $((need * 9 / 10))
 for how in 'system.groups=[2,2]' 'system.groups=[1,1,1,1]' system.planner=paper; do
     refused plan "$shape" --devices "$dir/cluster.yaml" --rows 1000 --set system.memory=350MiB --set "$how"
     [ "$(grep -c 'lacks .* on its disk' "$dir/refusal")" = 4 ] || wrong "does not name the disks"
-    grep -q '^cache.dtype=bf16 --set system.memory=' "$dir/ways" || wrong "no line that mends both"
+    grep -q '^cache\.[a-z]*=[a-z0-9]* --set system.memory=' "$dir/ways" || wrong "no line that mends both"
 done
 
 exit $failed

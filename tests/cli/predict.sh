@@ -103,6 +103,10 @@ works eval "$dir/classes.yaml" --quiet "$@" --adapters "$dir/classes/adapters" -
 grep -q '"scores":\[[^,]*,[^,]*\],' "$dir/answers.jsonl" && grep -q 'null' "$dir/answers.jsonl" || { wrong "not two scores:"; cat "$dir/answers.jsonl"; }
 
 # ---- input and output ----
+cp "$dir/answers.jsonl" "$dir/kept.jsonl"
+expect 2 "answers.jsonl is read and would be replaced" eval "$dir/classes.yaml" --set "task.eval=$dir/answers.jsonl" --predictions "$dir/answers.jsonl"
+expect 2 "model.safetensors is read and would be replaced" predict --model "$dir/bert" --input "$dir/answers.jsonl" --logits "$dir/bert/model.safetensors"
+cmp -s "$dir/answers.jsonl" "$dir/kept.jsonl" || wrong "replaced what it reads"
 if [ "$ranks" = 1 ]; then
     command="predict < a directory"
     status=0
