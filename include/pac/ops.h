@@ -233,8 +233,8 @@ const pac_backend *const *pac_backend_all(void);
 /**
  * Scratch of kernels: of each thread at most 1.6 MB for products and, for attention, some 128 rows as long as the longest
  * sequence; with bf16 weights a widened panel or, of the thread that starts a backward product, a transposed matrix of at most
- * 16 MiB. Not in the ledger's bytes. Give back the scratch memory that kernels keep for the calling thread. They get it again
- * when they need it. */
+ * 16 MiB. Not in the ledger's bytes. Give back the scratch memory that kernels keep for the threads of the pool, within a part for
+ * the calling thread. They get it again when they need it. */
 void pac_backend_release(void);
 
 #endif

@@ -12,6 +12,8 @@
 #include "pac/mem.h"
 #include "pac/pool.h"
 
+#include <stdatomic.h>
+
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -159,6 +161,15 @@ static _Thread_local struct {
     float *panels;
 } scratch;
 
+/* What parts asked for, and since when it was last made as large on all threads. */
+typedef struct largest {
+    atomic_size_t bytes;
+    atomic_bool grew;
+    bool level; /* in the run that does this now: the other place may be in use */
+} largest;
+
+static largest largest_inner, largest_outer;
+
 /*
  * Blocks of kernels are checked like all others (faults, leaks), but their bytes are taken off the ledger again: they depend on
  * the processor's kernels and on the number of threads, which a dry run cannot know, and are small (pac/ops.h).
@@ -190,14 +201,48 @@ static void *room_in(place *p, size_t bytes)
     return p->block;
 }
 
+static void *room_of_part(place *p, largest *l, size_t bytes)
+{
+    size_t most = atomic_load(&l->bytes);
+    if (pac_pool_inside() && bytes > most) {
+        while (bytes > most && !atomic_compare_exchange_weak(&l->bytes, &most, bytes))
+            ;
+        atomic_store(&l->grew, true);
+    }
+    return room_in(p, bytes);
+}
+
 void *pac_scratch(size_t bytes)
 {
-    return room_in(&scratch.inner, bytes);
+    return room_of_part(&scratch.inner, &largest_inner, bytes);
 }
 
 void *pac_scratch_outer(size_t bytes)
 {
-    return room_in(&scratch.outer, bytes);
+    return room_of_part(&scratch.outer, &largest_outer, bytes);
+}
+
+static bool has_grown(largest *l)
+{
+    l->level = atomic_load(&l->grew) && atomic_exchange(&l->grew, false);
+    return l->level;
+}
+
+bool pac_scratch_grew(void)
+{
+    bool inner = has_grown(&largest_inner);
+    return has_grown(&largest_outer) || inner;
+}
+
+void pac_scratch_level(void *user, int64_t lo, int64_t hi)
+{
+    (void)user;
+    (void)lo;
+    (void)hi;
+    if (largest_inner.level)
+        (void)room_in(&scratch.inner, atomic_load(&largest_inner.bytes));
+    if (largest_outer.level)
+        (void)room_in(&scratch.outer, atomic_load(&largest_outer.bytes));
 }
 
 float *pac_panels(void)
@@ -225,7 +270,9 @@ static void release_all(void *user, int64_t lo, int64_t hi)
 
 void pac_backend_release(void)
 {
-    pac_pool_run(pac_pool_threads(), 1, release_all, NULL);
+    atomic_store(&largest_inner.bytes, 0);
+    atomic_store(&largest_outer.bytes, 0);
+    pac_pool_run_each(release_all, NULL);
 }
 
 void pac_fill_nan(float *y, int64_t ld, int64_t rows, int64_t columns)

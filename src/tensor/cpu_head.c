@@ -83,15 +83,23 @@ static void add_block(const head *g, sums *s, int64_t v)
     product(s->rows, g->D, logits, BLOCK, w, g->D, false, g->N, g->D, n, 1, 1);
 }
 
+/* All of them before the run: where the pool is another's, one part does the work of all. */
+static void clear_sums(const head *g, int64_t parts)
+{
+    for (int64_t p = 0; p < parts; p++) {
+        sums s = sums_of(g, p);
+        for (int64_t i = 0; i < g->N; i++) {
+            s.largest[i] = -INFINITY;
+            s.sum[i] = 0;
+        }
+        memset(s.rows, 0, (size_t)(g->N * g->D) * sizeof *s.rows);
+    }
+}
+
 static void head_part(void *user, int64_t lo, int64_t hi)
 {
     const head *g = user;
     sums s = sums_of(g, pac_pool_part());
-    for (int64_t i = 0; i < g->N; i++) {
-        s.largest[i] = -INFINITY;
-        s.sum[i] = 0;
-    }
-    memset(s.rows, 0, (size_t)(g->N * g->D) * sizeof *s.rows);
     for (int64_t block = lo; block < hi; block++)
         add_block(g, &s, block * BLOCK);
 }
@@ -107,6 +115,8 @@ static void finish_row(const head *g, int64_t i, int64_t parts, float scale, flo
     SIMD for (int64_t d = 0; d < g->D; d++) dh[d] = 0;
     for (int64_t p = 0; p < parts; p++) {
         const sums s = sums_of(g, p);
+        if (s.sum[i] == 0)
+            continue; /* a part without blocks */
         const float c = exp_(s.largest[i] - largest), *rows = s.rows + i * g->D;
         sum += (double)c * s.sum[i];
         SIMD for (int64_t d = 0; d < g->D; d++) dh[d] += c * rows[d];
@@ -127,6 +137,7 @@ bool CPU(head_xent)(float *loss, float *dh, const float *h, const float *w, cons
     g.places = pac_scratch((size_t)(parts * place_floats(&g)) * sizeof *g.places);
     if (g.places == NULL)
         return false;
+    clear_sums(&g, parts);
     pac_pool_run(blocks, 1, head_part, &g);
     for (int64_t i = 0; i < N; i++)
         if (labels[i] >= 0) {

@@ -359,7 +359,8 @@ static void terms_part(void *user, int64_t lo, int64_t hi)
 static bool share_terms(product *p, int64_t tiles)
 {
     const int64_t terms = (p->k + TILE - 1) / TILE, threads = pac_pool_threads(), parts = pac_pool_parts(terms, LONG);
-    if (parts < 2 || parts < threads || tiles > 2 * threads || terms < 4 * tiles)
+    const int64_t most = 1 << 21; /* numbers of all parts but one: 8 MiB */
+    if (parts < 2 || parts < threads || tiles > 2 * threads || terms < 4 * tiles || (parts - 1) * p->m * p->n > most)
         return false;
     p->partial = partial_sums(parts, p->m * p->n);
     if (p->partial == NULL)

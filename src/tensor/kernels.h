@@ -32,6 +32,13 @@
  * with NaN, and the loss check of the caller stops the run.
  */
 void *pac_scratch(size_t bytes);
+/**
+ * What a thread keeps may not depend on who did a part: places that grew within the parts of a run are made as large on all
+ * threads of the pool when it ends, so that a step that was done once allocates nothing again. Did any grow? (Asked once.)
+ */
+bool pac_scratch_grew(void);
+/** A part for each thread of the pool. */
+void pac_scratch_level(void *user, int64_t lo, int64_t hi);
 /** Another place with the same rules, for what calls kernels meanwhile: a widened or transposed part of a packed matrix. */
 void *pac_scratch_outer(size_t bytes);
 

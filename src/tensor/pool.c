@@ -6,9 +6,10 @@
  * thread that reads ahead, may have its core. The caller then does that part too, and the thread, when it comes, finds nothing
  * to do. Who does a part changes no number: parts are the same.
  */
-#include "pac/pool.h"
+#include "kernels.h"
 
 #include "pac/ops.h"
+#include "pac/pool.h"
 #include "pac/thread.h"
 
 #include <pthread.h>
@@ -159,6 +160,19 @@ int64_t pac_pool_parts(int64_t n, int64_t grain)
     return most < 1 ? 1 : most < pool.threads ? most : pool.threads;
 }
 
+/* The pool is the caller's. */
+static void run_parts(pac_part_fn *fn, void *user, int64_t n, int64_t parts, bool take_over)
+{
+    unsigned run = begin(fn, user, n, parts);
+    work_on(0);
+    for (int64_t i = 1; i < parts && take_over; i++)
+        if (claim(i, run)) {
+            work_on(i);
+            atomic_fetch_sub(&pool.unfinished, 1);
+        }
+    await_parts();
+}
+
 void pac_pool_run(int64_t n, int64_t grain, pac_part_fn *fn, void *user)
 {
     int64_t parts = pac_pool_parts(n, grain);
@@ -168,14 +182,19 @@ void pac_pool_run(int64_t n, int64_t grain, pac_part_fn *fn, void *user)
         fn(user, 0, n);
         return;
     }
-    unsigned run = begin(fn, user, n, parts);
-    work_on(0);
-    for (int64_t i = 1; i < parts; i++)
-        if (claim(i, run)) {
-            work_on(i);
-            atomic_fetch_sub(&pool.unfinished, 1);
-        }
-    await_parts();
+    run_parts(fn, user, n, parts, true);
+    if (pac_scratch_grew())
+        run_parts(pac_scratch_level, NULL, pool.threads, pool.threads, false);
+    pthread_mutex_unlock(&pool.owner);
+}
+
+void pac_pool_run_each(pac_part_fn *fn, void *user)
+{
+    if (inside || pool.threads == 1 || pthread_mutex_trylock(&pool.owner) != 0) {
+        fn(user, 0, 1);
+        return;
+    }
+    run_parts(fn, user, pool.threads, pool.threads, false);
     pthread_mutex_unlock(&pool.owner);
 }
 
@@ -187,6 +206,11 @@ void pac_pool_ignore_grain(void)
 int64_t pac_pool_part(void)
 {
     return part;
+}
+
+bool pac_pool_inside(void)
+{
+    return inside;
 }
 
 /* ---- starting and stopping ---- */

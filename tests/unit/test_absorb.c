@@ -4,6 +4,8 @@
  */
 #include "tiny_block.h"
 
+#include "pac/packed.h"
+
 enum { MOST_T = 16, MOST_S = 128 };
 
 /* Sequences of 0 to 5 targets, 1 to 41 sources; the last batch is one whose shape alone makes the choice. */
@@ -64,16 +66,21 @@ static void run(trial *t, pac_cross way, bool want_denc)
     assert_int_equal(pac_arena_mark(t->work), 0);
 }
 
-/* Within 2e-5 of the size of the array: sums of some hundred products in another order. */
-static void same(const float *a, const float *b, int64_t n, const char *what)
+static void near_to(const float *a, const float *b, int64_t n, double bound, const char *what)
 {
     double size = 0, off = 0;
     for (int64_t i = 0; i < n; i++) {
         size = fmax(size, fabs((double)a[i]));
         off = fmax(off, fabs((double)a[i] - (double)b[i]));
     }
-    if (!(off <= 2e-5 * (1 + size)))
+    if (!(off <= bound * (1 + size)))
         fail_msg("%s: off by %g of %g", what, off, size);
+}
+
+/* Within 2e-5 of the size of the array: sums of some hundred products in another order. */
+static void same(const float *a, const float *b, int64_t n, const char *what)
+{
+    near_to(a, b, n, 2e-5, what);
 }
 
 static void compare(const pac_backend *be, pac_block_cfg cfg, technique how, const lengths *l, bool want_denc)
@@ -100,6 +107,41 @@ static void equals_the_plain_way(void **state)
             for (technique how = FROZEN; how <= ADAPTERS; how++)
                 for (size_t l = 0; l < sizeof ragged / sizeof *ragged; l++)
                     compare(*be, kind[k], how, &ragged[l], how != ADAPTERS);
+}
+
+/* ---- packed matrices ---- */
+
+/* Those of cross-attention in bf16, packed for the backend. */
+static void pack(trial *t, pac_packed *to[4])
+{
+    pac_linear *w[] = {&t->t.w.cross.q, &t->t.w.cross.k, &t->t.w.cross.v, &t->t.w.cross.o};
+    for (int i = 0; i < 4; i++) {
+        OK(pac_packed_new(t->be, w[i]->w, PAC_F32, i < 3 ? I : D, i < 3 ? D : I, &to[i]));
+        w[i]->packed = to[i];
+    }
+}
+
+/* On processors with native products a whole matrix serves every head; a head's own part lies on a diagonal. */
+static void equals_the_plain_way_packed(void **state)
+{
+    (void)state;
+    static trial t[2];
+    for (const pac_backend *const *be = pac_backend_all(); *be != NULL; be++)
+        for (size_t l = 0; l < sizeof ragged / sizeof *ragged; l++) {
+            for (int way = 0; way < 2; way++) {
+                pac_packed *packed[4];
+                trial_new(&t[way], *be, tiny_t5(true, true), FROZEN, &ragged[l]);
+                pack(&t[way], packed);
+                run(&t[way], way == 0 ? PAC_CROSS_PLAIN : PAC_CROSS_ABSORBED, true);
+                for (int i = 0; i < 4; i++)
+                    pac_packed_free(&packed[i]);
+            }
+            near_to(t[0].y, t[1].y, ragged[l].toff[ragged[l].B] * D, 0.03, "y");
+            near_to(t[0].dx, t[1].dx, ragged[l].toff[ragged[l].B] * D, 0.03, "dx");
+            near_to(t[0].denc, t[1].denc, MOST_S * D, 0.03, "denc");
+            trial_free(&t[0]);
+            trial_free(&t[1]);
+        }
 }
 
 /* The last of the ragged batches has few targets and many sources: k and v of all sources are not kept. */
@@ -188,9 +230,8 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_the_plain_way),
-        cmocka_unit_test(taken_where_it_is_cheaper),
-        cmocka_unit_test(saves_what_it_says),
+        cmocka_unit_test(equals_the_plain_way),      cmocka_unit_test(equals_the_plain_way_packed),
+        cmocka_unit_test(taken_where_it_is_cheaper), cmocka_unit_test(saves_what_it_says),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,12 @@
-/* The pool of threads: every part is worked on once, by a thread each; nested and foreign calls run whole; OpenBLAS's core
+/* The pool of threads: every part is worked on once, whoever does it; nested and foreign calls run whole; OpenBLAS's core
  * type. */
 #include "pac/blas.h"
+#include "../../src/tensor/kernels.h"
+#include "pac/mem.h"
 #include "pac/pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -112,9 +115,70 @@ static int stop(void **state)
     return pac_pool_set_threads(1) != 1;
 }
 
+/* ---- what threads keep ---- */
+
+static void see_part(void *user, int64_t lo, int64_t hi)
+{
+    count *c = user;
+    assert_true(pac_pool_inside() && hi > lo);
+    atomic_fetch_add(&c->times[pac_pool_part()], 1);
+}
+
+/* Whoever does a part, it has its own number, and all are done; on one processor the caller does most of them. */
+static void test_parts_of_late_threads(void **state)
+{
+    (void)state;
+    cpu_set_t all, one;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all))
+            CPU_SET(i, &one);
+    assert_int_equal(pac_pool_set_threads(1), 1);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0); /* the threads that start now have it too */
+    assert_int_equal(pac_pool_set_threads(5), 5);
+    for (int i = 0; i < 500; i++) {
+        count c = {0};
+        pac_pool_run(MOST, 1, see_part, &c);
+        assert_each_once(&c, 5);
+        count each = {0};
+        pac_pool_run_each(see_part, &each);
+        assert_each_once(&each, 5);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
+static void ask_at(void *user, int64_t lo, int64_t hi)
+{
+    const int64_t *at = user;
+    (void)hi;
+    if (*at < 0 || *at == pac_pool_part())
+        assert_non_null(pac_scratch((size_t)(1 << 16)));
+    (void)lo;
+}
+
+/* One part's scratch becomes all threads', since the next time another may do it. */
+static void test_scratch_of_all_threads(void **state)
+{
+    (void)state;
+    int64_t last = 3, everyone = -1;
+    assert_int_equal(pac_pool_set_threads(4), 4);
+    pac_backend_release();
+    pac_pool_run(MOST, 1, ask_at, &last);
+    int64_t before = pac_mem_allocations();
+    pac_pool_run_each(ask_at, &everyone);
+    assert_int_equal(pac_mem_allocations(), before);
+    pac_backend_release();
+    pac_pool_run_each(ask_at, &everyone);
+    assert_int_equal(pac_mem_allocations(), before + 4); /* which can be seen */
+    pac_backend_release();
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_element_once), cmocka_unit_test(test_nested_runs_are_whole),
-                                       cmocka_unit_test(test_two_callers), cmocka_unit_test(test_core_types)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts_of_late_threads), cmocka_unit_test(test_scratch_of_all_threads),
+        cmocka_unit_test(test_every_element_once),    cmocka_unit_test(test_nested_runs_are_whole),
+        cmocka_unit_test(test_two_callers),           cmocka_unit_test(test_core_types)};
     return cmocka_run_group_tests(tests, NULL, stop);
 }
