@@ -54,6 +54,7 @@ typedef struct pac_adamw {
 typedef struct pac_backend {
     const char *name;       /* "ref", "cpu-avx512", "cpu-avx2", "cpu-base", "split", "cuda" */
     const pac_space *space; /* where its rows live; NULL: memory of the host */
+    bool counts;            /* it computes nothing: operations and bytes are counted as published */
 
     /* What pac_steady() says; NULL: nothing. */
     void (*steady)(const float *x, bool begins);
@@ -233,8 +234,8 @@ const pac_backend *const *pac_backend_all(void);
 /**
  * Scratch of kernels: of each thread at most 1.6 MB for products and, for attention, some 128 rows as long as the longest
  * sequence; with bf16 weights a widened panel or, of the thread that starts a backward product, a transposed matrix of at most
- * 16 MiB. Not in the ledger's bytes. Give back the scratch memory that kernels keep for the threads of the pool, within a part for
- * the calling thread. They get it again when they need it. */
+ * 16 MiB. Not in the ledger's bytes. Give back the scratch memory that kernels keep for the threads of the pool, within a part
+ * for the calling thread. They get it again when they need it. */
 void pac_backend_release(void);
 
 #endif

@@ -13,6 +13,7 @@
  */
 #include "block.h"
 
+#include <math.h>
 #include <string.h>
 
 static _Thread_local pac_cross forced;
@@ -31,7 +32,7 @@ void pac_cross_force(pac_cross way)
 static bool cheaper(const pac_block_cfg *c, double N, double S, double pairs)
 {
     double D = (double)c->D, I = (double)(c->H * c->K), H = (double)c->H;
-    return 5 * N * I * D + 7 * pairs * H * D < 4 * S * I * D + 7 * pairs * I && N * H * D <= S * I;
+    return 5 * N * I * D + 7 * pairs * H * D < 4 * S * I * D + 7 * pairs * I && N * H * fmax(D, I) <= S * I;
 }
 
 pac_cross pac_cross_of(const pac_block_cfg *c, double T, double S)
@@ -102,32 +103,48 @@ static int64_t head_step(const block_ctx *c, const pac_widened *w)
     return c->cfg->K * (w->turned ? 1 : w->ld);
 }
 
-/* Native products with the whole matrix for every head cost less than widening it; a head's own part is on a diagonal. */
+/*
+ * Native products with the whole matrix for every head cost less than widening it where rows are few; a head's own part is on a
+ * diagonal. Packed rows are the host's. At most D rows at once, so that this takes no more scratch than a widened matrix, which
+ * is what a dry run counts.
+ */
 static bool is_native(const pac_linear *w)
 {
     return w->packed != NULL && pac_packed_is_native(w->packed);
 }
 
+static int64_t rows_at_once(const block_ctx *c)
+{
+    int64_t rows = c->N * c->cfg->H;
+    return rows < c->D ? rows : c->D;
+}
+
 static pac_err widen_native(const block_ctx *c, float *wide, const float *narrow, const pac_packed *w)
 {
-    int64_t H = c->cfg->H, K = c->cfg->K, parts = c->N * H;
+    int64_t H = c->cfg->H, K = c->cfg->K, rows = c->N * H, most = rows_at_once(c);
     float *z;
-    PAC_TRY(scratch(c, parts, c->I, &z));
-    memset(z, 0, (size_t)(parts * c->I) * sizeof *z);
-    for (int64_t i = 0; i < parts; i++)
-        memcpy(z + i * c->I + i % H * K, narrow + i * K, (size_t)K * sizeof *z);
-    pac_packed_bwd(c->be, wide, false, z, w, parts, 1.0f);
+    PAC_TRY(scratch(c, most, c->I, &z));
+    for (int64_t lo = 0; lo < rows; lo += most) {
+        int64_t n = rows - lo < most ? rows - lo : most;
+        memset(z, 0, (size_t)(n * c->I) * sizeof *z);
+        for (int64_t i = lo; i < lo + n; i++)
+            memcpy(z + (i - lo) * c->I + i % H * K, narrow + i * K, (size_t)K * sizeof *z);
+        pac_packed_bwd(c->be, wide + lo * c->D, false, z, w, n, 1.0f);
+    }
     return PAC_OK;
 }
 
 static pac_err narrow_native(const block_ctx *c, float *narrow, const float *wide, const pac_packed *w)
 {
-    int64_t H = c->cfg->H, K = c->cfg->K, parts = c->N * H;
+    int64_t H = c->cfg->H, K = c->cfg->K, rows = c->N * H, most = rows_at_once(c);
     float *z;
-    PAC_TRY(scratch(c, parts, c->I, &z));
-    pac_packed_fwd(c->be, z, wide, w, NULL, parts, 1.0f);
-    for (int64_t i = 0; i < parts; i++)
-        memcpy(narrow + i * K, z + i * c->I + i % H * K, (size_t)K * sizeof *z);
+    PAC_TRY(scratch(c, most, c->I, &z));
+    for (int64_t lo = 0; lo < rows; lo += most) {
+        int64_t n = rows - lo < most ? rows - lo : most;
+        pac_packed_fwd(c->be, z, wide + lo * c->D, w, NULL, n, 1.0f);
+        for (int64_t i = lo; i < lo + n; i++)
+            memcpy(narrow + i * K, z + (i - lo) * c->I + i % H * K, (size_t)K * sizeof *z);
+    }
     return PAC_OK;
 }
 

@@ -162,7 +162,7 @@ static pac_err attend(const block_ctx *c, const float *n, const pac_attn_weights
  */
 static bool is_its_value(const block_ctx *c, bool cross)
 {
-    if (cross || c->keep != NULL || c->io->kv != NULL || c->be == &pac_backend_count)
+    if (cross || c->keep != NULL || c->io->kv != NULL || c->be->counts)
         return false;
     pac_attn p = pac_block_attn(c, false);
     for (int64_t i = 0; i < p.B; i++)

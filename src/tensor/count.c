@@ -251,4 +251,4 @@ static void count_adamw(float *w, float *m, float *v, const float *g, int64_t n,
 }
 
 #define COUNT_ENTRY(b, op) .op = b##_##op,
-const pac_backend pac_backend_count = {.name = "count", PAC_EACH_OP(COUNT_ENTRY, count)};
+const pac_backend pac_backend_count = {.name = "count", .counts = true, PAC_EACH_OP(COUNT_ENTRY, count)};
