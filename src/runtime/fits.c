@@ -178,25 +178,62 @@ static pac_err enough(question *t, const double *peak, double *budget, bool *fou
     return err;
 }
 
-/* Those budgets, and where a disk is too small as well the word that makes it fit with them; else nothing. */
-static pac_err say_enough(question *t, const double *budget, refusal *to)
+static void set_budgets(pac_profile *p, const double *budget)
 {
-    double kept[PAC_MAX_DEVICES];
+    for (int64_t d = 0; d < p->devices; d++)
+        p->device[d].memory = budget[d];
+}
+
+/* What is enough with a word of configuration too. */
+typedef struct with_word {
+    question *t;
+    double has[PAC_MAX_DEVICES], budget[PAC_MAX_DEVICES];
+} with_word;
+
+/* Does it fit with the word and the budgets in hand? Then *budget becomes what the changed job asks for, which may be less. */
+static pac_err fits_with_word(void *with, const pac_job *job, pac_profile *p, bool *fits)
+{
+    with_word *w = with;
+    question u = *w->t;
+    double budget[PAC_MAX_DEVICES];
+    bool found = false;
+    u.job = job;
+    u.p = p;
+    PAC_TRY(fits_changed(&u, job, p, fits));
+    if (*fits) {
+        set_budgets(p, w->has);
+        PAC_TRY(enough(&u, NULL, budget, &found));
+        set_budgets(p, found ? budget : w->budget);
+        PAC_TRY(fits_changed(&u, job, p, &found)); /* disks too */
+        if (found)
+            memcpy(w->budget, budget, sizeof budget);
+        set_budgets(p, w->budget);
+    }
+    w->t->searches = u.searches;
+    return PAC_OK;
+}
+
+/* Those budgets, and where a disk is too small as well a word of configuration and the budgets with which it fits; else
+ * nothing. */
+static pac_err say_enough(question *t, double *budget, refusal *to)
+{
+    with_word w = {.t = t};
     const char *word = NULL;
     bool fits;
-    for (int64_t d = 0; d < t->p->devices; d++) {
-        kept[d] = t->p->device[d].memory;
-        t->p->device[d].memory = budget[d];
-    }
+    for (int64_t d = 0; d < t->p->devices; d++)
+        w.has[d] = t->p->device[d].memory;
+    memcpy(w.budget, budget, sizeof w.budget);
+    set_budgets(t->p, budget);
     t->searches = t->searches > FEW_SEARCHES ? t->searches : FEW_SEARCHES; /* so that what was found is not lost */
     pac_err err = fits_changed(t, t->job, t->p, &fits);
     if (err == PAC_OK && !fits)
-        err = remedy_first(t->job, t->p, REMEDY_DISKS, fits_changed, t, &word);
-    for (int64_t d = 0; d < t->p->devices; d++)
-        t->p->device[d].memory = kept[d];
-    if (err == PAC_OK && (fits || word != NULL))
-        refusal_say_budgets(t->p, budget, word, to);
-    return err;
+        err = remedy_first(t->job, t->p, REMEDY_DISKS, fits_with_word, &w, &word);
+    set_budgets(t->p, w.has);
+    if (err != PAC_OK || (!fits && word == NULL))
+        return err;
+    memcpy(budget, w.budget, sizeof w.budget);
+    refusal_say_budgets(t->p, budget, word, to);
+    return PAC_OK;
 }
 
 /* ---- leaving it to the planner ---- */

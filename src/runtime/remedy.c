@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_NAMED = 8, MOST_LISTED = 32 };
+enum { MOST_NAMED = 8, MOST_LISTED = 128 };
 
 #define MIB 1048576.0
 
