@@ -291,8 +291,8 @@ static operand rounded(operand o, int64_t count, pac_scratch_user user)
     join(&all, count);
     const int64_t ldto = (all.columns + 7) / 8 * 8; /* rows of whole 16 bytes */
     uint16_t *to = pac_gpu_scratch(user, (size_t)(all.rows * ldto) * sizeof *to);
-    if (to == NULL)
-        forget_scratch(all.x);
+    if (to == NULL) /* what this scratch held went with the growth that failed */
+        in_scratch[user - PAC_SCRATCH_A].x = NULL;
     else if (!again(&all, user))
         round_to(to, ldto, all.x, all.ld, all.rows, all.columns);
     if (all.rows > o.rows)

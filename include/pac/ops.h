@@ -173,14 +173,17 @@ typedef struct pac_backend {
     void (*sgd)(float *w, const float *g, int64_t n, float lr, float weight_decay);
     /* Loshchilov & Hutter 2019, as torch.optim.AdamW: w -= lr*wd*w; m, v updated; w -= lr * mhat / (sqrt(vhat) + eps) */
     void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const pac_adamw *p);
-    /* sum of squares in double, in a fixed order */
+    /*
+     * Sum of squares, in a fixed order. Runs of at most sixteen squares may be added in f32 before double (cuda): from |x| of
+     * 4.6e18 on that is infinite where double is not.
+     */
     double (*sumsq)(const float *x, int64_t n);
 } pac_backend;
 
 /**
  * A promise that nothing writes the rows at x between begin and end, which products read several times (q, k and v of one
  * input; a gradient, for the weights' and for the rows'): a backend that rounds operands then does so once. Pairs may be
- * nested, of different rows.
+ * nested, of different rows. Who fails between them says the end too.
  */
 void pac_steady_begin(const pac_backend *be, const float *x);
 void pac_steady_end(const pac_backend *be, const float *x);

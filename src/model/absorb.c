@@ -1,8 +1,11 @@
 /*
  * Cross-attention of few queries without keys and values of the source rows: the projections are absorbed into the queries.
  *
- *   score[h,t,s] = scale q[t,h] . (W_k,h e_s + b_k,h) = scale (W_k,h^T q[t,h]) . e_s + a constant over s, which soft-max
- * ignores o[t,h]       = sum_s p[h,t,s] (W_v,h e_s + b_v,h) = W_v,h (sum_s p[h,t,s] e_s) + b_v,h
+ *   score[h,t,s] = scale q[t,h] . (W_k,h e_s + b_k,h) = scale (W_k,h^T q[t,h]) . e_s + what is the same for all s
+ *
+ *   o[t,h] = sum_s p[h,t,s] (W_v,h e_s + b_v,h) = W_v,h (sum_s p[h,t,s] e_s) + b_v,h
+ *
+ * and soft-max ignores what is the same for all s.
  *
  * So each query and head has a row as wide as the model, wide[t,h] = W_k,h^T q[t,h], and all heads attend to the same rows e,
  * once as keys and once as values: to the attention op that is one head, as wide as the model, with H query rows for each

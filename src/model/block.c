@@ -148,9 +148,11 @@ static pac_err attend(const block_ctx *c, const float *n, const pac_attn_weights
     if (c->keep != NULL)
         PAC_TRY(rows(c, true, c->N, c->cfg->H, &s->lse));
     pac_steady_begin(c->be, source);
-    PAC_TRY(pac_block_linear(c, s->k, source, &w->k, keys, c->D, c->I));
-    PAC_TRY(pac_block_linear(c, s->v, source, &w->v, keys, c->D, c->I));
+    pac_err err = pac_block_linear(c, s->k, source, &w->k, keys, c->D, c->I);
+    if (err == PAC_OK)
+        err = pac_block_linear(c, s->v, source, &w->v, keys, c->D, c->I);
     pac_steady_end(c->be, source);
+    PAC_TRY(err);
     pac_attn p = pac_block_attn(c, cross);
     c->be->attn_fwd(s->o, c->I, s->lse, s->q, c->I, s->k, c->I, s->v, c->I, &p);
     return PAC_OK;
@@ -195,8 +197,9 @@ static pac_err attn_sub(const block_ctx *c, float *y, const float *x, const pac_
     PAC_TRY(rows(c, pac_block_learns(&w->o), c->N, c->I, &s->o));
     PAC_TRY(output_rows(c, &sub, &f));
     pac_steady_begin(c->be, n);
-    PAC_TRY(attend_any(c, n, w, cross, s));
+    pac_err err = attend_any(c, n, w, cross, s);
     pac_steady_end(c->be, n);
+    PAC_TRY(err);
     PAC_TRY(pac_block_linear(c, f, s->o, &w->o, c->N, c->I, c->D));
     return leave(c, y, x, f, &sub, &s->sub);
 }
@@ -218,10 +221,11 @@ static pac_err ff_sub(const block_ctx *c, float *y, const float *x, const pac_bl
     if (c->keep != NULL && !pac_block_keeps_act(c))
         PAC_TRY(rows(c, false, c->N, c->F, &h));
     pac_steady_begin(c->be, n);
-    PAC_TRY(pac_block_linear(c, s->wi, n, &w->wi, c->N, c->D, c->F));
-    if (c->cfg->gated)
-        PAC_TRY(pac_block_linear(c, s->wg, n, &w->wg, c->N, c->D, c->F));
+    pac_err err = pac_block_linear(c, s->wi, n, &w->wi, c->N, c->D, c->F);
+    if (c->cfg->gated && err == PAC_OK)
+        err = pac_block_linear(c, s->wg, n, &w->wg, c->N, c->D, c->F);
     pac_steady_end(c->be, n);
+    PAC_TRY(err);
     if (c->cfg->gated) {
         c->be->glu_fwd(h, s->wi, s->wg, inner, c->cfg->act);
     } else {

@@ -128,12 +128,13 @@ static pac_err attn_sub_bwd(const block_ctx *c, float *dx, float *denc, const fl
     const float *source = cross ? c->io->enc : n;
     float *dsource = cross ? denc : dn;
     pac_steady_begin(c->be, n);
-    PAC_TRY(linear_bwd(c, dn, false, g.dq, n, &w->q, c->N, c->D, c->I));
-    if (!s->absorbed) {
-        PAC_TRY(linear_bwd(c, dsource, true, g.dk, source, &w->k, keys, c->D, c->I));
-        PAC_TRY(linear_bwd(c, dsource, true, g.dv, source, &w->v, keys, c->D, c->I));
-    }
+    pac_err err = linear_bwd(c, dn, false, g.dq, n, &w->q, c->N, c->D, c->I);
+    if (!s->absorbed && err == PAC_OK)
+        err = linear_bwd(c, dsource, true, g.dk, source, &w->k, keys, c->D, c->I);
+    if (!s->absorbed && err == PAC_OK)
+        err = linear_bwd(c, dsource, true, g.dv, source, &w->v, keys, c->D, c->I);
     pac_steady_end(c->be, n);
+    PAC_TRY(err);
     leave_bwd(c, b, dx, dn);
     return PAC_OK;
 }
@@ -177,15 +178,18 @@ static pac_err ff_sub_bwd(const block_ctx *c, float *dx, const float *dy, sub_bw
         pac_drop(c->be, c->io->drop, c->io->stack, c->io->layer, PAC_SITE_INNER, dh, c->N, c->F);
     if (pac_block_learns(&w->wi) || (c->cfg->gated && pac_block_learns(&w->wg)))
         PAC_TRY(input(c, b, &n));
-    pac_steady_begin(c->be, n);
-    if (c->cfg->gated) {
+    if (c->cfg->gated)
         c->be->glu_bwd(dh, dg, dh, s->wi, s->wg, size, c->cfg->act);
-        PAC_TRY(linear_bwd(c, dn, false, dg, n, &w->wg, c->N, c->D, c->F));
-    } else {
+    else
         c->be->act_bwd(dh, dh, s->wi, size, c->cfg->act);
-    }
-    PAC_TRY(linear_bwd(c, dn, c->cfg->gated, dh, n, &w->wi, c->N, c->D, c->F));
+    pac_steady_begin(c->be, n);
+    pac_err err = PAC_OK;
+    if (c->cfg->gated)
+        err = linear_bwd(c, dn, false, dg, n, &w->wg, c->N, c->D, c->F);
+    if (err == PAC_OK)
+        err = linear_bwd(c, dn, c->cfg->gated, dh, n, &w->wi, c->N, c->D, c->F);
     pac_steady_end(c->be, n);
+    PAC_TRY(err);
     leave_bwd(c, b, dx, dn);
     return PAC_OK;
 }

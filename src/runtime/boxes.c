@@ -81,7 +81,8 @@ pac_err boxes_leave(boxes *b, micro *x, int64_t m, departure *out)
         pac_arena_reset(box->staging);
     *box = (micro){
         .arena = box->arena, .staging = box->staging, .used = true, .m = m, .n = x->n, .own = x->own, .batch = x->batch};
-    box->woff[PAC_ENC] = x->woff[PAC_ENC]; /* the link looks at them now, not later */
+    /* The slot's own offsets: wire_depart() looks at them, at the latest when the slot is taken again (flush_slot()). */
+    box->woff[PAC_ENC] = x->woff[PAC_ENC];
     box->woff[PAC_DEC] = x->woff[PAC_DEC];
     PAC_TRY(wire_copy(s, s->first, box, &box->din, x, &x->din, WIRE_BOTH, true));
     if (b->prev == NULL)
