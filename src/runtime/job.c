@@ -278,7 +278,7 @@ static pac_err open_job(pac_job *j, int data)
     PAC_TRY(meet_memories(j));
     PAC_TRY(share_weights(j));
     PAC_TRY(job_try_direct(j));
-    PAC_TRY(job_budget(j));
+    PAC_TRY(pac_agree(pac_world(), job_budget(j)));
     PAC_TRY(pac_agree(pac_world(), pac_world_rank() == 0 ? job_load_data(j, data) : PAC_OK));
     PAC_TRY(share_if_any(&j->train));
     PAC_TRY(share_if_any(&j->eval));
