@@ -128,7 +128,7 @@ static double own_sumsq(const reducer *r, const pac_params *p)
         if (!s->first)
             sum -= be->sumsq(p->v[s->index].g, p->v[s->index].n);
     }
-    return sum > 0 ? sum : 0;
+    return sum < 0 ? 0 : sum; /* not a number stays so */
 }
 
 pac_err reduce_gradients(reducer *r, pac_params *p, double local_loss, step_sums *out)
@@ -141,6 +141,8 @@ pac_err reduce_gradients(reducer *r, pac_params *p, double local_loss, step_sums
     double sums[2] = {local_loss, own_sumsq(r, p)};
     PAC_TRY(pac_sum_f64(pac_world(), sums, 2));
     *out = (step_sums){.loss = sums[0], .norm = sqrt(sums[1])};
+    if (!isfinite(out->norm)) /* perhaps because an op of a device failed since the step's last wait: that rank says so */
+        PAC_TRY(pac_agree(pac_world(), pac_space_sync(r->job->be->space)));
     PAC_CHECK(isfinite(out->loss) && isfinite(out->norm), PAC_ENUMERIC,
               "loss %g, gradient norm %g: not finite; try a smaller train.lr, a longer train.warmup or train.clip: 1.0",
               out->loss, out->norm);

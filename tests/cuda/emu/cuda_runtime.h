@@ -67,7 +67,7 @@ enum {
 
 /* Is this set in the environment? What the emulated device lacks or has: PAC_EMU_NO_KERNELS, PAC_EMU_INTEGRATED,
  * PAC_EMU_SMALL (processors as a Nano's);
- * PAC_EMU_OWN: each process has another one. */
+ * PAC_EMU_OWN: each process has another one. PAC_EMU_REFUSE=NAME: launches of this kernel fail. */
 int emu_switch(const char *name);
 /* How often the host has waited for work that was not done, or freed memory, which waits too. */
 int64_t emu_waited(void);

@@ -43,7 +43,7 @@ static inline float4 make_float4(float x, float y, float z, float w)
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 /* Queue a kernel whose threads each call `thread`. */
-void emu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, std::function<void()> thread);
+void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, std::function<void()> thread);
 /* End the program unless p lies in device or pinned memory (or is NULL). */
 void emu_check_pointer(const void *p, const char *what);
 /* The same for each aligned word of an object that is the address of mapped memory. */
@@ -78,7 +78,7 @@ static inline void emu_call(const char *name, void (*kernel)(P...), dim3 grid, d
 {
     int each[] = {0, (emu_check(a, name, 0), 0)...};
     (void)each;
-    emu_launch(grid, block, shared, stream, [=] { kernel(a...); });
+    emu_launch(name, grid, block, shared, stream, [=] { kernel(a...); });
 }
 
 extern "C" void pac_gpu_launched(const char *kernel);
