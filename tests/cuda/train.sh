@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: train.sh HOST_PAC DEVICE_PAC COMPARE RUN_SH FIXTURES BACKEND
 # Whole runs on a device against the same runs on the processor: train on 1, 2 and 4 ranks (which share the device where there is one),
-# with and without the cache, every technique; then eval and predict with what was learned. The losses of all steps, what learned and
+# with and without the cache, in unequal groups, every technique; then eval and predict with what was learned. The losses of all steps, what learned and
 # the answers must agree. BACKEND: cuda, or split. Skipped (77) with the reason where DEVICE_PAC has no device.
 set -u
 host=$1 device=$2 compare=$3 run=$4 fixtures=$5 backend=$6
@@ -85,6 +85,13 @@ try() {
 try t5v10 '{name: parallel, reduction: 4, gate: learned, merge: add, init: magnitude}' '' 1 2 1,1 2,2 1,1,1,1
 must "$device" "$backend" nocache 4 2,2 --set cache=none
 against nocache
+# unequal groups, fewer micro-batches than stages, nothing sent ahead
+must "$device" "$backend" uneven 4 2,1,1 --set "cache.dir=$dir/uneven.cache"
+against uneven
+must "$device" "$backend" whole 3 1,2 --set cache=none --set train.microbatches=1
+against whole
+must "$device" "$backend" late 3 1,1,1 --set cache=none --set train.microbatches=2 --set train.overlap=false
+against late
 try t5v11 '{name: parallel, reduction: 2, gate: none, layers: [2], merge: gated, init: fisher}' ', dropout: 0.1' 1,1
 try t5v11 '{name: full}' ', recompute: true' 1 1,1
 try tiny/bart '{name: adapters, width: 4}' '' 2
